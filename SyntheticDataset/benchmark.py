@@ -1,0 +1,187 @@
+"""Compare the scripts here with the plain ways of doing the same, in one run: print and save the ratios.
+
+    python benchmark.py --out_json outputs/benchmark.json
+    python benchmark.py --device cuda
+
+training     an epoch of the MLP: bytes on the device, batches by indexing (train_model.py) against a DataLoader that
+             hands out one sample at a time; the same model, data, batch size and number of threads
+generation   generate_data.py's way against a Python loop with a set of tuples
+kde          measure_features.py's kde_entropy against scipy.stats.gaussian_kde
+Each figure is the median over --repeats of the two ways in turn. Both ways must agree on the result.
+"""
+
+import random
+import statistics
+import time
+
+import numpy as np
+import torch
+from scipy.stats import gaussian_kde
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from generate_data import make_splits
+from measure_features import kde_entropy
+from mlp import MLP
+from runs import describe_environment
+from samples import Samples, unpack_bits
+from scripting import Parser, choose_device, positive_int, save_json
+from tasks import load_task_definition
+from train_model import epoch_order, train_epoch
+
+CONTEXT_LENGTH = 36
+
+
+class OneByOne(Dataset):
+    """The same samples, made into floats one at a time."""
+
+    def __init__(self, samples):
+        self.bits, self.task, self.answer = samples.bits, samples.task, samples.answer
+        self.n_tasks = len(samples.task_definition)
+
+    def __len__(self):
+        return len(self.bits)
+
+    def __getitem__(self, i):
+        control = torch.zeros(self.n_tasks)
+        control[int(self.task[i])] = 1
+        return self.bits[i].float(), control, self.answer[i].float()
+
+
+def train_epoch_one_by_one(model, optimizer, samples, batch_size, device):
+    """The epoch as a loader of single samples makes it: a copy to the device and a loss read back for every batch."""
+    loss_sum = 0.0
+    for bits, control, answers in DataLoader(OneByOne(samples), batch_size=batch_size, shuffle=True):
+        bits, control, answers = bits.to(device), control.to(device), answers.to(device)
+        loss = torch.nn.functional.binary_cross_entropy(torch.sigmoid(model(bits, control)), answers)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss_sum += loss.item() * len(bits)
+    return loss_sum
+
+
+def generate_one_by_one(n, context_bits, pairs):
+    """n distinct bit strings and their answers, with a set of tuples."""
+    rng = random.Random(114)
+    seen, bits, answers = set(), [], []
+    while len(bits) < n:
+        row = tuple(rng.randint(0, 1) for _ in range(context_bits))
+        if row in seen:
+            continue
+        seen.add(row)
+        a, b = pairs[len(bits) % len(pairs)]
+        answers.append(row[a - 1] ^ row[b - 1] if max(a, b) <= context_bits else rng.randint(0, 1))
+        bits.append(row)
+    return torch.tensor(bits), torch.tensor(answers)
+
+
+def timed(function, device):
+    """Seconds that a call takes, the device's own work included, and its result."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    result = function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, result
+
+
+def compare(name, ways, repeats, device):
+    """Time several ways in turn, after a warm-up of the cheap ones: {way: median seconds} and {way: last result}."""
+    seconds, results = {way: [] for way in ways}, {}
+    for _ in tqdm(range(repeats), desc=name, unit="round"):
+        for way, function in ways.items():
+            took, results[way] = timed(function, device)
+            seconds[way].append(took)
+    return {way: statistics.median(values) for way, values in seconds.items()}, results
+
+
+def benchmark_training(n, batch_size, pairs, repeats, device):
+    contents = next(make_splits(n, 1, 100, pairs, seed=114))
+    on_cpu = Samples(unpack_bits(contents["packed_bits"], CONTEXT_LENGTH), contents["task"], contents["answer"], pairs, {})
+    samples = on_cpu._replace(**{name: getattr(on_cpu, name).to(device) for name in ("bits", "task", "answer")})
+    models = {}
+    for way in ("ours", "one by one"):
+        torch.manual_seed(0)
+        model = MLP(CONTEXT_LENGTH, len(pairs)).to(device)
+        models[way] = model, torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=8e-4, fused=way == "ours")
+    order = epoch_order(n, 0, 1, device)
+
+    def load():
+        for rows in order.split(batch_size):
+            samples.batch(rows)
+
+    train_epoch(*models["ours"], samples, batch_size, order)  # warm-up
+    seconds, losses = compare("training", {
+        "ours": lambda: train_epoch(*models["ours"], samples, batch_size, order),
+        "loading": load,
+        "one by one": lambda: train_epoch_one_by_one(*models["one by one"], on_cpu, batch_size, device),
+    }, repeats, device)
+    assert all(0 < losses[way] / n < 1 for way in models), losses
+    return {"n": n, "batch_size": batch_size, "context_length": CONTEXT_LENGTH, "seconds": seconds,
+            "times_faster": seconds["one by one"] / seconds["ours"],
+            "loading_share": seconds["loading"] / seconds["ours"]}
+
+
+def benchmark_generation(n, pairs, repeats, device):
+    seconds, results = compare("generation", {
+        "ours": lambda: next(make_splits(n, 1, 100, pairs, seed=114)),
+        "set of tuples": lambda: generate_one_by_one(n, 100, pairs),
+    }, repeats, device)
+    assert len(results["ours"]["answer"]) == len(results["set of tuples"][1]) == n
+    return {"n": n, "seconds": seconds, "times_faster": seconds["set of tuples"] / seconds["ours"]}
+
+
+def benchmark_kde(n, width, repeats, device):
+    features = np.random.default_rng(0).standard_normal((n, width)) @ np.random.default_rng(1).standard_normal((width, width))
+    on_device = torch.from_numpy(features).to(device)
+    seconds, results = compare("kde", {
+        "ours": lambda: kde_entropy(on_device),
+        "scipy": lambda: -gaussian_kde(features.T).logpdf(features.T).mean(),
+    }, repeats, device)
+    assert abs(results["ours"] / results["scipy"] - 1) < 1e-9, results
+    return {"n": n, "width": width, "seconds": seconds, "times_faster": seconds["scipy"] / seconds["ours"]}
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--train_size", type=positive_int, default=85_000, help="samples of the epoch")
+    parser.add_argument("--batch_size", type=positive_int, default=10_000, help="samples a step")
+    parser.add_argument("--generation_size", type=positive_int, default=100_000, help="samples to generate")
+    parser.add_argument("--kde_shapes", nargs="+", default=["4000x256", "10000x80"], metavar="NxWIDTH",
+                        help="numbers of samples and their widths")
+    parser.add_argument("--repeats", type=positive_int, default=3, help="rounds, of which the median is taken")
+    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
+    parser.add_argument("--task_definition", default="task_definition.json", help="JSON list of pairs of bit positions")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--out_json", default="outputs/benchmark.json", help="file to write")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    pairs = load_task_definition(args.task_definition)
+    try:
+        shapes = [tuple(map(int, shape.split("x"))) for shape in args.kde_shapes]
+        (_, _), *_ = shapes
+    except ValueError:
+        parser.error(f"--kde_shapes {' '.join(args.kde_shapes)} are not of the form 4000x256")
+
+    results = {
+        "environment": describe_environment(device),
+        "training": benchmark_training(args.train_size, args.batch_size, pairs, args.repeats, device),
+        "generation": benchmark_generation(args.generation_size, pairs, args.repeats, device),
+        "kde": [benchmark_kde(n, width, args.repeats, device) for n, width in shapes],
+    }
+    training, generation = results["training"], results["generation"]
+    print(f"training: {training['times_faster']:.2f} times faster than one sample at a time, "
+          f"loading is {100 * training['loading_share']:.1f}% of our epoch")
+    print(f"generation: {generation['times_faster']:.0f} times faster than a set of tuples")
+    for kde in results["kde"]:
+        print(f"kde: {kde['times_faster']:.1f} times faster than scipy at n = {kde['n']}, d = {kde['width']}")
+    save_json(args.out_json, results)
+    print(f"-> {args.out_json}")
+
+
+if __name__ == "__main__":
+    main()

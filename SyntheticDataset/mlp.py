@@ -1,0 +1,69 @@
+"""The two networks of the synthetic experiment (paper section 4, first version)."""
+
+import torch
+from torch import nn
+
+
+class MLP(nn.Module):
+    """Visible bits and control bits -> H -> H/2 -> H -> 1, without an activation after the H/2 layer.
+
+    The paper's width is H = 400. Inputs: bits (B, context_length) and control (B, n_tasks) one-hot, both float32.
+    Output: logits (B,).
+    """
+
+    def __init__(self, context_length, n_tasks, hidden_size=400, output_size=1):
+        super().__init__()
+        bottleneck = max(hidden_size // 2, 1)
+        self.features = nn.Sequential(
+            nn.Linear(context_length + n_tasks, hidden_size),
+            nn.LeakyReLU(0.0015),
+            nn.Linear(hidden_size, bottleneck),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(bottleneck, hidden_size),
+            nn.LeakyReLU(0.0015),
+            nn.Linear(hidden_size, output_size),
+        )
+
+    def context_features(self, bits, control):
+        """Hidden states (B, H/2) of the layer without an activation; they depend on the active subtask."""
+        return self.features(torch.cat([bits, control], dim=1))
+
+    def forward(self, bits, control):
+        return self.head(self.context_features(bits, control)).squeeze(1)
+
+
+class BiMLP(nn.Module):
+    """Visible bits -> 400 -> 80 = the context feature; context feature and control bits -> 200 -> 1.
+
+    The context feature cannot see which subtask is active, so it must carry every answer that it can compute: its
+    intrinsic dimension is the number of visible subtasks (paper Fig. 18). Inputs and output as for MLP.
+    """
+
+    def __init__(self, context_length, n_tasks, task_hidden_size=400, next_size=80, next_hidden_size=200, output_size=1):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Linear(context_length, task_hidden_size),
+            nn.LeakyReLU(0.001),
+            nn.Linear(task_hidden_size, next_size),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(next_size + n_tasks, next_hidden_size),
+            nn.LeakyReLU(0.001),
+            nn.Linear(next_hidden_size, output_size),
+        )
+
+    def context_features(self, bits, control=None):
+        """Context features (B, next_size); the control bits are not looked at."""
+        return self.features(bits)
+
+    def forward(self, bits, control):
+        return self.head(torch.cat([self.context_features(bits), control], dim=1)).squeeze(1)
+
+
+def build_model(settings, context_length, n_tasks):
+    """Build the network that `settings` (the arguments of train_model.py, as a dictionary) describe."""
+    if settings["use_bi_mlp"]:
+        widths = ("task_hidden_size", "next_size", "next_hidden_size", "output_size")
+        return BiMLP(context_length, n_tasks, **{name: settings[name] for name in widths})
+    return MLP(context_length, n_tasks, settings["hidden_size"], settings["output_size"])

@@ -1,0 +1,73 @@
+"""A run of train_model.py is a directory; this module names it, describes it and finds it again.
+
+    args.json      arguments, data and environment of the run
+    metrics.csv    one row an epoch
+    ckpt_last.pt   everything needed to go on; gone when the run has finished
+    best.pt        weights of the epoch with the lowest validation loss
+    last.pt        weights of the last epoch
+    final.json     the result, written last: the run has finished if and only if it is there
+    lock           held by the process that is training here
+"""
+
+import fcntl
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scripting import fail, load_json
+
+RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
+# Arguments that say where and how a run is made, not what comes out of it.
+INCIDENTAL = {"training_data_position", "validation_data_position", "save_position", "device", "threads",
+              "checkpoint_seconds", "overwrite"}
+
+
+def run_tag(use_bi_mlp, context_length, train_dataset_size, weight_decay, seed):
+    """The name of a run's directory, a function of the swept arguments alone."""
+    model = "bi_mlp" if use_bi_mlp else "mlp"
+    return f"{model}_ctl{context_length}_train{train_dataset_size}_wd{weight_decay:g}_seed{seed}"
+
+
+def describe_environment(device):
+    """Versions, commit and device, for args.json; git_commit is None outside a git checkout."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return {
+        "git_commit": git.stdout.strip() if git.returncode == 0 else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def lock(run_dir):
+    """Take the run directory for this process, waiting for another one to end; keep the file returned open.
+
+    The operating system frees the lock of a process that has died, however it died.
+    """
+    file = open(run_dir / "lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{run_dir}: waiting for the process that is training here", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def refuse_other_arguments(run_dir, description):
+    """Exit with code 2 if the directory holds a run whose result-changing arguments or data were others."""
+    path = run_dir / "args.json"
+    if not path.exists():
+        return
+    old = load_json(path, "the arguments of the run")
+    for part in ("arguments", "data"):
+        for name, value in description[part].items():
+            if name not in INCIDENTAL and old.get(part, {}).get(name) != value:
+                fail(f"{run_dir} holds a run with {name} {old.get(part, {}).get(name)}, not {value}; "
+                     "add --overwrite to replace it, or choose another --save_position")
+

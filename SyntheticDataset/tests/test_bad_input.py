@@ -1,0 +1,154 @@
+"""Bad input: one line on stderr, exit code 2, nothing half-written."""
+
+import json
+
+import pytest
+import torch
+
+from synthetic_helpers import FOLDER
+
+TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
+
+
+def refused(done, *words):
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.replace("\r", "\n").split("\n") if line and "%|" not in line]  # bars aside
+    assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
+
+
+@pytest.mark.parametrize("definition, word", [
+    ("[[4, 3], [5]]", "entry 2"), ("[[4, 3], [5, 5]]", "entry 2"), ("[[0, 3]]", "entry 1"), ("[[4, 3.5]]", "entry 1"),
+    ("[[true, 3]]", "entry 1"), ("[4, 3]", "entry 1"), ("[]", "empty"), ('{"a": 1}', "no list"), ("[[4, 3]", "not JSON"),
+    ('["43"]', "entry 1"),
+])
+def test_malformed_task_definition(script, tmp_path, definition, word):
+    (tmp_path / "tasks.json").write_text(definition)
+    refused(script("generate_data.py", "--train_size", 10, "--valid_size", 10, "--task_definition", "tasks.json",
+                   check=False), "tasks.json", word)
+    assert not (tmp_path / "data" / "train.pt").exists()
+
+
+def test_generation_refuses(script, tmp_path):
+    (tmp_path / "file").write_text("")
+    tasks = ("--task_definition", FOLDER / "task_definition.json")
+    sizes = ("--train_size", 10, "--valid_size", 10)
+    refused(script("generate_data.py", *sizes, check=False), "task_definition.json", "No such file")
+    refused(script("generate_data.py", *sizes, *tasks, "--out_dir", "file/data", check=False), "file/data")
+    refused(script("generate_data.py", *sizes, *tasks, "--context_bits", 4, check=False), "16 distinct strings")
+    refused(script("generate_data.py", "--train_size", 0, check=False), "--train_size")
+    refused(script("generate_data.py", "--train", 5, check=False), "--train")  # no abbreviations
+
+
+def test_missing_and_damaged_data(script, small_data):
+    refused(script(*TRAIN, "--training_data_position", "nowhere.pt", check=False), "nowhere.pt")
+    whole = (small_data / "train.pt").read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not a tensor file"):
+        (small_data / "train.pt").write_bytes(content)
+        refused(script(*TRAIN, check=False), "train.pt", "damaged")
+    torch.save({"packed_bits": torch.zeros(3, 2)}, small_data / "train.pt")
+    refused(script(*TRAIN, check=False), "train.pt", "'task'")
+
+
+def test_training_refuses(script, small_data, tmp_path):
+    refused(script("train_model.py", "--context_length", 11, check=False), "10 bits", "11")
+    refused(script(*TRAIN, "--train_dataset_size", 701, check=False), "700 samples", "701")
+    refused(script(*TRAIN, "--valid_dataset_size", 301, check=False), "300 samples", "301")
+    refused(script(*TRAIN, "--batch_size", 0, check=False), "--batch_size")
+    refused(script(*TRAIN, "--output_size", 2, check=False), "--output_size")
+    (tmp_path / "file").write_text("")
+    refused(script(*TRAIN, "--save_position", "file/runs", check=False), "file/runs")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_files_of_different_data_are_not_mixed(script, small_data):
+    script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 5,
+           "--task_definition", "tasks.json", "--out_dir", "other")
+    refused(script(*TRAIN, "--validation_data_position", "other/valid.pt", check=False), "other/valid.pt", "seeds")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_absent_gpu(script, small_data):
+    refused(script(*TRAIN, "--device", "cuda", check=False), "0 GPUs")
+    refused(script(*TRAIN, "--device", "abacus", check=False), "abacus")
+
+
+def test_nan_loss_stops_and_keeps_the_checkpoint(script, small_data, tmp_path):
+    flags = ("train_model.py", "--context_length", 9, "--batch_size", 50, "--hidden_size", 16, "--checkpoint_seconds", 0)
+    done = script(*flags, "--learning_rate", 1e30, "--num_epochs", 50, check=False)
+    refused(done, "NaN", "learning_rate")
+    directory = tmp_path / "outputs" / "runs" / "mlp_ctl9_train700_wd0.0001_seed0"
+    assert not (directory / "final.json").exists()
+    script(*flags, "--num_epochs", 1, "--overwrite")
+    assert (directory / "final.json").exists()
+
+
+def test_a_damaged_checkpoint_is_refused(script, small_data, tmp_path):
+    directory = tmp_path / "outputs" / "runs" / "mlp_ctl9_train700_wd0.0001_seed0"
+    directory.mkdir(parents=True)
+    (directory / "ckpt_last.pt").write_bytes(b"PK half a file")
+    refused(script(*TRAIN, check=False), "ckpt_last.pt", "damaged")
+
+
+def test_weights_that_do_not_fit(script, small_data, tmp_path):
+    script(*TRAIN, "--hidden_size", 16)
+    run = tmp_path / "outputs" / "runs" / "mlp_ctl9_train700_wd0.0001_seed0"
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", run, "--hidden_size", 20, check=False),
+            "does not fit")
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", run, "--visible_context_length", 10,
+                   check=False), "context length of 9")
+    (tmp_path / "alone.pt").write_bytes((run / "best.pt").read_bytes())
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", "alone.pt", check=False),
+            "--context_length", "--use_bi_mlp")
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", "nothing", check=False), "nothing")
+    assert not (run / "features.pt").exists()
+
+
+def test_features_that_cannot_be_measured(script, tmp_path):
+    for name, contents, word in (
+        ("few", {"features": torch.rand(5, 10)}, "more samples than the width"),
+        ("nan", {"features": torch.full((50, 3), float("nan"))}, "finite"),
+        ("equal", {"features": torch.ones(50, 3)}, "equal"),
+        ("none", {"tensor": torch.rand(50, 3)}, '"features"'),
+    ):
+        torch.save(contents, tmp_path / f"{name}.pt")
+        refused(script("measure_features.py", f"{name}.pt", check=False), f"{name}.pt", word)
+    whole = (tmp_path / "few.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    refused(script("measure_features.py", "half.pt", check=False), "half.pt", "damaged")
+    assert not list((tmp_path / "outputs" / "measures").iterdir())
+
+
+def test_figures_and_tables_without_results(script, tmp_path):
+    refused(script("collect_results.py", check=False), "no such runs")
+    refused(script("draw_loss_vs_context.py", check=False), "sweep.csv")
+    refused(script("draw_training_curves.py", check=False), "sweep_curves.csv")
+    refused(script("draw_intrinsic_dimension.py", check=False), "no measures")
+    (tmp_path / "sweep.csv").write_text("context_length,seed\n9,\n")
+    refused(script("draw_loss_vs_context.py", "--results", "sweep.csv", check=False), "sweep.csv", "column")
+    (tmp_path / "measures").mkdir()
+    (tmp_path / "measures" / "a.json").write_text(json.dumps({"eigenvalues": [1.0]}))
+    refused(script("draw_intrinsic_dimension.py", "--measures", "measures", check=False), "save_feature_tensor.py")
+
+
+def test_a_missing_cell_is_named(script, small_data, tmp_path):
+    for length in (5, 9):
+        script("train_model.py", "--context_length", length, "--num_epochs", 1, "--hidden_size", 8)
+    (tmp_path / "outputs" / "runs" / "mlp_ctl5_train700_wd0.0001_seed0" / "final.json").unlink()
+    done = script("collect_results.py", check=False)
+    assert done.returncode == 1 and done.stderr == "missing: mlp_ctl5_train700_wd0.0001_seed0\n"
+    assert len((tmp_path / "outputs" / "sweep.csv").read_text().splitlines()) == 2
+    done = script("collect_results.py", "--seeds", 0, 1, check=False)
+    assert done.returncode == 1 and done.stderr.count("seed1") == 2
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """What torch.save and write_text raise on a full disk; the file that was there stays as it was."""
+    from scripting import replacing
+
+    (tmp_path / "kept").write_text("old")
+    for error in (OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")):
+        with pytest.raises(SystemExit) as stopped, replacing(tmp_path / "kept") as temporary:
+            temporary.write_text("half")
+            raise error
+        assert stopped.value.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "old"

@@ -1,0 +1,132 @@
+"""The shell scripts as a user runs them: reproduce.sh smoke from an empty folder, sweeps that fail or are killed."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from synthetic_helpers import FOLDER
+
+FIGURES = ("loss_vs_context", "approximation_loss", "training_curves", "intrinsic_dimension")
+TINY = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "2000", "BI_CONTEXT_LENGTHS": "22"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the folder without anything that was made by running it."""
+    made = shutil.ignore_patterns("outputs", "data", "results", "tests", "__pycache__")
+    return shutil.copytree(FOLDER, tmp_path / "SyntheticDataset", ignore=made)
+
+
+def start(folder, *command, **variables):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    return subprocess.Popen(["bash", *command], cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, env={**environment, "PYTHON": sys.executable, **variables}, start_new_session=True)
+
+
+def run(folder, *command, **variables):
+    process = start(folder, *command, **variables)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def sweep(folder, preset="smoke"):
+    """The rows of the sweep, without the time they took."""
+    with open(folder / "outputs" / preset / "sweep.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_reproduce_smoke_from_an_empty_folder(folder):
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke")
+    assert code == 0, output
+    assert len(sweep(folder)) == 6
+    for figure in FIGURES:
+        for suffix in ("pdf", "png"):
+            assert (folder / "outputs" / "smoke" / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
+    measures = list((folder / "outputs" / "smoke" / "measures").glob("*.json"))
+    assert len(measures) == 2
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / "outputs").rglob("*.pt")}
+    stamps |= {path: path.stat().st_mtime_ns for path in (folder / "outputs").rglob("*.json")}
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke")
+    assert code == 0 and output.count("finished before") == 8 and "there already" in output
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_reproduce_killed_at_every_stage_ends_the_same(folder):
+    """kill -9 of the top shell alone, of everything, and SIGTERM; what still runs is waited for, not trampled on."""
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", OUT="outputs/undisturbed", **TINY)
+    assert code == 0, output
+    for seconds, kill in ((1.5, "all"), (5, "top"), (3, "all"), (6, "term"), (9, "top")):
+        process = start(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            if kill == "top":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL if kill == "all" else signal.SIGTERM)
+        process.wait()
+        process.stdout.close()
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
+    assert code == 0, output
+    assert sweep(folder) == sweep(folder, "undisturbed")
+    for name in ("bi_mlp_ctl22_train4000_wd0.1_seed0.json",):
+        one, other = (folder / "outputs" / where / "measures" / name for where in ("smoke", "undisturbed"))
+        assert one.read_text() == other.read_text()
+
+
+def test_unknown_preset(folder):
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "huge")
+    assert code == 2 and output == "reproduce.sh: unknown preset huge; use smoke, small or paper\n"
+
+
+@pytest.fixture
+def tiny_data(folder):
+    subprocess.run([sys.executable, "generate_data.py", "--train_size", "1000", "--valid_size", "200"], cwd=folder,
+                   check=True, capture_output=True)
+    return folder
+
+
+def test_a_crashed_run_is_reported_and_the_others_finish(tiny_data):
+    variables = {"CONTEXT_LENGTHS": "27 101", "TRAIN_SIZES": "1000 500", "SEEDS": "0"}
+    flags = ("--num_epochs", "1", "--hidden_size", "8")
+    code, output = run(tiny_data, "SyntheticDataset/train_model.sh", *flags, **variables)
+    assert code == 1
+    assert output.count("FAILED") == 2 and "a context length of 101 was asked for" in output and "2 of 4 runs failed" in output
+    assert len(list((tiny_data / "outputs" / "runs").glob("*/final.json"))) == 2
+    code, output = run(tiny_data, "SyntheticDataset/train_model.sh", *flags, **variables | {"CONTEXT_LENGTHS": "27"})
+    assert code == 0 and output.count("finished before") == 2
+
+
+def test_one_array_task_does_one_cell(tiny_data):
+    variables = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "1000 500", "SEEDS": "0"}
+    flags = ("--num_epochs", "1", "--hidden_size", "8")
+    spool = tiny_data.parent / "spool"
+    spool.mkdir()
+    shutil.copy(tiny_data / "train_model.sh", spool / "slurm_script")  # Slurm runs a copy, elsewhere
+    variables["SLURM_SUBMIT_DIR"] = str(tiny_data)
+    code, output = run(tiny_data, "spool/slurm_script", *flags, SLURM_ARRAY_TASK_ID="2", **variables)
+    assert code == 0, output
+    runs = [path.parent.name for path in (tiny_data / "outputs" / "runs").glob("*/final.json")]
+    assert runs == ["mlp_ctl22_train500_wd0.0008_seed0"]
+    code, output = run(tiny_data, "SyntheticDataset/train_model.sh", *flags, IDX="4", **variables)
+    assert code == 2 and "--array=0-3" in output
+
+
+def test_sigterm_ends_the_sweep_and_its_runs(tiny_data):
+    variables = {"CONTEXT_LENGTHS": "22 27 36", "TRAIN_SIZES": "1000", "SEEDS": "0"}
+    process = start(tiny_data, "SyntheticDataset/train_model.sh", "--num_epochs", "100000", **variables)
+    deadline = time.monotonic() + 60
+    while len(list((tiny_data / "outputs" / "runs").glob("*/metrics.csv"))) == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    time.sleep(1)
+    left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.stdout.close()
+    assert left == []

@@ -1,0 +1,201 @@
+"""Training: losses against independent sums, learning, early stopping, and resuming to the same bits."""
+
+import csv
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from synthetic_helpers import FOLDER, SMALL_TASKS
+from mlp import MLP, BiMLP, build_model
+from samples import load_samples
+from tasks import bayes_risk
+from train_model import epoch_order, evaluate, loss_sums_by_task
+
+QUICK = ("--context_length", 9, "--hidden_size", 16, "--batch_size", 50, "--learning_rate", 5e-3)
+
+
+def run_dir(tmp_path, seed=0, size=700, length=9, model="mlp"):
+    return tmp_path / "outputs" / "runs" / f"{model}_ctl{length}_train{size}_wd0.0001_seed{seed}"
+
+
+def final(directory):
+    return json.loads((directory / "final.json").read_text())
+
+
+def test_layers_are_those_of_the_paper():
+    mlp, bi = MLP(36, 50), BiMLP(36, 50)
+    def shapes(model):
+        return [tuple(p.shape) for p in model.parameters() if p.ndim == 2]
+
+    assert shapes(mlp) == [(400, 86), (200, 400), (400, 200), (1, 400)]
+    assert shapes(bi) == [(400, 36), (80, 400), (200, 130), (1, 200)]
+    bits, control = torch.rand(5, 36), torch.rand(5, 50)
+    w = [p.double() for p in mlp.parameters()]
+    x = torch.cat([bits, control], dim=1).double()
+    hidden = torch.where((h := x @ w[0].T + w[1]) > 0, h, 0.0015 * h) @ w[2].T + w[3]
+    logits = torch.where((h := hidden @ w[4].T + w[5]) > 0, h, 0.0015 * h) @ w[6].T + w[7]
+    assert torch.allclose(mlp(bits, control).double(), logits.squeeze(1), atol=1e-5)
+    w = [p.double() for p in bi.parameters()]
+    feature = torch.where((h := bits.double() @ w[0].T + w[1]) > 0, h, 0.001 * h) @ w[2].T + w[3]
+    assert torch.allclose(bi.context_features(bits).double(), feature, atol=1e-5)
+    x = torch.cat([feature, control.double()], dim=1)
+    logits = torch.where((h := x @ w[4].T + w[5]) > 0, h, 0.001 * h) @ w[6].T + w[7]
+    assert torch.allclose(bi(bits, control).double(), logits.squeeze(1), atol=1e-5)
+
+
+def test_losses_against_a_loop(small_data):
+    samples = load_samples(small_data / "valid.pt", None, 9, torch.device("cpu"))
+    torch.manual_seed(0)
+    model = MLP(9, 6, hidden_size=16)
+    sums, counts = [0.0] * 6, [0] * 6
+    for i in range(300):
+        bits, control, answer = samples.batch(torch.tensor([i]))
+        p = torch.sigmoid(model(bits, control).double()).item()
+        sums[samples.task[i]] -= math.log(p if answer.item() == 1 else 1 - p)
+        counts[samples.task[i]] += 1
+    measured = loss_sums_by_task(model, samples)
+    assert measured[0].tolist() == pytest.approx(sums, rel=1e-5)
+    assert measured[1].tolist() == counts
+    metrics = evaluate(model, samples, context_length=7)
+    assert metrics["valid_loss"] == pytest.approx(sum(sums) / 300, rel=1e-5)
+    assert metrics["solvable_loss"] == pytest.approx(sum(sums[:4]) / 300, rel=1e-5)
+    assert metrics["unsolvable_loss"] == pytest.approx(sum(sums[4:]) / 300, rel=1e-5)
+    assert metrics["task_losses"] == pytest.approx([s / c for s, c in zip(sums, counts)], rel=1e-5)
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    cpu = torch.device("cpu")
+    first = epoch_order(100, 3, 7, cpu)
+    torch.manual_seed(99)
+    assert torch.equal(first, epoch_order(100, 3, 7, cpu))
+    assert sorted(first.tolist()) == list(range(100))
+    assert not torch.equal(first, epoch_order(100, 3, 8, cpu)) and not torch.equal(first, epoch_order(100, 4, 7, cpu))
+
+
+@pytest.mark.parametrize("flags", [(), ("--use_bi_mlp", "--task_hidden_size", 64)])
+def test_memorises_a_tiny_set(script, small_data, tmp_path, flags):
+    """Forty samples of bits that do not tell the answers: training loss to 0, validation loss never better than log 2."""
+    script("train_model.py", "--context_length", 9, "--train_dataset_size", 40, "--hidden_size", 64, "--batch_size", 9,
+           "--learning_rate", 5e-3, "--num_epochs", 300, "--early_stopping", 300, *flags)
+    directory = run_dir(tmp_path, size=40, model="bi_mlp" if flags else "mlp")
+    result = final(directory)
+    assert result["last_train_loss"] < 1e-3
+    assert result["last_valid_loss"] > result["best_valid_loss"]
+    assert result["last_step"] == 300 * 5  # the last batch of an epoch holds 4 samples
+
+
+def test_learns_the_solvable_subtasks(script, tmp_path):
+    (tmp_path / "tasks.json").write_text("[[4, 3], [5, 1], [6, 2], [9, 8]]")
+    script("generate_data.py", "--train_size", 20000, "--valid_size", 2000, "--context_bits", 20,
+           "--task_definition", "tasks.json")
+    script("train_model.py", "--context_length", 6, "--hidden_size", 64, "--batch_size", 200, "--learning_rate", 3e-3,
+           "--num_epochs", 12)
+    result = final(run_dir(tmp_path, size=20000, length=6))
+    assert result["bayes_risk"] == pytest.approx(math.log(2) / 4)
+    assert -0.01 < result["approximation_loss"] < 0.03
+    assert result["approximation_loss"] == pytest.approx(
+        result["best_approximation_loss_solvable"] + result["best_approximation_loss_unsolvable"])
+    assert max(result["task_losses"][:3]) < 0.05 and result["task_losses"][3] == pytest.approx(math.log(2), abs=0.05)
+
+
+def test_a_run_directory_is_complete(script, small_data, tmp_path):
+    script("train_model.py", *QUICK, "--num_epochs", 4)
+    directory = run_dir(tmp_path)
+    assert {path.name for path in directory.iterdir()} == {
+        "args.json", "metrics.csv", "best.pt", "last.pt", "final.json", "lock"}
+    result, described = final(directory), json.loads((directory / "args.json").read_text())
+    rows = list(csv.DictReader(open(directory / "metrics.csv")))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4] and int(rows[-1]["step"]) == 4 * 14
+    assert min(float(row["valid_loss"]) for row in rows) == result["best_valid_loss"]
+    assert float(rows[-1]["train_loss"]) == result["last_train_loss"]
+    assert result["bayes_risk"] == bayes_risk(SMALL_TASKS, 9)
+    assert described["environment"]["torch"] == torch.__version__
+
+    samples = load_samples(small_data / "valid.pt", None, 9, torch.device("cpu"))
+    for name in ("best", "last"):
+        model = build_model(described["arguments"], 9, 6)
+        model.load_state_dict(torch.load(directory / f"{name}.pt", weights_only=True))
+        assert evaluate(model, samples, 9)["valid_loss"] == pytest.approx(result[f"{name}_valid_loss"], abs=1e-9)
+
+
+def test_finished_runs_are_skipped_and_other_arguments_refused(script, small_data, tmp_path):
+    script("train_model.py", *QUICK, "--num_epochs", 2)
+    stamp = (run_dir(tmp_path) / "final.json").stat().st_mtime_ns
+    assert "finished before" in script("train_model.py", *QUICK, "--num_epochs", 2).stdout
+    assert (run_dir(tmp_path) / "final.json").stat().st_mtime_ns == stamp
+    refused = script("train_model.py", *QUICK, "--num_epochs", 3, check=False)
+    assert refused.returncode == 2 and "num_epochs 2, not 3" in refused.stderr and refused.stderr.count("\n") == 1
+    script("train_model.py", *QUICK, "--num_epochs", 3, "--overwrite")
+    assert final(run_dir(tmp_path))["last_epoch"] == 3
+
+
+def test_patience_needs_epochs_and_steps(script, small_data, tmp_path):
+    """Random labels in effect: the validation loss soon only rises. 14 steps an epoch."""
+    for seed, steps in ((0, 0), (1, 400)):
+        script("train_model.py", *QUICK[2:], "--context_length", 3, "--num_epochs", 100, "--early_stopping", 5,
+               "--early_stopping_steps", steps, "--seed", seed)
+        result = final(run_dir(tmp_path, seed, length=3))
+        assert result["stopped"] == "early"
+        assert result["last_epoch"] - result["best_epoch"] == max(5, math.ceil(steps / 14))
+
+
+def test_seeds_change_the_run_and_nothing_else_does(script, small_data, tmp_path):
+    losses = {}
+    for seed, options in ((0, ()), (0, ("--overwrite", "--threads", 1)), (1, ())):
+        script("train_model.py", *QUICK, "--num_epochs", 2, "--seed", seed, *options)
+        losses.setdefault(seed, []).append(final(run_dir(tmp_path, seed))["last_train_loss"])
+    assert losses[0][0] == losses[0][1] != losses[1][0]
+
+
+def test_kill_9_at_random_moments_ends_the_same(script, small_data, tmp_path):
+    """Killed again and again while training and saving after every epoch, the run ends with the undisturbed bits."""
+    flags = (*QUICK, "--num_epochs", 400, "--early_stopping", 400)
+    script("train_model.py", *flags, "--save_position", "undisturbed")
+    command = [sys.executable, str(FOLDER / "train_model.py"), *map(str, flags), "--save_position", "killed",
+               "--checkpoint_seconds", "0"]
+    directory = tmp_path / "killed" / run_dir(tmp_path).name
+    kills, rng = 0, random.Random(0)
+    for _ in range(40):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = (directory / "ckpt_last.pt").stat().st_mtime_ns if (directory / "ckpt_last.pt").exists() else 0
+        while process.poll() is None:  # kill it a little after it has got further
+            if (directory / "ckpt_last.pt").exists() and (directory / "ckpt_last.pt").stat().st_mtime_ns > before:
+                time.sleep(rng.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        kills += process.wait() == -signal.SIGKILL
+        if (directory / "final.json").exists():
+            break
+    assert kills >= 2 and (directory / "final.json").exists()
+    first, second = final(tmp_path / "undisturbed" / directory.name), final(directory)
+    first.pop("seconds"), second.pop("seconds")
+    assert first == second
+    for name in ("best.pt", "last.pt"):
+        one, other = (torch.load(tmp_path / where / directory.name / name, weights_only=True)
+                      for where in ("undisturbed", "killed"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_second_process_waits_for_the_first(script, small_data, tmp_path):
+    command = [sys.executable, str(FOLDER / "train_model.py"), *map(str, QUICK), "--num_epochs", "100"]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                 for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sum("finished before" in out for out, _ in outputs) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_and_cpu_agree(script, small_data, tmp_path):
+    for device in ("cpu", "cuda"):
+        script("train_model.py", *QUICK, "--num_epochs", 1, "--device", device, "--overwrite")
+        loss = final(run_dir(tmp_path))["best_valid_loss"]
+        assert loss == pytest.approx(math.log(2), abs=0.1)
