@@ -13,6 +13,7 @@ Each figure is the median over --repeats of the two ways in turn. Both ways must
 import random
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from measure_features import kde_entropy
 from mlp import MLP
 from runs import describe_environment
 from samples import Samples, unpack_bits
-from scripting import Parser, choose_device, positive_int, save_json
+from scripting import Parser, choose_device, make_directory, positive_int, save_json
 from tasks import load_task_definition
 from train_model import epoch_order, train_epoch
 
@@ -167,6 +168,7 @@ def main():
     except ValueError:
         parser.error(f"--kde_shapes {' '.join(args.kde_shapes)} are not of the form 4000x256")
 
+    make_directory(Path(args.out_json).parent)
     results = {
         "environment": describe_environment(device),
         "training": benchmark_training(args.train_size, args.batch_size, pairs, args.repeats, device),

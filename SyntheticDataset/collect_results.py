@@ -1,10 +1,11 @@
-"""Gather the finished runs of a sweep into one CSV, and their training curves into another.
+"""Gather the finished runs of a sweep into one CSV, their training curves into another, and how they were made.
 
     python collect_results.py --runs outputs/runs --out_csv outputs/sweep.csv
     python collect_results.py --runs outputs/runs --context_lengths 27 36 --train_dataset_sizes 85000 --seeds 0 1
 
-Writes OUT_CSV, one row a finished run, and beside it OUT_CSV's name with _curves, one row an epoch of each; columns as
-in final.json and metrics.csv (results/README.md explains them). The cells expected are all combinations of the given
+Writes OUT_CSV, one row a finished run, and beside it, with _curves in the name, one row an epoch of each (columns as in
+final.json and metrics.csv; results/README.md explains them) and, as _about.json, the arguments that all runs share and
+the hardware and versions they ran with. The cells expected are all combinations of the given
 context lengths, sizes, weight decays and seeds; what is not given is read off the run directories, unfinished ones
 included. A Bi-MLP is no part of the sweep: --use_bi_mlp gathers those instead. Cells without a finished run are named on stderr, and the exit code is then 1; the CSVs hold the others.
 """
@@ -15,8 +16,8 @@ import sys
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from runs import run_tag
-from scripting import Parser, fail, load_json, make_directory, positive_int, replacing
+from runs import INCIDENTAL, run_tag
+from scripting import Parser, fail, load_json, make_directory, positive_int, replacing, save_json
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
@@ -36,6 +37,16 @@ def read_curves(run_dir, cell):
         return [{**cell, **{name: row[name] for name in CURVE_COLUMNS}} for row in csv.DictReader(file)]
 
 
+def summarise(described):
+    """What the args.json of several runs have in common, and the environments they name, each once."""
+    arguments = described[0]["arguments"]
+    shared = {name: value for name, value in arguments.items()
+              if name not in INCIDENTAL and all(run["arguments"][name] == value for run in described)}
+    environments = [run["environment"] for run in described]
+    return {"arguments": shared, "data": described[0]["data"],
+            "environments": [one for place, one in enumerate(environments) if one not in environments[:place]]}
+
+
 def parse_args():
     parser = Parser(__doc__)
     parser.add_argument("--runs", default="outputs/runs", help="--save_position of the runs")
@@ -50,13 +61,13 @@ def parse_args():
 
 def main():
     args = parse_args()
-    started = [load_json(path, "the arguments of the run")["arguments"] for path in Path(args.runs).glob("*/args.json")]
-    started = [run for run in started if run["use_bi_mlp"] == args.use_bi_mlp]
+    started = [load_json(path, "the arguments of the run") for path in sorted(Path(args.runs).glob("*/args.json"))]
+    started = [run for run in started if run["arguments"]["use_bi_mlp"] == args.use_bi_mlp]
     if not started:
         fail(f"there are no such runs below {args.runs}; make some with train_model.sh")
-    axes = [sorted(set(getattr(args, axis) or (run[axis] for run in started))) for axis in AXES]
+    axes = [sorted(set(getattr(args, axis) or (run["arguments"][axis] for run in started))) for axis in AXES]
 
-    rows, curves, missing = [], [], []
+    rows, curves, described, missing = [], [], [], []
     for cell in itertools.product(*axes):
         run_dir = Path(args.runs) / run_tag(args.use_bi_mlp, *cell)
         if not (run_dir / "final.json").exists():
@@ -65,11 +76,13 @@ def main():
         run = load_json(run_dir / "final.json", "the result")
         rows.append({name: value for name, value in run.items() if name != "task_losses"})
         curves += read_curves(run_dir, dict(zip(AXES, cell)))
+        described.append(load_json(run_dir / "args.json", "the arguments of the run"))
     if rows:
         out_csv = Path(args.out_csv)
         make_directory(out_csv.parent)
         write_csv(out_csv, rows)
         write_csv(out_csv.with_name(f"{out_csv.stem}_curves.csv"), curves)
+        save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), summarise(described))
     print(f"{len(rows)} finished runs of {len(rows) + len(missing)} -> {args.out_csv}")
     if missing:
         print(f"missing: {' '.join(missing)}", file=sys.stderr)

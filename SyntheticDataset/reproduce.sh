@@ -17,20 +17,20 @@ smoke)
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-22 27 36}; TRAIN_SIZES=${TRAIN_SIZES:-4000 2000}; SEEDS=${SEEDS:-0}
     sweep="--hidden_size 32 --batch_size 500 --num_epochs 2"
     BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27}; bi_size=4000
-    bi="--num_epochs 2 --batch_size 500"; n_features=1000; bi_decay=0.1 ;;
+    bi="--num_epochs 2 --batch_size 500"; bi_decay=0.05; n_features=1000 ;;
 small)
     data="--train_size 2000000 --valid_size 20000"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-22 27 36 50 94}; TRAIN_SIZES=${TRAIN_SIZES:-85000 60000 40000}; SEEDS=${SEEDS:-0 1}
     sweep="--hidden_size 200 --learning_rate 2e-3 --batch_size 500 --early_stopping 10 --early_stopping_steps 2000"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-36 30 27 24 23 22}; bi_size=2000000
-    bi="--num_epochs 3 --batch_size 500"; n_features=10000; bi_decay=0.1 ;;
+    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-36 33 30 27 24 22}; bi_size=2000000
+    bi="--num_epochs 3 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
 paper)
     data="--train_size 10000000 --valid_size 2000000"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-27 32 36 43 63 94}; SEEDS=${SEEDS:-0}
     TRAIN_SIZES=${TRAIN_SIZES:-2000000 400000 200000 150000 100000 85000 75000 50000}
     sweep="--num_epochs 2000"
     BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27 36 43 63 94}; bi_size=10000000
-    bi="--num_epochs 20"; n_features=10000; bi_decay=0.1 ;;
+    bi="--num_epochs 20 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
 *)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac

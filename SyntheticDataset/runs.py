@@ -10,6 +10,7 @@
 """
 
 import fcntl
+import os
 import platform
 import subprocess
 import sys
@@ -32,15 +33,30 @@ def run_tag(use_bi_mlp, context_length, train_dataset_size, weight_decay, seed):
     return f"{model}_ctl{context_length}_train{train_dataset_size}_wd{weight_decay:g}_seed{seed}"
 
 
+def hardware(device):
+    """The name of the GPU, or of the processor and how many cores it has here."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
 def describe_environment(device):
-    """Versions, commit and device, for args.json; git_commit is None outside a git checkout."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    """Versions, commit and hardware, for args.json; git_commit is None without git, and says -dirty of changed files."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        commit = git.stdout.strip() if git.returncode == 0 else None
+    except OSError:  # no git on this machine
+        commit = None
     return {
-        "git_commit": git.stdout.strip() if git.returncode == 0 else None,
+        "git_commit": commit,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}",
+        "hardware": hardware(device),
         "threads": torch.get_num_threads(),
     }
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from scripting import replacing
 from synthetic_helpers import FOLDER
 
 TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
@@ -143,8 +144,6 @@ def test_a_missing_cell_is_named(script, small_data, tmp_path):
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     """What torch.save and write_text raise on a full disk; the file that was there stays as it was."""
-    from scripting import replacing
-
     (tmp_path / "kept").write_text("old")
     for error in (OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")):
         with pytest.raises(SystemExit) as stopped, replacing(tmp_path / "kept") as temporary:

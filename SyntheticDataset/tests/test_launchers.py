@@ -75,7 +75,7 @@ def test_reproduce_killed_at_every_stage_ends_the_same(folder):
     code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
     assert code == 0, output
     assert sweep(folder) == sweep(folder, "undisturbed")
-    for name in ("bi_mlp_ctl22_train4000_wd0.1_seed0.json",):
+    for name in ("bi_mlp_ctl22_train4000_wd0.05_seed0.json",):
         one, other = (folder / "outputs" / where / "measures" / name for where in ("smoke", "undisturbed"))
         assert one.read_text() == other.read_text()
 
