@@ -28,7 +28,7 @@ paper)
     data="--train_size 10000000 --valid_size 2000000"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-27 32 36 43 63 94}; SEEDS=${SEEDS:-0}
     TRAIN_SIZES=${TRAIN_SIZES:-2000000 400000 200000 150000 100000 85000 75000 50000}
-    sweep="--num_epochs 2000"
+    sweep="--num_epochs 2000 --early_stopping_steps 4000 --valid_dataset_size 100000"
     BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27 36 43 63 94}; bi_size=10000000
     bi="--num_epochs 20 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
 *)
@@ -60,8 +60,8 @@ say "3/6 Bi-MLPs: context lengths $BI_CONTEXT_LENGTHS, $bi_size training samples
 CONTEXT_LENGTHS=$BI_CONTEXT_LENGTHS TRAIN_SIZES=$bi_size WEIGHT_DECAYS=$bi_decay SEEDS=$BI_SEEDS SAVE_POSITION=$OUT/bi_runs \
     run bash train_model.sh "${files[@]}" --use_bi_mlp $bi "$@"
 
-say "4/6 context features and their measures"
-run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$OUT"/bi_runs/bi_mlp_*/ \
+say "4/6 context features and their measures"  # of the last epoch: nothing overfits here, and the spectrum gets cleaner
+run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$OUT"/bi_runs/bi_mlp_*/last.pt \
     --validation_data_position "$OUT/data/valid.pt" --valid_dataset_size "$n_features"
 run "$PYTHON" measure_features.py "$OUT"/bi_runs/*/features.pt --out_dir "$OUT/measures"
 
