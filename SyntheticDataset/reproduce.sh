@@ -5,8 +5,8 @@
 #   small   the default: the paper's result on a laptop, under 10 minutes on 2 cores
 #   paper   the sizes of the paper: one GPU, or a cluster with sbatch --array=... train_model.sh first
 #
-# Writes outputs/PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2 3 4" for more seeds.
-# Flags behind the preset go to train_model.py.
+# Writes outputs/PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2 3 4" for more seeds, and so
+# on for the other names in capitals below. Flags behind the preset go to train_model.py.
 set -euo pipefail
 
 PRESET=${1:-small}
@@ -16,20 +16,20 @@ smoke)
     data="--train_size 4000 --valid_size 1000"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-22 27 36}; TRAIN_SIZES=${TRAIN_SIZES:-4000 2000}; SEEDS=${SEEDS:-0}
     sweep="--hidden_size 32 --batch_size 500 --num_epochs 2"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27}; bi_size=4000
+    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27}; BI_TRAIN_SIZE=${BI_TRAIN_SIZE:-4000}
     bi="--num_epochs 2 --batch_size 500"; bi_decay=0.05; n_features=1000 ;;
 small)
     data="--train_size 2000000 --valid_size 20000"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-22 27 36 50 94}; TRAIN_SIZES=${TRAIN_SIZES:-85000 60000 40000}; SEEDS=${SEEDS:-0 1}
     sweep="--hidden_size 200 --learning_rate 2e-3 --batch_size 500 --early_stopping 10 --early_stopping_steps 2000"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-36 33 30 27 24 22}; bi_size=2000000
+    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-36 33 30 27 24 22}; BI_TRAIN_SIZE=${BI_TRAIN_SIZE:-2000000}
     bi="--num_epochs 3 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
 paper)
     data="--train_size 10000000 --valid_size 2000000"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-27 32 36 43 63 94}; SEEDS=${SEEDS:-0}
     TRAIN_SIZES=${TRAIN_SIZES:-2000000 400000 200000 150000 100000 85000 75000 50000}
     sweep="--num_epochs 2000 --early_stopping_steps 4000 --valid_dataset_size 100000"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27 36 43 63 94}; bi_size=10000000
+    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27 36 43 63 94}; BI_TRAIN_SIZE=${BI_TRAIN_SIZE:-10000000}
     bi="--num_epochs 20 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
 *)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
@@ -55,9 +55,9 @@ export CONTEXT_LENGTHS TRAIN_SIZES
 # shellcheck disable=SC2086
 SAVE_POSITION=$OUT/runs run bash train_model.sh "${files[@]}" $sweep "$@"
 
-say "3/6 Bi-MLPs: context lengths $BI_CONTEXT_LENGTHS, $bi_size training samples, seeds $BI_SEEDS"
+say "3/6 Bi-MLPs: context lengths $BI_CONTEXT_LENGTHS, $BI_TRAIN_SIZE training samples, seeds $BI_SEEDS"
 # shellcheck disable=SC2086
-CONTEXT_LENGTHS=$BI_CONTEXT_LENGTHS TRAIN_SIZES=$bi_size WEIGHT_DECAYS=$bi_decay SEEDS=$BI_SEEDS SAVE_POSITION=$OUT/bi_runs \
+CONTEXT_LENGTHS=$BI_CONTEXT_LENGTHS TRAIN_SIZES=$BI_TRAIN_SIZE WEIGHT_DECAYS=$bi_decay SEEDS=$BI_SEEDS SAVE_POSITION=$OUT/bi_runs \
     run bash train_model.sh "${files[@]}" --use_bi_mlp $bi "$@"
 
 say "4/6 context features and their measures"  # of the last epoch: nothing overfits here, and the spectrum gets cleaner
@@ -71,7 +71,7 @@ run "$PYTHON" collect_results.py --runs "$OUT/runs" --out_csv "$OUT/sweep.csv" \
     --context_lengths $CONTEXT_LENGTHS --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS
 # shellcheck disable=SC2086
 run "$PYTHON" collect_results.py --runs "$OUT/bi_runs" --out_csv "$OUT/bi_sweep.csv" --use_bi_mlp \
-    --context_lengths $BI_CONTEXT_LENGTHS --train_dataset_sizes $bi_size --seeds $BI_SEEDS
+    --context_lengths $BI_CONTEXT_LENGTHS --train_dataset_sizes $BI_TRAIN_SIZE --seeds $BI_SEEDS
 
 say "6/6 figures"
 run "$PYTHON" draw_loss_vs_context.py --results "$OUT/sweep.csv" --out_dir "$OUT/figures"

@@ -1,0 +1,126 @@
+"""Every command of the README runs, small; every number in its tables is that of the committed results."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from synthetic_helpers import FOLDER
+
+README = (FOLDER.parent / "README.md").read_text()
+RESULTS = FOLDER / "results"
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("cd ")]
+TRAINING = "--num_epochs 1 --batch_size 500 --valid_dataset_size 400"
+SMALLER = {  # flags that make a command small; the last one given counts
+    "generate_data.py": "--train_size 2000 --valid_size 500",
+    "train_model.py": f"--train_dataset_size 2000 {TRAINING}",
+    "train_model.sh": TRAINING,
+    "save_feature_tensor.py": "--valid_dataset_size 400",
+    "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1",
+}
+GRID = {"CONTEXT_LENGTHS": "27 36", "TRAIN_SIZES": "2000", "SEEDS": "0", "BI_CONTEXT_LENGTHS": "22", "BI_TRAIN_SIZE": "4000"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    made = shutil.ignore_patterns("outputs", "data", "runs", "bi_runs", "__pycache__", ".git", ".venv")
+    root = tmp_path_factory.mktemp("readme") / "checkout"
+    shutil.copytree(FOLDER, root / FOLDER.name, ignore=made)
+    return root
+
+
+def bash(command, folder, **variables):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-ec", command], cwd=folder, capture_output=True, text=True, timeout=400,
+                          env={**os.environ, "PATH": path, **variables})
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_two_commands_are_there():
+    assert "pip install -r requirements.txt && bash SyntheticDataset/reproduce.sh" in COMMANDS
+    assert "pip install -r requirements.txt && python -m pytest" in COMMANDS
+    assert "pip install -r requirements.txt && python -m pytest" in (FOLDER.parent / ".ci" / "run").read_text()
+
+
+def test_the_main_command(checkout):
+    output = bash("bash SyntheticDataset/reproduce.sh", checkout, **GRID)
+    assert "outputs/small/figures/loss_vs_context.pdf" in output
+
+
+def test_the_commands_of_this_folder(checkout):
+    """In the README's order, in a fresh folder each block; exported grids are replaced by a small one."""
+    ran = set()
+    for block in BLOCKS:
+        lines = block.splitlines()
+        if lines[0] != f"cd {FOLDER.name}":
+            continue
+        variables = dict(GRID)
+        for line in lines[1:]:
+            if line.startswith("export "):
+                variables["SAVE_POSITION"] = re.search(r"SAVE_POSITION=(\S+)", line).group(1)
+                continue
+            if line.startswith("sbatch"):  # one task of the array, as Slurm would start it
+                grid = (FOLDER / "train_model.sh").read_text()
+                sizes = [len(re.search(rf"^{name}=\$\{{{name}:-(.*)\}}$", grid, re.M).group(1).split())
+                         for name in ("CONTEXT_LENGTHS", "TRAIN_SIZES", "WEIGHT_DECAYS", "SEEDS")]
+                assert f"--array=0-{sizes[0] * sizes[1] * sizes[2] * sizes[3] - 1}%" in line
+                line = "SLURM_ARRAY_TASK_ID=1 bash train_model.sh" + line.split("train_model.sh")[1]
+            name = re.search(r"(\w+\.(py|sh))", line).group(1)
+            bash(f"{line} {SMALLER.get(name, '')}", checkout / FOLDER.name, **variables)
+            ran.add(name)
+    scripts = {path.name for pattern in ("*.py", "*.sh") for path in FOLDER.glob(pattern)}
+    modules = {"mlp.py", "plotting.py", "runs.py", "samples.py", "scripting.py", "tasks.py"}
+    assert ran == scripts - modules - {"reproduce.sh"}
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_losses_is_that_of_the_results():
+    cells = {}
+    for row in read(RESULTS / "small" / "sweep.csv"):
+        cells.setdefault((int(row["train_dataset_size"]), int(row["context_length"])), []).append(float(row["best_valid_loss"]))
+    lengths = sorted({length for _, length in cells})
+    for size in sorted({size for size, _ in cells}):
+        means = {length: statistics.mean(cells[size, length]) for length in lengths}
+        row = "".join(
+            f" {'**' if means[length] == min(means.values()) else ''}{means[length]:.3f}"
+            f"{'**' if means[length] == min(means.values()) else ''}"
+            f" [{min(cells[size, length]):.3f}, {max(cells[size, length]):.3f}] |" for length in lengths)
+        assert f"| {size:,} |{row}" in README
+        assert len(cells[size, lengths[0]]) == 5
+        best = min(lengths, key=means.get)
+        assert best not in (lengths[0], lengths[-1])
+        neighbours = [lengths[lengths.index(best) + side] for side in (-1, 1)]
+        assert all(min(cells[size, other]) > max(cells[size, best]) for other in neighbours)
+
+
+def test_the_published_setting_is_that_of_the_results():
+    for row in read(RESULTS / "published" / "sweep.csv"):
+        assert re.search(rf"\| {row['context_length']} \| {float(row['best_valid_loss']):.3f} \|", README)
+
+
+def test_the_dimensions_are_those_of_the_results():
+    measures = [json.loads(path.read_text()) for path in (RESULTS / "small" / "measures").glob("*.json")]
+    assert len({one["visible_context_length"] for one in measures}) >= 6
+    for one in measures:
+        assert one["intrinsic_dimension"]["0.1"] == one["n_visible_tasks"]
+
+
+def test_the_ratios_are_those_of_the_results():
+    results = json.loads((RESULTS / "benchmark.json").read_text())
+    assert f"{results['training']['times_faster']:.2f} times" in README
+    assert f"{100 * results['training']['loading_share']:.1f}%" in README
+    assert f"{results['generation']['times_faster']:.0f} times" in README
+    assert all(f"{kde['times_faster']:.1f} times" in README for kde in results["kde"])
