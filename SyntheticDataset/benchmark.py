@@ -10,7 +10,6 @@ kde          measure_features.py's kde_entropy against scipy.stats.gaussian_kde
 Each figure is the median over --repeats of the two ways in turn. Both ways must agree on the result.
 """
 
-import random
 import statistics
 import time
 from pathlib import Path
@@ -34,46 +33,45 @@ CONTEXT_LENGTH = 36
 
 
 class OneByOne(Dataset):
-    """The same samples, made into floats one at a time."""
+    """The same samples as floats from the start, handed out one at a time."""
 
     def __init__(self, samples):
-        self.bits, self.task, self.answer = samples.bits, samples.task, samples.answer
-        self.n_tasks = len(samples.task_definition)
+        bits, control, self.answers = samples.batch(slice(None))
+        self.inputs = torch.cat([bits, control], dim=1)
 
     def __len__(self):
-        return len(self.bits)
+        return len(self.inputs)
 
     def __getitem__(self, i):
-        control = torch.zeros(self.n_tasks)
-        control[int(self.task[i])] = 1
-        return self.bits[i].float(), control, self.answer[i].float()
+        return self.inputs[i], self.answers[i]
 
 
-def train_epoch_one_by_one(model, optimizer, samples, batch_size, device):
+def train_epoch_one_by_one(model, optimizer, dataset, batch_size, device):
     """The epoch as a loader of single samples makes it: a copy to the device and a loss read back for every batch."""
     loss_sum = 0.0
-    for bits, control, answers in DataLoader(OneByOne(samples), batch_size=batch_size, shuffle=True):
-        bits, control, answers = bits.to(device), control.to(device), answers.to(device)
-        loss = torch.nn.functional.binary_cross_entropy(torch.sigmoid(model(bits, control)), answers)
+    for inputs, answers in DataLoader(dataset, batch_size=batch_size, shuffle=True):
+        inputs, answers = inputs.to(device), answers.to(device)
+        logits = model(inputs[:, :CONTEXT_LENGTH], inputs[:, CONTEXT_LENGTH:])
+        loss = torch.nn.functional.binary_cross_entropy(torch.sigmoid(logits), answers)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        loss_sum += loss.item() * len(bits)
+        loss_sum += loss.item() * len(inputs)
     return loss_sum
 
 
 def generate_one_by_one(n, context_bits, pairs):
     """n distinct bit strings and their answers, with a set of tuples."""
-    rng = random.Random(114)
+    rng = np.random.default_rng(114)
     seen, bits, answers = set(), [], []
     while len(bits) < n:
-        row = tuple(rng.randint(0, 1) for _ in range(context_bits))
+        row = tuple(rng.integers(0, 2, context_bits).tolist())
         if row in seen:
             continue
         seen.add(row)
         a, b = pairs[len(bits) % len(pairs)]
-        answers.append(row[a - 1] ^ row[b - 1] if max(a, b) <= context_bits else rng.randint(0, 1))
+        answers.append(row[a - 1] ^ row[b - 1] if max(a, b) <= context_bits else int(rng.integers(0, 2)))
         bits.append(row)
     return torch.tensor(bits), torch.tensor(answers)
 
@@ -90,7 +88,7 @@ def timed(function, device):
 
 
 def compare(name, ways, repeats, device):
-    """Time several ways in turn, after a warm-up of the cheap ones: {way: median seconds} and {way: last result}."""
+    """Time several ways in turn: {way: median seconds} and {way: last result}."""
     seconds, results = {way: [] for way in ways}, {}
     for _ in tqdm(range(repeats), desc=name, unit="round"):
         for way, function in ways.items():
@@ -108,7 +106,7 @@ def benchmark_training(n, batch_size, pairs, repeats, device):
         torch.manual_seed(0)
         model = MLP(CONTEXT_LENGTH, len(pairs)).to(device)
         models[way] = model, torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=8e-4, fused=way == "ours")
-    order = epoch_order(n, 0, 1, device)
+    order, dataset = epoch_order(n, 0, 1, device), OneByOne(on_cpu)
 
     def load():
         for rows in order.split(batch_size):
@@ -118,7 +116,7 @@ def benchmark_training(n, batch_size, pairs, repeats, device):
     seconds, losses = compare("training", {
         "ours": lambda: train_epoch(*models["ours"], samples, batch_size, order),
         "loading": load,
-        "one by one": lambda: train_epoch_one_by_one(*models["one by one"], on_cpu, batch_size, device),
+        "one by one": lambda: train_epoch_one_by_one(*models["one by one"], dataset, batch_size, device),
     }, repeats, device)
     assert all(0 < losses[way] / n < 1 for way in models), losses
     return {"n": n, "batch_size": batch_size, "context_length": CONTEXT_LENGTH, "seconds": seconds,
