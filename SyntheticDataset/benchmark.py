@@ -33,31 +33,29 @@ CONTEXT_LENGTH = 36
 
 
 class OneByOne(Dataset):
-    """The same samples as floats from the start, handed out one at a time."""
+    """The same samples, floats from the start: context bits, control bits and answer of one sample at a time."""
 
     def __init__(self, samples):
-        bits, control, self.answers = samples.batch(slice(None))
-        self.inputs = torch.cat([bits, control], dim=1)
+        self.bits, self.control, self.answers = samples.batch(slice(None))
 
     def __len__(self):
-        return len(self.inputs)
+        return len(self.answers)
 
     def __getitem__(self, i):
-        return self.inputs[i], self.answers[i]
+        return self.bits[i], self.control[i], self.answers[i]
 
 
 def train_epoch_one_by_one(model, optimizer, dataset, batch_size, device):
     """The epoch as a loader of single samples makes it: a copy to the device and a loss read back for every batch."""
     loss_sum = 0.0
-    for inputs, answers in DataLoader(dataset, batch_size=batch_size, shuffle=True):
-        inputs, answers = inputs.to(device), answers.to(device)
-        logits = model(inputs[:, :CONTEXT_LENGTH], inputs[:, CONTEXT_LENGTH:])
-        loss = torch.nn.functional.binary_cross_entropy(torch.sigmoid(logits), answers)
+    for bits, control, answers in DataLoader(dataset, batch_size=batch_size, shuffle=True):
+        bits, control, answers = bits.to(device), control.to(device), answers.to(device)
+        loss = torch.nn.functional.binary_cross_entropy(torch.sigmoid(model(bits, control)), answers)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        loss_sum += loss.item() * len(inputs)
+        loss_sum += loss.item() * len(answers)
     return loss_sum
 
 
@@ -151,7 +149,7 @@ def main():
     parser.add_argument("--generation_size", type=positive_int, default=100_000, help="samples to generate")
     parser.add_argument("--kde_shapes", nargs="+", default=["4000x256", "10000x80"], metavar="NxWIDTH",
                         help="numbers of samples and their widths")
-    parser.add_argument("--repeats", type=positive_int, default=3, help="rounds, of which the median is taken")
+    parser.add_argument("--repeats", type=positive_int, default=5, help="rounds, of which the median is taken")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     parser.add_argument("--task_definition", default="task_definition.json", help="JSON list of pairs of bit positions")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
