@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 
 def fail(message):
     """End the program with exit code 2 and one line on stderr."""
-    print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
+    tqdm.write(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)  # clear of progress bars
     raise SystemExit(2)
 
 

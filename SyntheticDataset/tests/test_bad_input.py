@@ -13,7 +13,7 @@ TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
 
 def refused(done, *words):
     assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.replace("\r", "\n").split("\n") if line and "%|" not in line]  # bars aside
+    lines = [line for line in done.stderr.replace("\r", "\n").split("\n") if line.strip() and "%|" not in line]  # bars aside
     assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
 
 

@@ -167,7 +167,7 @@ def test_kill_9_at_random_moments_ends_the_same(script, small_data, tmp_path):
         before = (directory / "ckpt_last.pt").stat().st_mtime_ns if (directory / "ckpt_last.pt").exists() else 0
         while process.poll() is None:  # kill it a little after it has got further
             if (directory / "ckpt_last.pt").exists() and (directory / "ckpt_last.pt").stat().st_mtime_ns > before:
-                time.sleep(rng.uniform(0, 0.3))
+                time.sleep(rng.uniform(0.1, 1.0))
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.005)
