@@ -56,8 +56,8 @@ def main():
     print(f"thresholds with the right dimension in all {len(measures)} cases: {right_thresholds or 'none'}")
 
     left.axhline(args.threshold, color="black", linewidth=0.8, linestyle=":")
-    left.set(xlabel="index of the eigenvalue", ylabel="relative eigenvalue", yscale="log", ylim=(1e-5, 1.5))
-    left.legend(fontsize=7)
+    left.set(xlabel="index of the eigenvalue", ylabel="relative eigenvalue", yscale="log", ylim=(1e-5, 2))
+    left.legend(fontsize=7, frameon=True, framealpha=1, edgecolor="none", loc="upper right")
     largest = 1.08 * max(one["n_visible_tasks"] for one in measures)
     right.plot([0, largest], [0, largest], color="black", linestyle="--", linewidth=1, label="equal")
     right.set(xlabel="visible subtasks", ylabel=f"intrinsic dimension (threshold {args.threshold})")

@@ -64,6 +64,7 @@ def draw_curves(axes, rows):
     label_ticks(axes[0].xaxis, list(risks))
     label_ticks(axes[1].yaxis, list(risks))
     label_ticks(axes[1].xaxis, list(curves), samples_label)
+    axes[1].margins(x=0.15)
     axes[1].set_ylim(0.9 * min(risks), 1.1 * max(risks))
     axes[0].legend(fontsize=8)
 
