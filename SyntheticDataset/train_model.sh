@@ -64,6 +64,7 @@ echo "${#cells[@]} runs, $slots at a time; the log of each is in $logs"
 for (( cell = 0; cell < ${#cells[@]}; cell++ )); do
     read -r -u 3 slot
     (
+        set +m
         device=(); (( gpus == 0 )) || device=(--device "cuda:$(( slot % gpus ))")
         log=$logs/$(( cell + 1 )).log
         if train "$cell" ${device[@]+"${device[@]}"} "$@" >"$log" 2>&1; then

@@ -50,11 +50,11 @@ def test_reproduce_smoke_from_an_empty_folder(folder):
             assert (folder / "outputs" / "smoke" / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
     measures = list((folder / "outputs" / "smoke" / "measures").glob("*.json"))
     assert len(measures) == 2
-    stamps = {path: path.stat().st_mtime_ns for path in (folder / "outputs").rglob("*.pt")}
-    stamps |= {path: path.stat().st_mtime_ns for path in (folder / "outputs").rglob("*.json")}
+    made = [*(folder / "outputs").rglob("*.pt"), *(folder / "outputs").rglob("final.json"), *measures]
+    stamps = {path: path.stat().st_mtime_ns for path in made}
     code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke")
     assert code == 0 and output.count("finished before") == 8 and "there already" in output
-    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+    assert len(stamps) == 8 * 3 + 2 + 2 + 2 and stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
 def test_reproduce_killed_at_every_stage_ends_the_same(folder):
@@ -120,13 +120,17 @@ def test_one_array_task_does_one_cell(tiny_data):
 
 def test_sigterm_ends_the_sweep_and_its_runs(tiny_data):
     variables = {"CONTEXT_LENGTHS": "22 27 36", "TRAIN_SIZES": "1000", "SEEDS": "0"}
-    process = start(tiny_data, "SyntheticDataset/train_model.sh", "--num_epochs", "100000", **variables)
+    process = start(tiny_data, "SyntheticDataset/train_model.sh", "--num_epochs", "100000",
+                    "--early_stopping", "100000", **variables)
     deadline = time.monotonic() + 60
     while len(list((tiny_data / "outputs" / "runs").glob("*/metrics.csv"))) == 0 and time.monotonic() < deadline:
         time.sleep(0.1)
     process.terminate()
     assert process.wait(timeout=30) == 143
     time.sleep(1)
-    left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True).stdout.split()
     process.stdout.close()
+    # only what still runs: where nothing reaps orphans the dead stay listed
+    left = subprocess.run(["pgrep", "-r", "DRS", "-s", str(process.pid)], capture_output=True, text=True).stdout.split()
+    for survivor in left:
+        os.kill(int(survivor), signal.SIGKILL)
     assert left == []
