@@ -97,7 +97,8 @@ def compare(name, ways, repeats, device):
 
 def benchmark_training(n, batch_size, pairs, repeats, device):
     contents = next(make_splits(n, 1, 100, pairs, seed=114))
-    on_cpu = Samples(unpack_bits(contents["packed_bits"], CONTEXT_LENGTH), contents["task"], contents["answer"], pairs, {})
+    bits = unpack_bits(contents["packed_bits"], CONTEXT_LENGTH)
+    on_cpu = Samples(bits, contents["task"], contents["answer"], pairs, {})
     samples = on_cpu._replace(**{name: getattr(on_cpu, name).to(device) for name in ("bits", "task", "answer")})
     models = {}
     for way in ("ours", "one by one"):
@@ -132,7 +133,8 @@ def benchmark_generation(n, pairs, repeats, device):
 
 
 def benchmark_kde(n, width, repeats, device):
-    features = np.random.default_rng(0).standard_normal((n, width)) @ np.random.default_rng(1).standard_normal((width, width))
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((n, width)) @ rng.standard_normal((width, width))
     on_device = torch.from_numpy(features).to(device)
     seconds, results = compare("kde", {
         "ours": lambda: kde_entropy(on_device),

@@ -5,9 +5,10 @@
 
 Writes OUT_CSV, one row a finished run, and beside it, with _curves in the name, one row an epoch of each (columns as in
 final.json and metrics.csv; results/README.md explains them) and, as _about.json, the arguments that all runs share and
-the hardware and versions they ran with. The cells expected are all combinations of the given
-context lengths, sizes, weight decays and seeds; what is not given is read off the run directories, unfinished ones
-included. A Bi-MLP is no part of the sweep: --use_bi_mlp gathers those instead. Cells without a finished run are named on stderr, and the exit code is then 1; the CSVs hold the others.
+the hardware and versions they ran with. The cells expected are all combinations of the given context lengths, sizes,
+weight decays and seeds; what is not given is read off the run directories, unfinished ones included. A Bi-MLP is no
+part of the sweep: --use_bi_mlp gathers those instead. Cells without a finished run are named on stderr, and the exit
+code is then 1; the CSVs hold the others.
 """
 
 import csv
@@ -53,7 +54,8 @@ def parse_args():
     parser.add_argument("--out_csv", default="outputs/sweep.csv", help="file to write")
     parser.add_argument("--use_bi_mlp", action=BooleanOptionalAction, default=False, help="gather Bi-MLPs, not MLPs")
     parser.add_argument("--context_lengths", dest="context_length", type=positive_int, nargs="+", help="visible bits")
-    parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+", help="samples")
+    parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
+                        help="training samples")
     parser.add_argument("--weight_decays", dest="weight_decay", type=float, nargs="+", help="of AdamW")
     parser.add_argument("--seeds", dest="seed", type=int, nargs="+", help="of the runs")
     return parser.parse_args()

@@ -34,7 +34,7 @@ def first_occurrences(words):
     """Mark the rows of uint64 (n, w) that equal no earlier row: bool (n,)."""
     first_words = np.sort(words[:, 0])
     shared = first_words[1:][first_words[1:] == first_words[:-1]]
-    suspects = np.flatnonzero(np.isin(words[:, 0], shared))  # few or none of 100-bit strings, so sort whole rows here only
+    suspects = np.flatnonzero(np.isin(words[:, 0], shared))  # few or none of 100 bits: sort whole rows here only
     is_first = np.ones(len(words), dtype=bool)
     if len(suspects):
         _, first_places = np.unique(words[suspects], axis=0, return_index=True)

@@ -40,7 +40,8 @@ class BiMLP(nn.Module):
     intrinsic dimension is the number of visible subtasks (paper Fig. 18). Inputs and output as for MLP.
     """
 
-    def __init__(self, context_length, n_tasks, task_hidden_size=400, next_size=80, next_hidden_size=200, output_size=1):
+    def __init__(self, context_length, n_tasks, task_hidden_size=400, next_size=80, next_hidden_size=200,
+                 output_size=1):
         super().__init__()
         self.features = nn.Sequential(
             nn.Linear(context_length, task_hidden_size),

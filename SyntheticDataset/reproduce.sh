@@ -57,7 +57,8 @@ SAVE_POSITION=$OUT/runs run bash train_model.sh "${files[@]}" $sweep "$@"
 
 say "3/6 Bi-MLPs: context lengths $BI_CONTEXT_LENGTHS, $BI_TRAIN_SIZE training samples, seeds $BI_SEEDS"
 # shellcheck disable=SC2086
-CONTEXT_LENGTHS=$BI_CONTEXT_LENGTHS TRAIN_SIZES=$BI_TRAIN_SIZE WEIGHT_DECAYS=$bi_decay SEEDS=$BI_SEEDS SAVE_POSITION=$OUT/bi_runs \
+CONTEXT_LENGTHS=$BI_CONTEXT_LENGTHS TRAIN_SIZES=$BI_TRAIN_SIZE WEIGHT_DECAYS=$bi_decay SEEDS=$BI_SEEDS \
+    SAVE_POSITION=$OUT/bi_runs \
     run bash train_model.sh "${files[@]}" --use_bi_mlp $bi "$@"
 
 say "4/6 context features and their measures"  # of the last epoch: nothing overfits here, and the spectrum gets cleaner

@@ -44,7 +44,7 @@ def hardware(device):
 
 
 def describe_environment(device):
-    """Versions, commit and hardware, for args.json; git_commit is None without git, and says -dirty of changed files."""
+    """Versions, commit (None without git, with -dirty if files differ from it) and hardware, for args.json."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)

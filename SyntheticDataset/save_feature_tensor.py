@@ -83,7 +83,7 @@ def parse_args():
     parser.add_argument("--save_position", help="file to write (default: features.pt beside the weights)")
     parser.add_argument("--validation_data_position", default="data/valid.pt", help="file of generate_data.py")
     parser.add_argument("--valid_dataset_size", type=positive_int, help="validation samples (default: all)")
-    parser.add_argument("--visible_context_length", type=int, default=-1, help="bits shown to the model (-1: all it has)")
+    parser.add_argument("--visible_context_length", type=int, default=-1, help="bits the model is shown (-1: all)")
     parser.add_argument("--batch_size", type=positive_int, default=10_000, help="samples at a time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--use_bi_mlp", action=BooleanOptionalAction, help="overrides the run's")

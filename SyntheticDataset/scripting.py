@@ -44,6 +44,14 @@ def non_negative_int(text):
     return value
 
 
+def non_negative_float(text):
+    """An argparse type: a finite number of at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
+
+
 def make_directory(path):
     """Create a directory with its parents; exits with code 2 where nothing can be written. Returns a Path."""
     path = Path(path)

@@ -1,8 +1,8 @@
 """Train one MLP, or Bi-MLP, on the first bits of the first samples (paper section 4, first version; Appendix F).
 
-    python train_model.py --context_length 36 --train_dataset_size 85000                 # CPU or the GPU, as there is one
+    python train_model.py --context_length 36 --train_dataset_size 85000                  # the GPU if there is one
     python train_model.py --context_length 36 --train_dataset_size 85000 --device cuda:1
-    python train_model.py --context_length 36 --use_bi_mlp                               # on all training samples
+    python train_model.py --context_length 36 --use_bi_mlp                                # on all training samples
 
 Writes SAVE_POSITION/TAG/ (see runs.py). Started again, a finished run is skipped and an interrupted one goes on from
 its last checkpoint to the same result. Cross entropies are in nats, means over all samples; weights are those of the
@@ -24,8 +24,8 @@ from tqdm import tqdm
 from mlp import build_model
 from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments, run_tag
 from samples import load_samples
-from scripting import (Parser, choose_device, fail, load_json, load_tensors, make_directory, non_negative_int,
-                       positive_int, save_json, save_tensors)
+from scripting import (Parser, choose_device, fail, load_json, load_tensors, make_directory, non_negative_float,
+                       non_negative_int, positive_int, save_json, save_tensors)
 from tasks import bayes_risk, solvable_tasks
 
 EVALUATION_BATCH = 8192
@@ -158,7 +158,7 @@ def parse_args():
     parser.add_argument("--training_data_position", default="data/train.pt", help="file of generate_data.py")
     parser.add_argument("--validation_data_position", default="data/valid.pt", help="file of generate_data.py")
     parser.add_argument("--context_length", type=positive_int, required=True, help="visible bits")
-    parser.add_argument("--train_dataset_size", type=positive_int, help="training samples, the first ones (default: all)")
+    parser.add_argument("--train_dataset_size", type=positive_int, help="the first training samples (default: all)")
     parser.add_argument("--valid_dataset_size", type=positive_int, help="validation samples (default: all)")
     parser.add_argument("--use_bi_mlp", action=BooleanOptionalAction, default=False,
                         help="Bi-MLP: a context feature that cannot see the active subtask")
@@ -173,14 +173,15 @@ def parse_args():
     parser.add_argument("--early_stopping_steps", type=non_negative_int, default=2000,
                         help="... and so many optimizer steps (0: epochs alone, as published)")
     parser.add_argument("--batch_size", type=positive_int, default=10_000, help="samples a step")
-    parser.add_argument("--learning_rate", type=float, default=1e-3, help="of AdamW")
-    parser.add_argument("--weight_decay", type=float, default=1e-4, help="of AdamW; the paper's sweep has 8e-4")
+    parser.add_argument("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW")
+    parser.add_argument("--weight_decay", type=non_negative_float, default=1e-4,
+                        help="of AdamW; the paper's sweep has 8e-4")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the weights and of the batches")
     parser.add_argument("--save_position", default="outputs/runs", help="directory for the run's directory")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, default=1,
                         help="CPU threads; matrices this small gain nothing from more, so run more runs instead")
-    parser.add_argument("--checkpoint_seconds", type=float, default=10.0,
+    parser.add_argument("--checkpoint_seconds", type=non_negative_float, default=10.0,
                         help="seconds between checkpoints, taken at the end of an epoch")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
     return parser.parse_args()
@@ -194,8 +195,8 @@ def main():
     valid_samples = load_samples(args.validation_data_position, args.valid_dataset_size, args.context_length, device)
     pairs, source = train_samples.task_definition, train_samples.source
     if (valid_samples.task_definition, valid_samples.source) != (pairs, source):
-        fail(f"{args.training_data_position} and {args.validation_data_position} are of different tasks, bits or seeds; "
-             "make both with one call of generate_data.py")
+        fail(f"{args.training_data_position} and {args.validation_data_position} are of different tasks, bits or "
+             "seeds; make both with one call of generate_data.py")
     args.train_dataset_size, args.valid_dataset_size = len(train_samples.bits), len(valid_samples.bits)
 
     run_dir = Path(args.save_position) / run_tag(args.use_bi_mlp, args.context_length, args.train_dataset_size,

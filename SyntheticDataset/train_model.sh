@@ -43,14 +43,19 @@ train() {  # cell number, flags ...
 
 index=${SLURM_ARRAY_TASK_ID:-${IDX:-}}
 if [[ -n $index ]]; then
-    (( index < ${#cells[@]} )) || { echo "train_model.sh: cell $index of ${#cells[@]}: use --array=0-$(( ${#cells[@]} - 1 ))" >&2; exit 2; }
+    if (( index >= ${#cells[@]} )); then
+        echo "train_model.sh: there are ${#cells[@]} cells, no cell $index: use --array=0-$(( ${#cells[@]} - 1 ))" >&2
+        exit 2
+    fi
     echo "cell $index of ${#cells[@]}: ${cells[index]} $*"
     train "$index" "$@"
     exit
 fi
 
-gpus=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")
-cores=$("$PYTHON" -c "import os; print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())")
+probe="import os, torch
+affinity = getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count()))
+print(torch.cuda.device_count(), len(affinity(0)))"
+read -r gpus cores < <("$PYTHON" -c "$probe")
 slots=$(( gpus > 0 ? gpus * RUNS_PER_GPU : (cores > CORES_PER_RUN ? cores / CORES_PER_RUN : 1) ))
 logs=$SAVE_POSITION/logs
 mkdir -p "$logs"

@@ -13,14 +13,15 @@ TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
 
 def refused(done, *words):
     assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.replace("\r", "\n").split("\n") if line.strip() and "%|" not in line]  # bars aside
+    lines = done.stderr.replace("\r", "\n").split("\n")
+    lines = [line for line in lines if line.strip() and "%|" not in line]  # progress bars aside
     assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
 
 
 @pytest.mark.parametrize("definition, word", [
     ("[[4, 3], [5]]", "entry 2"), ("[[4, 3], [5, 5]]", "entry 2"), ("[[0, 3]]", "entry 1"), ("[[4, 3.5]]", "entry 1"),
-    ("[[true, 3]]", "entry 1"), ("[4, 3]", "entry 1"), ("[]", "empty"), ('{"a": 1}', "no list"), ("[[4, 3]", "not JSON"),
-    ('["43"]', "entry 1"),
+    ("[[true, 3]]", "entry 1"), ("[4, 3]", "entry 1"), ("[]", "empty"), ('{"a": 1}', "no list"), ('["43"]', "entry 1"),
+    ("[[4, 3]", "not JSON"),
 ])
 def test_malformed_task_definition(script, tmp_path, definition, word):
     (tmp_path / "tasks.json").write_text(definition)
@@ -55,6 +56,7 @@ def test_training_refuses(script, small_data, tmp_path):
     refused(script(*TRAIN, "--train_dataset_size", 701, check=False), "700 samples", "701")
     refused(script(*TRAIN, "--valid_dataset_size", 301, check=False), "300 samples", "301")
     refused(script(*TRAIN, "--batch_size", 0, check=False), "--batch_size")
+    refused(script(*TRAIN, "--learning_rate", "-1", check=False), "--learning_rate")
     refused(script(*TRAIN, "--output_size", 2, check=False), "--output_size")
     (tmp_path / "file").write_text("")
     refused(script(*TRAIN, "--save_position", "file/runs", check=False), "file/runs")
@@ -74,7 +76,8 @@ def test_absent_gpu(script, small_data):
 
 
 def test_nan_loss_stops_and_keeps_the_checkpoint(script, small_data, tmp_path):
-    flags = ("train_model.py", "--context_length", 9, "--batch_size", 50, "--hidden_size", 16, "--checkpoint_seconds", 0)
+    flags = ("train_model.py", "--context_length", 9, "--batch_size", 50, "--hidden_size", 16,
+             "--checkpoint_seconds", 0)
     done = script(*flags, "--learning_rate", 1e30, "--num_epochs", 50, check=False)
     refused(done, "NaN", "learning_rate")
     directory = tmp_path / "outputs" / "runs" / "mlp_ctl9_train700_wd0.0001_seed0"

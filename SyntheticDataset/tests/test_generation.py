@@ -132,8 +132,9 @@ def test_bayes_risk_against_enumeration(context_length):
                 counts.setdefault(tuple(row[:context_length]), [0, 0])[answer] += 1
         for zeros, ones in counts.values():
             n = zeros + ones
-            total -= sum(count * math.log(count / n) for count in (zeros, ones) if count) / (2 * 1024 * len(SMALL_TASKS))
-    assert bayes_risk(SMALL_TASKS, context_length) == pytest.approx(total, abs=1e-12)
+            total -= sum(count * math.log(count / n) for count in (zeros, ones) if count)
+    expected = total / (2 * 1024 * len(SMALL_TASKS))
+    assert bayes_risk(SMALL_TASKS, context_length) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_paper_tasks():

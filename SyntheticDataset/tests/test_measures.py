@@ -52,8 +52,9 @@ def test_dimension_is_a_count_and_sums_stop_at_what_is_there():
     assert sum_log(eigenvalues, 3) == pytest.approx(math.log(8))
     assert sum_log(eigenvalues, 5) is None and sum_log(eigenvalues, 6) is None
     measures = measure(torch.from_numpy(correlated(400, 12)))
-    assert measures["sum_log_eigenvalues"]["10"] == pytest.approx(sum(map(math.log, measures["relative_eigenvalues"][:10])))
-    assert measures["sum_log_absolute_eigenvalues"]["3"] == pytest.approx(sum(map(math.log, measures["eigenvalues"][:3])))
+    for kind, values in (("", "relative_eigenvalues"), ("absolute_", "eigenvalues")):
+        expected = sum(map(math.log, measures[values][:10]))
+        assert measures[f"sum_log_{kind}eigenvalues"]["10"] == pytest.approx(expected)
     assert measures["sum_log_eigenvalues"]["15"] is None
 
 
@@ -84,7 +85,8 @@ def test_widths_by_flag_give_the_same_features(script, bi_run, tmp_path):
     (tmp_path / "alone.pt").write_bytes((bi_run / "best.pt").read_bytes())
     script("save_feature_tensor.py", "--model_state_dict_position", "alone.pt", "--save_position", "there.pt",
            "--use_bi_mlp", "--context_length", 9, "--task_hidden_size", 30, "--next_size", 11)
-    one, other = (torch.load(path, weights_only=True)["features"] for path in (bi_run / "features.pt", tmp_path / "there.pt"))
+    paths = bi_run / "features.pt", tmp_path / "there.pt"
+    one, other = (torch.load(path, weights_only=True)["features"] for path in paths)
     assert torch.equal(one, other)
 
 
@@ -94,7 +96,8 @@ def test_the_script_measures_what_the_functions_do(script, bi_run, tmp_path):
     target = tmp_path / "outputs" / "measures" / f"{bi_run.name}.json"
     measures = json.loads(target.read_text())
     features = torch.load(bi_run / "features.pt", weights_only=True)["features"]
-    assert measures["eigenvalues"] == pytest.approx(np.linalg.eigvalsh(np.cov(features.double().numpy().T))[::-1], rel=1e-6, abs=1e-12)
+    expected = np.linalg.eigvalsh(np.cov(features.double().numpy().T))[::-1]
+    assert measures["eigenvalues"] == pytest.approx(expected, rel=1e-6, abs=1e-12)
     assert measures["kde_entropy"] == pytest.approx(-gaussian_kde(features.T).logpdf(features.T).mean(), rel=1e-6)
     assert len(measures["intrinsic_dimension"]) == 20 and measures["n_visible_tasks"] == 5
     target.write_text("{}")

@@ -26,7 +26,8 @@ SMALLER = {  # flags that make a command small; the last one given counts
     "save_feature_tensor.py": "--valid_dataset_size 400",
     "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1",
 }
-GRID = {"CONTEXT_LENGTHS": "27 36", "TRAIN_SIZES": "2000", "SEEDS": "0", "BI_CONTEXT_LENGTHS": "22", "BI_TRAIN_SIZE": "4000"}
+GRID = {"CONTEXT_LENGTHS": "27 36", "TRAIN_SIZES": "2000", "SEEDS": "0",
+        "BI_CONTEXT_LENGTHS": "22", "BI_TRAIN_SIZE": "4000"}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,8 @@ def read(path):
 def test_the_table_of_losses_is_that_of_the_results():
     cells = {}
     for row in read(RESULTS / "small" / "sweep.csv"):
-        cells.setdefault((int(row["train_dataset_size"]), int(row["context_length"])), []).append(float(row["best_valid_loss"]))
+        cell = int(row["train_dataset_size"]), int(row["context_length"])
+        cells.setdefault(cell, []).append(float(row["best_valid_loss"]))
     lengths = sorted({length for _, length in cells})
     for size in sorted({size for size, _ in cells}):
         means = {length: statistics.mean(cells[size, length]) for length in lengths}
