@@ -6,11 +6,16 @@
 training     an epoch of the MLP: bytes on the device, batches by indexing (train_model.py) against a DataLoader that
              hands out one sample at a time; the same model, data, batch size and number of threads
 generation   generate_data.py's way against a Python loop with a set of tuples
+script       the whole of generate_data.py at the paper's size, with its peak memory and its files
 kde          measure_features.py's kde_entropy against scipy.stats.gaussian_kde
 Each figure is the median over --repeats of the two ways in turn. Both ways must agree on the result.
 """
 
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -132,6 +137,21 @@ def benchmark_generation(n, pairs, repeats, device):
     return {"n": n, "seconds": seconds, "times_faster": seconds["set of tuples"] / seconds["ours"]}
 
 
+def benchmark_script(train_size):
+    """Seconds, peak memory (GB) and size of the files (MB) of generate_data.py, with a fifth as many for validation."""
+    script = Path(__file__).with_name("generate_data.py")
+    definition = script.with_name("task_definition.json")
+    with tempfile.TemporaryDirectory() as out_dir:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, script, "--train_size", str(train_size), "--valid_size", str(train_size // 5),
+                        "--task_definition", definition, "--out_dir", out_dir], check=True)
+        seconds = time.perf_counter() - started
+        megabytes = sum(path.stat().st_size for path in Path(out_dir).iterdir()) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"train_size": train_size, "valid_size": train_size // 5, "seconds": seconds, "peak_gigabytes": peak / 1e9,
+            "file_megabytes": megabytes}
+
+
 def benchmark_kde(n, width, repeats, device):
     rng = np.random.default_rng(0)
     features = rng.standard_normal((n, width)) @ rng.standard_normal((width, width))
@@ -149,6 +169,8 @@ def main():
     parser.add_argument("--train_size", type=positive_int, default=85_000, help="samples of the epoch")
     parser.add_argument("--batch_size", type=positive_int, default=10_000, help="samples a step")
     parser.add_argument("--generation_size", type=positive_int, default=100_000, help="samples to generate")
+    parser.add_argument("--script_train_size", type=positive_int, default=10_000_000,
+                        help="training samples for the whole of generate_data.py")
     parser.add_argument("--kde_shapes", nargs="+", default=["4000x256", "10000x80"], metavar="NxWIDTH",
                         help="numbers of samples and their widths")
     parser.add_argument("--repeats", type=positive_int, default=5, help="rounds, of which the median is taken")
@@ -171,12 +193,15 @@ def main():
         "environment": describe_environment(device),
         "training": benchmark_training(args.train_size, args.batch_size, pairs, args.repeats, device),
         "generation": benchmark_generation(args.generation_size, pairs, args.repeats, device),
+        "script": benchmark_script(args.script_train_size),
         "kde": [benchmark_kde(n, width, args.repeats, device) for n, width in shapes],
     }
-    training, generation = results["training"], results["generation"]
+    training, generation, whole = results["training"], results["generation"], results["script"]
     print(f"training: {training['times_faster']:.2f} times faster than one sample at a time, "
           f"loading is {100 * training['loading_share']:.1f}% of our epoch")
     print(f"generation: {generation['times_faster']:.0f} times faster than a set of tuples")
+    print(f"generate_data.py: {whole['train_size']} + {whole['valid_size']} samples in {whole['seconds']:.0f} s, "
+          f"{whole['peak_gigabytes']:.1f} GB of memory, {whole['file_megabytes']:.0f} MB of files")
     for kde in results["kde"]:
         print(f"kde: {kde['times_faster']:.1f} times faster than scipy at n = {kde['n']}, d = {kde['width']}")
     save_json(args.out_json, results)

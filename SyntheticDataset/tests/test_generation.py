@@ -2,6 +2,10 @@
 
 import json
 import math
+import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -105,6 +109,29 @@ def test_the_script_writes_files_that_load_with_weights_only(script, tmp_path):
                    "--task_definition", FOLDER / "task_definition.json")
     assert "there already" in again.stdout
     assert (tmp_path / "data" / "train.pt").stat().st_mtime_ns == before
+
+
+def test_kill_9_while_generating_leaves_nothing_half_written(script, tmp_path):
+    flags = ("--train_size", "1000000", "--valid_size", "200000",
+             "--task_definition", str(FOLDER / "task_definition.json"))
+    script("generate_data.py", *flags, "--out_dir", "undisturbed")
+    whole = {name: (tmp_path / "undisturbed" / name).read_bytes() for name in ("train.pt", "valid.pt")}
+    killed = 0
+    for delay in (0.05, 0.2, 0.35):
+        process = subprocess.Popen([sys.executable, str(FOLDER / "generate_data.py"), *flags], cwd=tmp_path,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (tmp_path / "data").exists():
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.kill()
+        killed += process.wait() != 0
+        for name in whole:
+            path = tmp_path / "data" / name
+            assert not path.exists() or path.read_bytes() == whole[name]
+        script("generate_data.py", *flags)
+        assert all((tmp_path / "data" / name).read_bytes() == whole[name] for name in whole)
+        shutil.rmtree(tmp_path / "data")
+    assert killed
 
 
 def test_loading_gives_the_first_samples_and_bits(small_data):

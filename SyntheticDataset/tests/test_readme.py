@@ -24,7 +24,7 @@ SMALLER = {  # flags that make a command small; the last one given counts
     "train_model.py": f"--train_dataset_size 2000 {TRAINING}",
     "train_model.sh": TRAINING,
     "save_feature_tensor.py": "--valid_dataset_size 400",
-    "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1",
+    "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1 --script_train_size 500",
 }
 GRID = {"CONTEXT_LENGTHS": "27 36", "TRAIN_SIZES": "2000", "SEEDS": "0",
         "BI_CONTEXT_LENGTHS": "22", "BI_TRAIN_SIZE": "4000"}
@@ -122,4 +122,7 @@ def test_the_ratios_are_those_of_the_results():
     assert f"{results['training']['times_faster']:.2f} times" in README
     assert f"{100 * results['training']['loading_share']:.1f}%" in README
     assert f"{results['generation']['times_faster']:.0f} times" in README
+    whole = results["script"]
+    assert (f"takes {whole['seconds']:.0f} s and {whole['peak_gigabytes']:.1f} GB of memory, and the two files take "
+            f"{whole['file_megabytes']:.0f} MB") in " ".join(README.split())
     assert all(f"{kde['times_faster']:.1f} times" in README for kde in results["kde"])
