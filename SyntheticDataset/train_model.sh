@@ -63,7 +63,7 @@ rm -f "$logs"/failed
 mkfifo "$logs/slots.$$"; exec 3<>"$logs/slots.$$"; rm "$logs/slots.$$"
 for (( slot = 0; slot < slots; slot++ )); do echo "$slot" >&3; done
 set -m  # a process group for each run, so that all of it can be ended
-trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null; done; exit 143' INT TERM
+trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done; exit 143' INT TERM
 
 echo "${#cells[@]} runs, $slots at a time; the log of each is in $logs"
 for (( cell = 0; cell < ${#cells[@]}; cell++ )); do
