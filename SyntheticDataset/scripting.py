@@ -84,8 +84,8 @@ def replacing(path):
 
 def save_tensors(path, contents):
     """Write a dictionary of tensors and plain values, whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save(contents, temporary)
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # given a path, torch writes its name inside
+        torch.save(contents, file)
 
 
 def load_tensors(path, what, device="cpu", mmap=False):
