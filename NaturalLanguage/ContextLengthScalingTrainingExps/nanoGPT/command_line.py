@@ -1,0 +1,126 @@
+"""What the scripts of this folder share around their own work: one-line errors, argument types, whole files, device."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def fail(message):
+    """End the program with exit code 2 and one line on stderr (under torchrun, from the first process alone)."""
+    if os.environ.get("RANK", "0") == "0":
+        tqdm.write(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, whose errors are one line."""
+
+    def __init__(self, description):
+        super().__init__(description=description, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message):
+        fail(f"{message}; see --help")
+
+
+def number(kind, least, below=float("inf")):
+    """An argparse type: an int or a float of at least `least` and under `below`."""
+    def parse(text):
+        value = kind(text)
+        if not least <= value < below:
+            raise argparse.ArgumentTypeError(f"{text} is not a number of at least {least}"
+                                             + (f" and under {below}" if below < float("inf") else ""))
+        return value
+    parse.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return parse
+
+
+positive_int, non_negative_int = number(int, 1), number(int, 0)
+non_negative_float, fraction = number(float, 0.0), number(float, 0.0, 1.0)
+
+
+def make_directory(path):
+    """Create a directory with its parents; exits with code 2 where nothing can be written. Returns a Path."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot create the directory {path}: {error.strerror}; choose another one")
+    if not os.access(path, os.W_OK):
+        fail(f"cannot write into the directory {path}; choose another one")
+    return path
+
+
+@contextmanager
+def replacing(path):
+    """Give a temporary path that becomes `path` only when the block has succeeded; a full disk ends with code 2."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        fail(f"cannot write {path}: {error}; free some space or choose another place, what was there before is kept")
+
+
+def save_json(path, contents):
+    """Write JSON, whole or not at all. NaN is refused: a missing value is null."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(contents, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load_json(path, what):
+    """Read JSON; exits with code 2 if the file is missing or malformed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        fail(f"cannot read {what} {path}: {error.strerror}")
+    except ValueError as error:
+        fail(f"{what} {path} is not JSON: {error}")
+
+
+def choose_device(name):
+    """--device as a torch.device: "auto" is this process's GPU if there is one; exits with code 2 if it is absent."""
+    import torch
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        fail(f"--device {name} is not known to torch; use auto, cpu or cuda")
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            fail(f"--device {name} needs GPU {device.index}, torch sees {torch.cuda.device_count()}; use --device cpu")
+        torch.cuda.set_device(device)
+    return device
+
+
+def describe_environment(device):
+    """Versions, commit (None without git, with -dirty if files differ from it) and hardware, for args.json."""
+    import torch
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        commit = git.stdout.strip() if git.returncode == 0 else None
+    except OSError:  # no git on this machine
+        commit = None
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines()
+                 if line.startswith("model name")] if cpuinfo.exists() else []
+        hardware = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    return {"git_commit": commit, "python": platform.python_version(), "torch": torch.__version__,
+            "hardware": hardware, "threads": torch.get_num_threads()}

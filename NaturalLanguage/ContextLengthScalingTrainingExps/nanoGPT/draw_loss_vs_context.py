@@ -1,0 +1,163 @@
+"""Draw validation loss against context length for each number of training tokens (Fig. 15, Fig. 1 middle).
+
+    python draw_loss_vs_context.py --results results/small/sweep.csv --out_dir results/small/figures
+
+Reads the CSV of collect_results.py and the _positions.pt beside it. Writes loss_vs_context (by both readings: every
+seed a dot, the line through their means, the optimum a star with the interval of its place; and the optimum against the
+training tokens) and loss_by_position (the loss at each position of the window), as PDF and PNG. Prints what it draws.
+The interval: in each of 2,000 draws the seeds of every cell are resampled; it spans the middle 95% of the optima.
+"""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from command_line import Parser, fail, make_directory  # noqa: E402
+from run_directory import load_tensors, run_tag  # noqa: E402
+
+plt.rcParams.update({
+    "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "lines.markersize": 4,
+})
+OPTIMUM = {"marker": "*", "markersize": 12, "linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
+READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
+COLUMNS = ("context_length", "train_tokens", "seed", *READINGS)
+
+
+def read_cells(path):
+    """{training tokens: {context length: {seed: {reading: loss}}}}, ascending. Exits with code 2 on a damaged file."""
+    cells = defaultdict(lambda: defaultdict(dict))
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                length, tokens, seed, *losses = (float(row[name]) for name in COLUMNS)
+                cells[int(tokens)][int(length)][int(seed)] = dict(zip(READINGS, losses))
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}; make it with collect_results.py")
+    except (KeyError, TypeError, ValueError) as error:
+        fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
+    if not cells:
+        fail(f"{path} has no rows; make it again with collect_results.py")
+    return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
+
+
+def optimum(lengths, losses, draws=2000):
+    """The context length with the lowest mean loss, and the 95% interval of it under resampled seeds, or None.
+
+    `losses` is a list of arrays over seeds, one for each context length; one seed alone gives no interval.
+    """
+    best = lengths[int(np.argmin([loss.mean() for loss in losses]))]
+    if min(map(len, losses)) < 2:
+        return best, None
+    generator = np.random.default_rng(0)
+    means = np.stack([loss[generator.integers(len(loss), size=(draws, len(loss)))].mean(1) for loss in losses])
+    return best, np.quantile(np.array(lengths)[means.argmin(0)], (0.025, 0.975), method="inverted_cdf")
+
+
+def tokens_label(n):
+    """7852092 -> "7.85M"."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if n >= unit:
+            return f"{n / unit:.3g}{name}"
+    return f"{n}"
+
+
+def set_ticks(axis, places, label="{:g}".format):
+    """Put ticks at these places only, for a logarithmic axis."""
+    axis.set_major_locator(plt.FixedLocator(places))
+    axis.set_major_formatter(lambda place, _: label(place))
+    axis.set_minor_locator(plt.NullLocator())
+
+
+def save_figure(figure, out_dir, stem):
+    """Write a figure as PDF and PNG and say so."""
+    out_dir = make_directory(out_dir)
+    for suffix in ("pdf", "png"):
+        metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
+        figure.savefig(out_dir / f"{stem}.{suffix}", metadata=metadata)
+    print(f"-> {out_dir}/{stem}.pdf, .png")
+
+
+def draw_losses(cells, colour):
+    """The figure of losses and optima. Prints every mean, range, optimum and interval."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), width_ratios=(2, 2, 1.3))
+    all_lengths = sorted({length for by_length in cells.values() for length in by_length})
+    for axis, (reading, title), marker in zip(axes, READINGS.items(), ("*", "o")):
+        for place, (tokens, by_length) in enumerate(cells.items()):
+            lengths = list(by_length)
+            losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
+            means = [loss.mean() for loss in losses]
+            for length, loss in zip(lengths, losses):
+                axis.plot([length] * len(loss), loss, ".", color=colour[tokens])
+                print(f"{tokens} tokens, context {length}, {title}: {loss.mean():.4f} [{loss.min():.4f}, "
+                      f"{loss.max():.4f}] over {len(loss)} seeds")
+            axis.plot(lengths, means, color=colour[tokens], label=f"{tokens_label(tokens)} tokens")
+            best, interval = optimum(lengths, losses)
+            axis.plot(best, min(means), color=colour[tokens], **OPTIMUM)
+            shifted = tokens * (0.97 if marker == "*" else 1.03)
+            axes[2].plot(shifted, best, color=colour[tokens], **{**OPTIMUM, "marker": marker, "markersize":
+                                                                 12 if marker == "*" else 6},
+                         label=title if place == 0 else None)
+            span = "no interval from one seed"
+            if interval is not None:
+                axis.plot(interval, [min(means)] * 2, color=colour[tokens], linewidth=4, alpha=0.4)
+                axes[2].plot([shifted] * 2, interval, color=colour[tokens], linewidth=4, alpha=0.4)
+                span = f"95% interval {interval[0]:g} to {interval[1]:g}"
+            print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
+                  + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
+        axis.set(title=title, xlabel="context length (tokens)", xscale="log")
+        set_ticks(axis.xaxis, all_lengths)
+    axes[0].set_ylabel("validation loss (nats)")
+    axes[0].legend(fontsize=8)
+    axes[2].set(title="optimum", xlabel="training tokens", ylabel="context length (tokens)", xscale="log", yscale="log",
+                ylim=(0.8 * all_lengths[0], 1.25 * all_lengths[-1]))
+    set_ticks(axes[2].xaxis, list(cells), tokens_label)
+    set_ticks(axes[2].yaxis, all_lengths)
+    axes[2].margins(x=0.2)
+    axes[2].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def draw_positions(cells, positions):
+    """The figure of losses by position, a panel for each number of training tokens; positions in octaves."""
+    figure, axes = plt.subplots(1, len(cells), figsize=(3.4 * len(cells), 3), sharey=True, squeeze=False)
+    for axis, (tokens, by_length) in zip(axes[0], cells.items()):
+        for place, (length, seeds) in enumerate(by_length.items()):
+            curve = np.mean([positions[run_tag(length, tokens, seed)].numpy() for seed in seeds], axis=0)
+            edges = np.unique(np.concatenate((2 ** np.arange(0, np.log2(length), 0.5).astype(float), [length + 1])))
+            edges = np.unique(np.ceil(edges).astype(int))
+            means = [curve[first - 1:last - 1].mean() for first, last in zip(edges[:-1], edges[1:])]
+            axis.plot(np.sqrt(edges[:-1] * (edges[1:] - 1)), means, ".-", label=f"context {length}",
+                      color=plt.cm.plasma(0.85 * place / max(len(by_length) - 1, 1)))
+        axis.set(title=f"{tokens_label(tokens)} training tokens", xlabel="visible tokens", xscale="log")
+        axis.legend(fontsize=7)
+    axes[0, 0].set_ylabel("validation loss (nats)")
+    return figure
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--results", default="outputs/sweep.csv", help="CSV of collect_results.py")
+    parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
+    args = parser.parse_args()
+    cells = read_cells(args.results)
+    positions_file = Path(args.results).with_name(f"{Path(args.results).stem}_positions.pt")
+    positions = load_tensors(positions_file, "losses by position")
+    absent = [tag for tokens in cells for length in cells[tokens] for seed in cells[tokens][length]
+              if (tag := run_tag(length, tokens, seed)) not in positions]
+    if absent:
+        fail(f"{positions_file} lacks {absent[0]}; make both files again with collect_results.py")
+    colour = {tokens: plt.cm.viridis(0.9 * place / max(len(cells) - 1, 1)) for place, tokens in enumerate(cells)}
+    save_figure(draw_losses(cells, colour), args.out_dir, "loss_vs_context")
+    save_figure(draw_positions(cells, positions), args.out_dir, "loss_by_position")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The paper's GPT (section 6): rotary positions on half of each head, tied embeddings, no biases, no dropout.
+
+Shapes: B windows, T positions, C width, H heads, D = C / H, V vocabulary.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+LOSS_POSITIONS = 1024  # positions whose logits exist at the same time: 1,024 x 50,304 float32 are 206 MB
+
+
+def rotary_tables(length, dims, device):
+    """Cosines and sines of the rotary angles, each (T, dims), for base 10,000; the halves of `dims` rotate together."""
+    frequencies = 10_000.0 ** (-torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims)
+    angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x, cosines, sines):
+    """Turn the first dims of each head by the angle of its position, and pass the rest: (B, H, T, D) to the same."""
+    dims = cosines.shape[-1]
+    turned, rest = x[..., :dims].float(), x[..., dims:]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cosines + torch.cat((-second, first), dim=-1) * sines
+    return torch.cat((turned.to(x.dtype), rest), dim=-1)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a layer norm and added to the stream."""
+
+    def __init__(self, n_embd, n_head):
+        super().__init__()
+        self.n_head = n_head
+        self.attention_norm = nn.LayerNorm(n_embd, bias=False)
+        self.query_key_value = nn.Linear(n_embd, 3 * n_embd, bias=False)
+        self.attention_out = nn.Linear(n_embd, n_embd, bias=False)
+        self.mlp_norm = nn.LayerNorm(n_embd, bias=False)
+        self.mlp_in = nn.Linear(n_embd, 4 * n_embd, bias=False)
+        self.mlp_out = nn.Linear(4 * n_embd, n_embd, bias=False)
+
+    def forward(self, x, cosines, sines):
+        B, T, C = x.shape
+        heads = self.query_key_value(self.attention_norm(x)).view(B, T, 3, self.n_head, C // self.n_head)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
+        attended = F.scaled_dot_product_attention(rotate(query, cosines, sines), rotate(key, cosines, sines), value,
+                                                  is_causal=True)
+        x = x + self.attention_out(attended.transpose(1, 2).reshape(B, T, C))
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
+
+
+class GPT(nn.Module):
+    """A causal transformer over token ids; `hidden` gives its last states, the losses come from the functions below."""
+
+    def __init__(self, vocab_size, n_layer=6, n_head=12, n_embd=768):
+        super().__init__()
+        self.n_head = n_head
+        self.rotary_dims = n_embd // n_head // 2
+        self.embedding = nn.Embedding(vocab_size, n_embd)  # and, transposed, the output layer
+        self.blocks = nn.ModuleList(Block(n_embd, n_head) for _ in range(n_layer))
+        self.final_norm = nn.LayerNorm(n_embd, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                into_stream = name.endswith(("attention_out.weight", "mlp_out.weight"))
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer) if into_stream else 0.02)
+
+    def hidden(self, tokens):
+        """States after the last layer norm (B, T, C) of token ids (B, T)."""
+        cosines, sines = rotary_tables(tokens.shape[1], self.rotary_dims, tokens.device)
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x, cosines, sines)
+        return self.final_norm(x)
+
+    def forward(self, tokens):
+        """Logits (B, T, V) of the token after each position; of all positions at once, so for short inputs only."""
+        return self.hidden(tokens) @ self.embedding.weight.T
+
+    def flops_per_token(self, context_length):
+        """Operations of a training step per token: 6 per matrix weight, and causal attention at half of its square."""
+        weights = sum(p.numel() for p in self.parameters() if p.dim() == 2)
+        return 6 * weights + 6 * len(self.blocks) * self.embedding.embedding_dim * context_length
+
+
+class SummedCrossEntropy(torch.autograd.Function):
+    """Sum over positions of -log softmax(states @ weight.T)[target], whose logits exist for one chunk at a time.
+
+    The gradients of a chunk are computed while its logits exist, so that nothing is computed twice.
+    """
+
+    @staticmethod
+    def forward(context, states, weight, targets):
+        kind = states.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        total = torch.zeros((), device=states.device, dtype=torch.float64)
+        state_gradient = torch.empty_like(states)
+        weight_gradient = torch.zeros_like(weight)
+        with torch.autocast(kind, enabled=False):
+            matrix = weight.to(dtype)
+            buffer = matrix.new_empty(min(LOSS_POSITIONS, len(states)), len(matrix))
+            for first in range(0, len(states), LOSS_POSITIONS):
+                rows = slice(first, first + LOSS_POSITIONS)
+                chunk, target = states[rows].to(dtype), targets[rows, None]
+                logits = torch.mm(chunk, matrix.T, out=buffer[:len(chunk)]).float()
+                logits -= logits.amax(-1, keepdim=True)
+                target_logits = logits.gather(-1, target)
+                normaliser = logits.exp_().sum(-1, keepdim=True)
+                total += (normaliser.log() - target_logits).sum(dtype=torch.float64)
+                gradient = logits.div_(normaliser)  # softmax, in the place of the logits
+                gradient.scatter_add_(-1, target, gradient.new_full(target.shape, -1.0))
+                gradient = gradient.to(dtype)
+                state_gradient[rows] = gradient @ matrix
+                if dtype == weight.dtype:
+                    weight_gradient.addmm_(gradient.T, chunk)
+                else:
+                    weight_gradient += gradient.T @ chunk
+        context.save_for_backward(state_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    def backward(context, gradient):
+        state_gradient, weight_gradient = context.saved_tensors
+        scale = gradient.float()
+        return state_gradient * scale, weight_gradient * scale, None
+
+
+def summed_cross_entropy(states, weight, targets):
+    """Sum of the cross entropies (nats, float64) of states (N, C) against targets (N,), differentiable in both."""
+    return SummedCrossEntropy.apply(states, weight, targets)
+
+
+@torch.no_grad()
+def cross_entropies(states, weight, targets):
+    """Cross entropy (nats, float32) of each state (N, C) against its target (N,), in chunks: (N,)."""
+    return torch.cat([F.cross_entropy((chunk @ weight.T).float(), target, reduction="none") for chunk, target
+                      in zip(states.split(LOSS_POSITIONS), targets.split(LOSS_POSITIONS))])

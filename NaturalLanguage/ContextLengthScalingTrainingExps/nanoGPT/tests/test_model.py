@@ -1,0 +1,89 @@
+"""The model against a reference in float64, and its cross entropy against torch's own."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import model as gpt
+from nanogpt_helpers import reference_losses
+
+
+@pytest.fixture
+def small_model():
+    torch.manual_seed(3)
+    return gpt.GPT(vocab_size=97, n_layer=3, n_head=4, n_embd=48)
+
+
+def test_a_position_sees_only_what_is_before_it(small_model):
+    tokens = torch.randint(97, (2, 20))
+    states = small_model.hidden(tokens)
+    for place in (1, 7, 19):
+        changed = tokens.clone()
+        changed[:, place:] = (changed[:, place:] + 1 + torch.randint(96, changed[:, place:].shape)) % 97
+        others = small_model.hidden(changed)
+        torch.testing.assert_close(others[:, :place], states[:, :place])
+        assert (others[:, place:] - states[:, place:]).abs().amax(-1).min() > 1e-3
+
+
+def test_the_losses_of_a_window_are_those_of_the_reference(small_model):
+    with torch.no_grad():
+        for parameter in small_model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # nothing at its initial value, norms included
+    tokens = torch.randint(97, (33,))
+    states = small_model.hidden(tokens[None, :-1])[0]
+    expected = reference_losses(small_model.state_dict(), 4, tokens)
+    losses = gpt.cross_entropies(states, small_model.embedding.weight, tokens[1:])
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
+    total = gpt.summed_cross_entropy(states, small_model.embedding.weight, tokens[1:])
+    assert total.item() == pytest.approx(expected.sum().item(), rel=1e-6)
+    torch.testing.assert_close(F.cross_entropy(small_model(tokens[None, :-1])[0], tokens[1:], reduction="none"), losses)
+
+
+@pytest.mark.parametrize("positions", [1, 7, 50, 64])
+def test_the_chunked_cross_entropy_has_the_value_and_gradients_of_the_whole(monkeypatch, positions):
+    monkeypatch.setattr(gpt, "LOSS_POSITIONS", positions)
+    torch.manual_seed(0)
+    states, weight = torch.randn(50, 24, requires_grad=True), torch.randn(300, 24, requires_grad=True)
+    targets = torch.randint(300, (50,))
+    total = gpt.summed_cross_entropy(states, weight, targets)
+    (total / 7).backward()
+    ours = states.grad.clone(), weight.grad.clone()
+    states.grad = weight.grad = None
+    expected = F.cross_entropy(states @ weight.T, targets, reduction="sum")
+    (expected / 7).backward()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(ours[0], states.grad)
+    torch.testing.assert_close(ours[1], weight.grad)
+
+
+def test_logits_of_all_positions_never_exist_at_once(monkeypatch):
+    monkeypatch.setattr(gpt, "LOSS_POSITIONS", 16)
+    sizes = []
+    matmul = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *parts, out=None: (sizes.append(out.shape), matmul(*parts, out=out))[1])
+    states, weight = torch.randn(100, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    gpt.summed_cross_entropy(states, weight, torch.randint(50, (100,))).backward()
+    assert sizes == [(16, 50)] * 6 + [(4, 50)]
+
+
+def test_bfloat16_is_close_to_float32(small_model):
+    tokens = torch.randint(97, (4, 65))
+    losses = {}
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            states = small_model.hidden(tokens[:, :-1]).flatten(0, 1)
+            loss = gpt.summed_cross_entropy(states, small_model.embedding.weight, tokens[:, 1:].flatten()) / 256
+        small_model.zero_grad()
+        loss.backward()
+        losses[enabled] = loss.item(), small_model.embedding.weight.grad.clone()
+    assert losses[True][0] == pytest.approx(losses[False][0], rel=1e-3)
+    assert F.cosine_similarity(losses[True][1].flatten(), losses[False][1].flatten(), dim=0) > 0.999
+
+
+def test_the_papers_model_has_its_size():
+    with torch.device("meta"):
+        paper = gpt.GPT(vocab_size=50_304)
+    matrices = 50_304 * 768 + 6 * 12 * 768**2
+    assert sum(p.numel() for p in paper.parameters()) == matrices + (2 * 6 + 1) * 768
+    assert paper.flops_per_token(1024) == 6 * matrices + 6 * 6 * 768 * 1024
+    assert paper.rotary_dims == 32

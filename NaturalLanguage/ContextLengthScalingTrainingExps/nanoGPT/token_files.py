@@ -1,0 +1,114 @@
+"""Token files of data/openwebtext/prepare.py, and the windows that training and validation cut from them.
+
+A token file NAME.bin is one stream of documents, each followed by the end-of-text token, in NAME.json's dtype; windows
+cross documents. A window of context length l is l inputs and, one further, their l targets.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from command_line import fail, load_json
+
+
+class TokenFile:
+    """The first tokens of a .bin file: `tokens` (memory map), `about` (the JSON beside it).
+
+    Exits with code 2 if the file is missing, cut short, shorter than asked for, or holds ids beyond its vocabulary.
+    """
+
+    def __init__(self, path, n_tokens=None):
+        path = Path(path)
+        self.path, self.about = path, load_json(path.with_suffix(".json"), "the description of the tokens,")
+        try:
+            dtype = np.dtype({"uint16": "uint16", "uint32": "uint32"}[self.about["dtype"]])
+            total, vocabulary = int(self.about["tokens"]), int(self.about["vocabulary_size"])
+            tokenizer, hashed = self.about["tokenizer"], self.about["sha256"]
+        except (KeyError, TypeError, ValueError) as error:
+            fail(f"{path.with_suffix('.json')} does not describe tokens ({error!r}); make both again with prepare.py")
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            fail(f"cannot read the tokens {path}: {error.strerror}; make them with data/openwebtext/prepare.py")
+        if size != total * dtype.itemsize:
+            fail(f"{path} has {size} bytes, its description says {total * dtype.itemsize}: it is cut short or of "
+                 "another corpus; make it again with prepare.py --overwrite")
+        if n_tokens is not None and n_tokens > total:
+            fail(f"{path} has {total} tokens, fewer than the {n_tokens} asked for; ask for fewer or prepare more")
+        self.tokens = np.memmap(path, dtype, "r")[:n_tokens]
+        self.identity = {"tokenizer": tokenizer["name"], "tokenizer_sha256": tokenizer["sha256"], "sha256": hashed}
+        self.vocabulary_size = vocabulary
+        highest = int(self.tokens.max())
+        if highest >= vocabulary:
+            fail(f"{path} holds the token {highest}, beyond its vocabulary of {vocabulary}; make it again")
+
+
+class TrainingWindows:
+    """Windows for training, a function of (seed, place in an endless sequence) alone.
+
+    In an epoch the stream is taken as a ring, cut into windows from a random place on, and the windows are shuffled:
+    each epoch shows every token once as a target (but for a remainder below one window), at another place in its
+    window than the epoch before.
+    """
+
+    def __init__(self, tokens, context_length, seed):
+        if len(tokens) <= context_length:
+            fail(f"a context length of {context_length} needs more than the {len(tokens)} tokens of the training set; "
+                 "choose a shorter one or more data")
+        self.tokens, self.context_length, self.seed = tokens, context_length, seed
+        self.per_epoch = len(tokens) // context_length
+        self.epoch = None
+
+    def starts(self, windows):
+        """First tokens of windows (a range of places in the endless sequence): int64 (len(windows),)."""
+        starts = []
+        for window in windows:
+            epoch, place = divmod(window, self.per_epoch)
+            if epoch != self.epoch:
+                generator = np.random.default_rng([self.seed, epoch])
+                self.epoch, self.offset = epoch, int(generator.integers(len(self.tokens)))
+                self.order = generator.permutation(self.per_epoch)
+            starts.append(self.offset + int(self.order[place]) * self.context_length)
+        return np.array(starts)
+
+    def batch(self, windows):
+        """Inputs and targets, int64 (len(windows), context_length) each, of a range of windows."""
+        return cut(self.tokens, self.starts(windows), self.context_length)
+
+
+def cut(tokens, starts, context_length):
+    """Inputs and targets, int64 (len(starts), context_length) each, of the windows that begin at `starts` in a ring."""
+    places = starts[:, None] + np.arange(context_length + 1)
+    rows = torch.from_numpy(np.take(tokens, places, mode="wrap").astype(np.int64))
+    return rows[:, :-1], rows[:, 1:]
+
+
+def validation_starts(tokens, eval_tokens, context_length):
+    """Starts of windows that score the tokens 1 ... eval_tokens once each, at every context length that divides it."""
+    if eval_tokens % context_length:
+        fail(f"--eval_tokens {eval_tokens} is not a multiple of the context length {context_length}; the same target "
+             f"tokens at all context lengths need a multiple of each, here {eval_tokens // context_length or 1} x "
+             f"{context_length} = {(eval_tokens // context_length or 1) * context_length}")
+    if len(tokens) <= eval_tokens:
+        most = (len(tokens) - 1) // context_length * context_length
+        fail(f"the validation set has {len(tokens)} tokens, --eval_tokens {eval_tokens} needs one more than it says; "
+             + (f"--eval_tokens {most} is the most for this context length" if most else
+                f"a context length of {context_length} needs more data"))
+    return np.arange(0, eval_tokens, context_length)
+
+
+def full_context_starts(tokens, n_targets, context_length):
+    """Starts of windows whose last target is the same token at every context length.
+
+    The targets are spread evenly over the second half of the stream, so that each has the longest context before it.
+    """
+    first = len(tokens) // 2
+    if context_length > first:
+        fail(f"a context length of {context_length} needs at least {2 * context_length} tokens of validation, there "
+             f"are {len(tokens)}; choose a shorter one or prepare more")
+    if n_targets > len(tokens) - first:
+        fail(f"--full_context_targets {n_targets} needs as many tokens in half of the validation set, there are "
+             f"{len(tokens) - first}; ask for fewer")
+    targets = first + np.arange(n_targets) * (len(tokens) - first) // n_targets
+    return targets - context_length

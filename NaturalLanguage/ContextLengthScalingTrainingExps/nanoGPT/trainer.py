@@ -1,0 +1,132 @@
+"""What a training run does over and over: an optimizer step, and a validation, on one process or several."""
+
+import math
+import os
+from contextlib import nullcontext
+
+import torch
+import torch.distributed as dist
+
+from model import cross_entropies, summed_cross_entropy
+from token_files import TrainingWindows, cut, full_context_starts, validation_starts
+
+PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
+
+
+def peak_tflops(device):
+    """The dense bfloat16 peak of a GPU that the table knows, in TFLOP/s, else None."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
+
+
+class Processes:
+    """The processes of a run, one a GPU (or one on the CPU): who this one is, and sums over all of them."""
+
+    def __init__(self, device):
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.world > 1:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+    def sum(self, tensor):
+        """Sum a tensor over the processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def sum_gradients(self, parameters):
+        """Sum the gradients over the processes, all in one message."""
+        if self.world > 1:
+            gradients = [parameter.grad for parameter in parameters]
+            flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
+                gradient.copy_(total.view_as(gradient))
+
+    def share(self, items):
+        """This process's part of a sequence."""
+        return items[len(items) * self.rank // self.world:len(items) * (self.rank + 1) // self.world]
+
+    def wait(self):
+        if self.world > 1:
+            dist.barrier()
+
+
+class Trainer:
+    """The model, its optimizer and its data, with the two things done to them: a step and a validation."""
+
+    def __init__(self, args, model, train_tokens, valid_tokens, processes, device):
+        self.args, self.model, self.processes, self.device = args, model, processes, device
+        self.windows = TrainingWindows(train_tokens, args.context_length, args.seed)
+        self.valid_tokens = valid_tokens
+        self.valid_starts = validation_starts(valid_tokens, args.eval_tokens, args.context_length)
+        self.full_starts = full_context_starts(valid_tokens, args.full_context_targets, args.context_length)
+        self.parameters = list(model.parameters())
+        groups = [{"params": [p for p in self.parameters if p.dim() >= 2], "weight_decay": args.weight_decay},
+                  {"params": [p for p in self.parameters if p.dim() < 2], "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(args.beta1, args.beta2), fused=True)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=args.dtype == "float16")
+        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(args.dtype)
+        self.precision = torch.autocast(device.type, dtype) if dtype else nullcontext()
+        self.hidden = torch.compile(model.hidden, dynamic=False) if args.compile else model.hidden
+
+    def learning_rate(self, step):
+        """Linear warm-up, then a cosine from --learning_rate to --min_lr; steps count from 1."""
+        args = self.args
+        if step <= args.warmup_iters:
+            return args.learning_rate * step / (args.warmup_iters + 1)
+        progress = min((step - args.warmup_iters) / max(args.lr_decay_iters - args.warmup_iters, 1), 1.0)
+        return args.min_lr + (args.learning_rate - args.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+    def step(self, step):
+        """One optimizer step. Returns the mean loss of its tokens and the norm of the gradient, which may be NaN."""
+        args = self.args
+        per_step = args.tokens_per_step // args.context_length
+        windows = self.processes.share(range((step - 1) * per_step, step * per_step))
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for first in range(0, len(windows), args.batch_size):
+            inputs, targets = (part.to(self.device, non_blocking=True)
+                               for part in self.windows.batch(windows[first:first + args.batch_size]))
+            with self.precision:
+                part = summed_cross_entropy(self.hidden(inputs).flatten(0, 1), self.model.embedding.weight,
+                                            targets.flatten()) / args.tokens_per_step
+            self.scaler.scale(part).backward()
+            loss += part.detach()
+        self.processes.sum_gradients(self.parameters)
+        self.processes.sum(loss)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, args.grad_clip or math.inf)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            return loss.item(), norm.item()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.item(), 0.0 if self.scaler.is_enabled() else norm.item()
+
+    @torch.no_grad()
+    def losses(self, starts, last_only=False):
+        """Losses of windows by position (windows of this process, l), or of their last target alone (..., 1)."""
+        for first in range(0, len(starts), self.args.batch_size):
+            rows = cut(self.valid_tokens, starts[first:first + self.args.batch_size], self.args.context_length)
+            inputs, targets = (part.to(self.device) for part in rows)
+            with self.precision:
+                states = self.hidden(inputs)
+                if last_only:
+                    states, targets = states[:, -1:], targets[:, -1:]
+                yield cross_entropies(states.flatten(0, 1), self.model.embedding.weight,
+                                      targets.flatten()).view(targets.shape).double()
+
+    def loss_by_position(self):
+        """Mean validation loss at each position of the window, float64 (l,), over the windows of all processes."""
+        total = torch.zeros(self.args.context_length, dtype=torch.float64, device=self.device)
+        for losses in self.losses(self.processes.share(self.valid_starts)):
+            total += losses.sum(0)
+        return (self.processes.sum(total) / len(self.valid_starts)).cpu()
+
+    def full_context_losses(self):
+        """Losses of the targets of full_context_starts, each with exactly l tokens before it: float64 (targets,)."""
+        share = self.processes.share(range(len(self.full_starts)))
+        mine = slice(share.start, share.stop)
+        losses = torch.zeros(len(self.full_starts), 1, dtype=torch.float64, device=self.device)
+        losses[mine] = torch.cat([*self.losses(self.full_starts[mine], last_only=True), losses[:0]])
+        return self.processes.sum(losses)[:, 0].cpu()
