@@ -5,7 +5,7 @@
 
 The plain loop stacks slices of the memory map row by row, makes the logits of all positions at once, and lets a
 non-fused AdamW update the same model. Both take the same tokens a step, as one forward pass, in processes of their own
-that alternate; a figure is the median over the rounds. Writes OUT: tokens a second, peak memory (of the process; on a
+that alternate; a speed is the median over the rounds. Writes OUT: tokens a second, peak memory (of the process; on a
 GPU, of its allocations), their ratios, and on a GPU the share of the chip's dense bf16 peak (MFU). Tokens are random.
 """
 
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from command_line import Parser, choose_device, describe_environment, make_directory, positive_int, save_json
 from model import GPT, summed_cross_entropy
 from token_files import TrainingWindows
-from trainer import peak_tflops
+from trainer import keep_freed_memory, peak_tflops
 
 
 def our_step(model, optimizer, windows, step, args, precision, hidden):
@@ -68,6 +68,8 @@ def measure(way, args):
         tokens = np.memmap(file.name, np.uint16, "r")
         model = GPT(args.vocab_size, args.n_layer, args.n_head, args.n_embd).to(device)
         ours = way == "ours"
+        if ours and device.type == "cpu":
+            keep_freed_memory()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=ours, foreach=False if not ours else None)
         precision = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
         hidden = torch.compile(model.hidden, dynamic=False) if args.compile else model.hidden
@@ -119,8 +121,8 @@ def main():
     parser = Parser(__doc__)
     parser.add_argument("--context_lengths", type=positive_int, nargs="+", default=[256, 1024], help="tokens")
     parser.add_argument("--tokens", type=positive_int, default=8192, help="tokens a step")
-    parser.add_argument("--steps", type=positive_int, default=2, help="steps timed in a round")
-    parser.add_argument("--rounds", type=positive_int, default=3, help="rounds")
+    parser.add_argument("--steps", type=positive_int, default=1, help="steps timed in a round")
+    parser.add_argument("--rounds", type=positive_int, default=2, help="rounds")
     parser.add_argument("--vocab_size", type=positive_int, default=50_304, help="tokens of the vocabulary")
     parser.add_argument("--n_layer", type=positive_int, default=6, help="blocks")
     parser.add_argument("--n_head", type=positive_int, default=12, help="attention heads")

@@ -45,8 +45,8 @@ class Block(nn.Module):
         B, T, C = x.shape
         heads = self.query_key_value(self.attention_norm(x)).view(B, T, 3, self.n_head, C // self.n_head)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-        attended = F.scaled_dot_product_attention(rotate(query, cosines, sines), rotate(key, cosines, sines), value,
-                                                  is_causal=True)
+        query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
+        attended = F.scaled_dot_product_attention(query, key, value.contiguous(), is_causal=True)  # frees `heads`
         x = x + self.attention_out(attended.transpose(1, 2).reshape(B, T, C))
         return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
 
@@ -122,8 +122,7 @@ class SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient):
         state_gradient, weight_gradient = context.saved_tensors
-        scale = gradient.float()
-        return state_gradient * scale, weight_gradient * scale, None
+        return state_gradient.mul_(gradient), weight_gradient.mul_(gradient), None  # torch refuses a second backward
 
 
 def summed_cross_entropy(states, weight, targets):

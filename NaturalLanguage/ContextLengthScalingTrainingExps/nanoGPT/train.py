@@ -34,7 +34,7 @@ from model import GPT
 from run_directory import (RUN_FILES, load_checkpoint, lock, refuse_other_arguments, run_tag, save_checkpoint,
                            save_tensors)
 from token_files import TokenFile
-from trainer import Processes, Trainer, peak_tflops
+from trainer import Processes, Trainer, keep_freed_memory, peak_tflops
 
 METRICS = ("step", "tokens", "epochs", "learning_rate", "train_loss", "valid_loss", "tokens_per_second", "seconds")
 FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, where --batch_size is not given
@@ -229,9 +229,16 @@ def divide_batches(args, world, device):
 
 def main():
     args = parse_args()
+    if args.wandb:
+        try:
+            import wandb
+        except ImportError:
+            fail("--wandb needs the package of that name: pip install wandb")
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     train_file, valid_file = TokenFile(args.train_bin, args.train_tokens), TokenFile(args.val_bin)
     if train_file.identity["tokenizer_sha256"] != valid_file.identity["tokenizer_sha256"]:
         fail(f"{args.train_bin} and {args.val_bin} have different vocabularies ({train_file.identity['tokenizer']}, "
@@ -276,7 +283,6 @@ def main():
 
     log = None
     if args.wandb and processes.rank == 0:
-        import wandb
         log = wandb.init(project=args.wandb_project, name=run_dir.name, config=json.loads(json.dumps(vars(args))))
     try:
         state = train(args, run_dir, trainer, (lambda row: log.log(row)) if log else lambda row: None)

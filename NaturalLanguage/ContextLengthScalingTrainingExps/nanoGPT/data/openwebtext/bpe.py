@@ -5,6 +5,7 @@ libraries read.
 """
 
 import hashlib
+import sys
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -87,7 +88,8 @@ def train_bpe(texts, vocabulary_size):
     from tokenizers import models, pre_tokenizers, trainers
     tokenizer = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(vocab_size=vocabulary_size, special_tokens=[END_OF_TEXT],
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                  show_progress=sys.stderr.isatty())
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() < vocabulary_size:
         raise TokenizerError(f"the corpus is too small for --tokenizer bpe:{vocabulary_size}, it gives "

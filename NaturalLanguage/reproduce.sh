@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# The language-model experiments, one part after another: bash reproduce.sh [smoke|small|paper]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+bash ContextLengthScalingTrainingExps/nanoGPT/reproduce.sh "$@"
