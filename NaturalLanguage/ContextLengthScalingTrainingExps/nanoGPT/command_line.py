@@ -97,7 +97,9 @@ def choose_device(name):
     try:
         device = torch.device(name)
     except RuntimeError:
-        fail(f"--device {name} is not known to torch; use auto, cpu or cuda")
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        fail(f"--device {name} is none that these scripts know; use auto, cpu or cuda")
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():

@@ -25,7 +25,7 @@ small)
     model="--n_layer 2 --n_head 2 --n_embd 64"
     training="--tokens_per_step 2048 --eval_tokens 32768 --full_context_targets 1024"
     sweep="--learning_rate 3e-3 --min_lr 3e-4 --lr_decay_iters 4000 --max_iters 4000 --warmup_epochs 1"
-    sweep+=" --eval_interval 25 --patience 8 --threads 1"
+    sweep+=" --eval_interval 25 --patience 8"
     EXPORT_CONTEXT_LENGTH=${EXPORT_CONTEXT_LENGTH:-512}
     longer="--n_embd 128 --n_head 4 --learning_rate 3e-3 --min_lr 3e-4 --warmup_iters 100"
     longer+=" --lr_decay_iters 1200 --max_iters 1200 --eval_interval 100" ;;

@@ -119,7 +119,8 @@ def test_a_data_set_on_disk_can_be_the_corpus(nanogpt, tmp_path):
     done = nanogpt(PREPARE, *flags, check=False)
     assert done.returncode == 2 and "has the columns body, not text" in done.stderr
     nanogpt(PREPARE, *flags, "--column", "body")
-    documents = [text for split in ("train", "val") for text in prepared(tmp_path / "out", 100.0, 0.0, split, "SUBSET")[0]]
+    documents = prepared(tmp_path / "out", 100.0, 0.0, "train", "SUBSET")[0]
+    documents += prepared(tmp_path / "out", 100.0, 0.0, "val", "SUBSET")[0]
     assert sorted(documents) == sorted(f"document number {n} of fifty" for n in range(50))
 
 

@@ -1,0 +1,118 @@
+"""Every command of the README on this folder runs, small; the numbers of its tables are those of the committed results."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanogpt_helpers import FOLDER, TINY, make_texts
+
+ROOT = FOLDER.parents[2]
+NAME = "NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT"
+README = (ROOT / "README.md").read_text()
+BLOCKS = [block.splitlines()[1:] for block in re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+          if block.startswith(f"cd {NAME}\n")]
+RESULTS = FOLDER / "results"
+TRAINING = " ".join(map(str, TINY)) + " --max_iters 5"
+CORPUS = "--source text --text_files '{texts}' --min_tokens 100 --tokenizer bpe:300"
+SMALLER = {  # flags that make a command small; the last one given counts
+    "prepare.py": CORPUS, "train.py": TRAINING, "train_script.sh": TRAINING, "train_sweep.sh": TRAINING,
+    "benchmark.py": "--context_lengths 32 --tokens 256 --vocab_size 500 --n_layer 1 --n_head 2 --n_embd 16 --rounds 1",
+}
+NUMBERS = {"5120": "32", "80000000": "2000", "300000000": "2000", "100000000": "1500", "30000000": "1000",
+           "1024": "32", "2048": "64", "512": "16"}
+GRID = {"CONTEXT_LENGTHS": "32 16", "TRAIN_TOKENS": "2000", "SEEDS": "0"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    made = shutil.ignore_patterns("outputs", "config", "runs", "longer_runs", "models", "*.bin", "*.tmp", "__pycache__")
+    root = tmp_path_factory.mktemp("readme") / "checkout"
+    shutil.copytree(FOLDER, root / NAME, ignore=made)
+    shutil.copy(ROOT / "NaturalLanguage" / "reproduce.sh", root / "NaturalLanguage")
+    make_texts(root / "texts", n_files=400, n_words=150)
+    return root
+
+
+def bash(command, folder, **variables):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-ec", command], cwd=folder, capture_output=True, text=True, timeout=400,
+                          env={**os.environ, "PATH": path, **variables})
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_main_command_has_the_language_models(checkout):
+    """The smoke preset from the top, as the README's main command has it, then once more: nothing is done again."""
+    assert "pip install -r requirements.txt && bash SyntheticDataset/reproduce.sh && bash NaturalLanguage/reproduce.sh\n" \
+        in README
+    output = bash("bash NaturalLanguage/reproduce.sh smoke", checkout)
+    assert "outputs/smoke/figures/loss_vs_context.pdf" in output and "outputs/smoke/models/ctl64: GPT-NeoX" in output
+    made = {path: path.read_bytes() for path in (checkout / NAME / "outputs" / "smoke").rglob("final.json")}
+    assert len(made) == 5
+    output = bash("bash NaturalLanguage/reproduce.sh smoke", checkout)
+    assert "prepared before" in output and output.count("finished before") == 5
+    assert made == {path: path.read_bytes() for path in made}
+
+
+def test_the_commands_of_this_folder(checkout):
+    """In the README's order, with small settings and a made-up corpus in place of the large ones."""
+    ran = set()
+    for line in (line for block in BLOCKS for line in block):
+        name = re.search(r"\w+\.(py|sh)", line).group()
+        ran.add(name)
+        variables = GRID
+        if line.startswith("sbatch --array"):  # one task of the array, as Slurm would start it
+            grid = (FOLDER / "train_sweep.sh").read_text()
+            sizes = [len(re.search(rf"^{axis}=\$\{{{axis}:-(.*)\}}$", grid, re.M).group(1).split()) for axis in GRID]
+            assert f"--array=0-{sizes[0] * sizes[1] * sizes[2] - 1}%" in line
+            variables = {**GRID, "SLURM_ARRAY_TASK_ID": "1"}
+        line = re.sub(r"^sbatch .*?(?=train_)", "bash ", line).replace(" --compile", "")
+        if name == "reproduce.sh":
+            assert re.search(r"reproduce.sh (small|paper)$", line)  # these presets are too long for a test
+            continue
+        line = re.sub(r"\d+", lambda number: NUMBERS.get(number[0], number[0]), line)
+        bash(f"{line} {SMALLER.get(name, '').format(texts=f'{checkout}/texts/*.txt')}", checkout / NAME, **variables)
+    scripts = {path.name for path in FOLDER.iterdir() if path.suffix == ".sh" or
+               (path.suffix == ".py" and "__main__" in path.read_text())}
+    assert ran == scripts | {"prepare.py"}
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("reading", ["best_valid_loss", "full_context_loss"])
+def test_the_table_of_losses_is_that_of_the_results(reading):
+    cells = {}
+    for row in read(RESULTS / "small" / "sweep.csv"):
+        cells.setdefault((int(row["train_tokens"]), int(row["context_length"])), []).append(float(row[reading]))
+    lengths = sorted({length for _, length in cells})
+    for tokens in sorted({tokens for tokens, _ in cells}):
+        means = [statistics.mean(cells[tokens, length]) for length in lengths]
+        marks = ["**" if mean == min(means) else "" for mean in means]
+        row = "".join(f" {mark}{mean:.3f}{mark} [{min(cells[tokens, length]):.3f}, {max(cells[tokens, length]):.3f}] |"
+                      for mark, mean, length in zip(marks, means, lengths))
+        assert f"| {tokens:,} |{row}" in README
+
+
+def test_the_ratios_are_those_of_the_results():
+    text = " ".join(README.split())
+    for entry in json.loads((RESULTS / "benchmark.json").read_text())["contexts"]:
+        assert (f"at context {entry['context_length']:,}: {entry['times_faster']:.2f} times the tokens a second, "
+                f"{entry['memory_share']:.2f} of the memory") in text
+
+
+def test_the_longer_model_is_that_of_the_results():
+    row, = read(RESULTS / "small" / "longer.csv")
+    assert (f"{int(row['parameters']):,} parameters, context length {row['context_length']}, "
+            f"{int(row['last_step']) * 2048:,} tokens: validation loss {float(row['best_valid_loss']):.3f}") in \
+        " ".join(README.split())
