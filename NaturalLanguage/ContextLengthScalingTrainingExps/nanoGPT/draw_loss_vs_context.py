@@ -8,8 +8,6 @@ training tokens) and loss_by_position (the loss at each position of the window),
 The interval: in each of 2,000 draws the seeds of every cell are resampled; it spans the middle 95% of the optima.
 """
 
-import csv
-from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
@@ -20,44 +18,13 @@ import numpy as np  # noqa: E402
 
 from command_line import Parser, fail, make_directory  # noqa: E402
 from run_directory import load_tensors, run_tag  # noqa: E402
+from sweep_table import READINGS, optimum, read_cells  # noqa: E402
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
     "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "lines.markersize": 4,
 })
 OPTIMUM = {"marker": "*", "markersize": 12, "linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
-READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
-COLUMNS = ("context_length", "train_tokens", "seed", *READINGS)
-
-
-def read_cells(path):
-    """{training tokens: {context length: {seed: {reading: loss}}}}, ascending. Exits with code 2 on a damaged file."""
-    cells = defaultdict(lambda: defaultdict(dict))
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                length, tokens, seed, *losses = (float(row[name]) for name in COLUMNS)
-                cells[int(tokens)][int(length)][int(seed)] = dict(zip(READINGS, losses))
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}; make it with collect_results.py")
-    except (KeyError, TypeError, ValueError) as error:
-        fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
-    if not cells:
-        fail(f"{path} has no rows; make it again with collect_results.py")
-    return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
-
-
-def optimum(lengths, losses, draws=2000):
-    """The context length with the lowest mean loss, and the 95% interval of it under resampled seeds, or None.
-
-    `losses` is a list of arrays over seeds, one for each context length; one seed alone gives no interval.
-    """
-    best = lengths[int(np.argmin([loss.mean() for loss in losses]))]
-    if min(map(len, losses)) < 2:
-        return best, None
-    generator = np.random.default_rng(0)
-    means = np.stack([loss[generator.integers(len(loss), size=(draws, len(loss)))].mean(1) for loss in losses])
-    return best, np.quantile(np.array(lengths)[means.argmin(0)], (0.025, 0.975), method="inverted_cdf")
 
 
 def tokens_label(n):

@@ -25,6 +25,7 @@ class TokenFile:
             dtype = np.dtype({"uint16": "uint16", "uint32": "uint32"}[self.about["dtype"]])
             total, vocabulary = int(self.about["tokens"]), int(self.about["vocabulary_size"])
             tokenizer, hashed = self.about["tokenizer"], self.about["sha256"]
+            self.tokenizer = path.parent / tokenizer["file"]
         except (KeyError, TypeError, ValueError) as error:
             fail(f"{path.with_suffix('.json')} does not describe tokens ({error!r}); make both again with prepare.py")
         try:
@@ -34,6 +35,8 @@ class TokenFile:
         if size != total * dtype.itemsize:
             fail(f"{path} has {size} bytes, its description says {total * dtype.itemsize}: it is cut short or of "
                  "another corpus; make it again with prepare.py --overwrite")
+        if not self.tokenizer.exists():
+            fail(f"{self.tokenizer}, the tokenizer of {path.name}, is missing; it belongs beside the tokens")
         if n_tokens is not None and n_tokens > total:
             fail(f"{path} has {total} tokens, fewer than the {n_tokens} asked for; ask for fewer or prepare more")
         self.tokens = np.memmap(path, dtype, "r")[:n_tokens]

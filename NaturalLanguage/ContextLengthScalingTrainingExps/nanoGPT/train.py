@@ -273,7 +273,7 @@ def main():
         refuse_other_arguments(run_dir, description)
         if not (run_dir / "final.json").exists():
             save_json(run_dir / "args.json", description)
-            shutil.copyfile(train_file.path.parent / train_file.about["tokenizer"]["file"], run_dir / "tokenizer.json")
+            shutil.copyfile(train_file.tokenizer, run_dir / "tokenizer.json")
     processes.wait()
     if (run_dir / "final.json").exists():
         result = load_json(run_dir / "final.json", "the result")

@@ -1,4 +1,4 @@
-"""Every command of the README on this folder runs, small; the numbers of its tables are those of the committed results."""
+"""Every command of the README on this folder runs, small; losses and ratios are those of the committed results."""
 
 import csv
 import json
@@ -51,8 +51,7 @@ def bash(command, folder, **variables):
 
 def test_the_main_command_has_the_language_models(checkout):
     """The smoke preset from the top, as the README's main command has it, then once more: nothing is done again."""
-    assert "pip install -r requirements.txt && bash SyntheticDataset/reproduce.sh && bash NaturalLanguage/reproduce.sh\n" \
-        in README
+    assert re.search(r"^pip install -r requirements.txt && .* && bash NaturalLanguage/reproduce.sh$", README, re.M)
     output = bash("bash NaturalLanguage/reproduce.sh smoke", checkout)
     assert "outputs/smoke/figures/loss_vs_context.pdf" in output and "outputs/smoke/models/ctl64: GPT-NeoX" in output
     made = {path: path.read_bytes() for path in (checkout / NAME / "outputs" / "smoke").rglob("final.json")}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from draw_loss_vs_context import optimum, read_cells
 from nanogpt_helpers import FOLDER, TINY
+from sweep_table import optimum, read_cells
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,8 @@ def test_the_script_of_one_run(small_bins, tmp_path):
     """train_script.sh writes the paper's configuration of the named part and trains with it; flags count more."""
     checkout = shutil.copytree(FOLDER, tmp_path / "copy", ignore=shutil.ignore_patterns("outputs", "*.bin", "config"))
     for path in small_bins.parent.glob("LONGCONTEXTSUBSET_*"):
-        shutil.copy(path, checkout / "data" / "openwebtext" / path.name.replace("P100.0", "P2.0"))
+        name = path.name if "tokenizer" in path.name else path.name.replace("P100.0", "P2.0")
+        shutil.copy(path, checkout / "data" / "openwebtext" / name)
     command = ["bash", "train_script.sh", "32", "2p0", "--max_iters", "2", *map(str, TINY)]
     environment = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environment, timeout=300)

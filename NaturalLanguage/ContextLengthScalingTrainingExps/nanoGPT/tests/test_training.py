@@ -276,6 +276,10 @@ def test_damaged_token_files_are_refused(nanogpt, small_bins, tmp_path):
     train.write_bytes(b"\xff\x7f" + whole[2:])
     refused("beyond its vocabulary of 300")
     train.write_bytes(whole)
+    tokenizer = train.with_name(train.with_suffix(".json").name.replace("train", "tokenizer"))
+    tokenizer.rename(tmp_path / "elsewhere")
+    refused("belongs beside the tokens")
+    (tmp_path / "elsewhere").rename(tokenizer)
     about = json.loads(val.with_suffix(".json").read_text())
     about["tokenizer"]["sha256"] = "0" * 64
     val.with_suffix(".json").write_text(json.dumps(about))

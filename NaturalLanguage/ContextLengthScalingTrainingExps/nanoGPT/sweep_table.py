@@ -1,0 +1,41 @@
+"""The table of collect_results.py, by cell, and the optimum in it."""
+
+import csv
+from collections import defaultdict
+
+import numpy as np
+
+from command_line import fail
+
+READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
+COLUMNS = ("context_length", "train_tokens", "seed", *READINGS)
+
+
+def read_cells(path):
+    """{training tokens: {context length: {seed: {reading: loss}}}}, ascending. Exits with code 2 on a damaged file."""
+    cells = defaultdict(lambda: defaultdict(dict))
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                length, tokens, seed, *losses = (float(row[name]) for name in COLUMNS)
+                cells[int(tokens)][int(length)][int(seed)] = dict(zip(READINGS, losses))
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}; make it with collect_results.py")
+    except (KeyError, TypeError, ValueError) as error:
+        fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
+    if not cells:
+        fail(f"{path} has no rows; make it again with collect_results.py")
+    return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
+
+
+def optimum(lengths, losses, draws=2000):
+    """The context length with the lowest mean loss, and the 95% interval of it under resampled seeds, or None.
+
+    `losses` is a list of arrays over seeds, one for each context length; one seed alone gives no interval.
+    """
+    best = lengths[int(np.argmin([loss.mean() for loss in losses]))]
+    if min(map(len, losses)) < 2:
+        return best, None
+    generator = np.random.default_rng(0)
+    means = np.stack([loss[generator.integers(len(loss), size=(draws, len(loss)))].mean(1) for loss in losses])
+    return best, np.quantile(np.array(lengths)[means.argmin(0)], (0.025, 0.975), method="inverted_cdf")
