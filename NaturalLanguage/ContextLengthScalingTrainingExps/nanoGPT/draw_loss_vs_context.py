@@ -52,42 +52,39 @@ def save_figure(figure, out_dir, stem):
 
 
 def draw_losses(cells, colour):
-    """The figure of losses and optima. Prints every mean, range, optimum and interval."""
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), width_ratios=(2, 2, 1.3))
+    """The figure of losses, a row for each reading, and of the optima. Prints means, ranges, optima and intervals."""
     all_lengths = sorted({length for by_length in cells.values() for length in by_length})
-    for axis, (reading, title), marker in zip(axes, READINGS.items(), ("*", "o")):
-        for place, (tokens, by_length) in enumerate(cells.items()):
-            lengths = list(by_length)
+    figure, axes = plt.subplots(2, len(cells) + 1, figsize=(2.5 * len(cells) + 2.7, 5), squeeze=False)
+    for row, (reading, title) in zip(axes, READINGS.items()):
+        for axis, (tokens, by_length) in zip(row, cells.items()):
             losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
-            means = [loss.mean() for loss in losses]
+            lengths, means = list(by_length), [loss.mean() for loss in losses]
             for length, loss in zip(lengths, losses):
                 axis.plot([length] * len(loss), loss, ".", color=colour[tokens])
                 print(f"{tokens} tokens, context {length}, {title}: {loss.mean():.4f} [{loss.min():.4f}, "
                       f"{loss.max():.4f}] over {len(loss)} seeds")
-            axis.plot(lengths, means, color=colour[tokens], label=f"{tokens_label(tokens)} tokens")
+            axis.plot(lengths, means, color=colour[tokens])
             best, interval = optimum(lengths, losses)
-            axis.plot(best, min(means), color=colour[tokens], **OPTIMUM)
-            shifted = tokens * (0.97 if marker == "*" else 1.03)
-            axes[2].plot(shifted, best, color=colour[tokens], **{**OPTIMUM, "marker": marker, "markersize":
-                                                                 12 if marker == "*" else 6},
-                         label=title if place == 0 else None)
             span = "no interval from one seed"
             if interval is not None:
-                axis.plot(interval, [min(means)] * 2, color=colour[tokens], linewidth=4, alpha=0.4)
-                axes[2].plot([shifted] * 2, interval, color=colour[tokens], linewidth=4, alpha=0.4)
+                axis.plot(interval, [min(means)] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
+                row[-1].plot([tokens] * 2, interval, color=colour[tokens], linewidth=5, alpha=0.35)
                 span = f"95% interval {interval[0]:g} to {interval[1]:g}"
+            axis.plot(best, min(means), color=colour[tokens], **OPTIMUM)
+            row[-1].plot(tokens, best, color=colour[tokens], **OPTIMUM)
             print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
-        axis.set(title=title, xlabel="context length (tokens)", xscale="log")
-        set_ticks(axis.xaxis, all_lengths)
-    axes[0].set_ylabel("validation loss (nats)")
-    axes[0].legend(fontsize=8)
-    axes[2].set(title="optimum", xlabel="training tokens", ylabel="context length (tokens)", xscale="log", yscale="log",
-                ylim=(0.8 * all_lengths[0], 1.25 * all_lengths[-1]))
-    set_ticks(axes[2].xaxis, list(cells), tokens_label)
-    set_ticks(axes[2].yaxis, all_lengths)
-    axes[2].margins(x=0.2)
-    axes[2].legend(fontsize=7)
+            axis.set(title=f"{tokens_label(tokens)} training tokens", xscale="log")
+            set_ticks(axis.xaxis, all_lengths)
+        row[0].set_ylabel(f"validation loss (nats),\n{title}")
+        row[-1].set(title="optimal context length", xscale="log", yscale="log",
+                    ylim=(0.8 * all_lengths[0], 1.25 * all_lengths[-1]))
+        set_ticks(row[-1].xaxis, list(cells), tokens_label)
+        set_ticks(row[-1].yaxis, all_lengths)
+        row[-1].margins(x=0.2)
+    for axis in axes[1, :-1]:
+        axis.set_xlabel("context length (tokens)")
+    axes[1, -1].set_xlabel("training tokens")
     figure.tight_layout()
     return figure
 
