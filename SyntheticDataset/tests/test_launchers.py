@@ -16,11 +16,24 @@ FIGURES = ("loss_vs_context", "approximation_loss", "training_curves", "intrinsi
 TINY = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "2000", "BI_CONTEXT_LENGTHS": "22"}
 
 
+def copy_of_the_folder(place):
+    """The folder without anything that was made by running it."""
+    made = shutil.ignore_patterns("outputs", "data", "results", "tests", "__pycache__")
+    return shutil.copytree(FOLDER, place / "SyntheticDataset", ignore=made)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of the folder without anything that was made by running it."""
-    made = shutil.ignore_patterns("outputs", "data", "results", "tests", "__pycache__")
-    return shutil.copytree(FOLDER, tmp_path / "SyntheticDataset", ignore=made)
+    return copy_of_the_folder(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A folder in which reproduce.sh smoke has run once from nothing."""
+    folder = copy_of_the_folder(tmp_path_factory.mktemp("undisturbed"))
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
+    assert code == 0, output
+    return folder
 
 
 def start(folder, *command, **variables):
@@ -36,32 +49,28 @@ def run(folder, *command, **variables):
     return process.returncode, output
 
 
-def sweep(folder, preset="smoke"):
+def sweep(folder):
     """The rows of the sweep, without the time they took."""
-    with open(folder / "outputs" / preset / "sweep.csv", newline="") as file:
+    with open(folder / "outputs" / "smoke" / "sweep.csv", newline="") as file:
         return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
-def test_reproduce_smoke_from_an_empty_folder(folder):
-    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke")
-    assert code == 0, output
-    assert len(sweep(folder)) == 6
+def test_reproduce_smoke_from_an_empty_folder(undisturbed):
+    assert len(sweep(undisturbed)) == 2
     for figure in FIGURES:
         for suffix in ("pdf", "png"):
-            assert (folder / "outputs" / "smoke" / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
-    measures = list((folder / "outputs" / "smoke" / "measures").glob("*.json"))
-    assert len(measures) == 2
-    made = [*(folder / "outputs").rglob("*.pt"), *(folder / "outputs").rglob("final.json"), *measures]
+            assert (undisturbed / "outputs" / "smoke" / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
+    measures = list((undisturbed / "outputs" / "smoke" / "measures").glob("*.json"))
+    assert len(measures) == 1
+    made = [*(undisturbed / "outputs").rglob("*.pt"), *(undisturbed / "outputs").rglob("final.json"), *measures]
     stamps = {path: path.stat().st_mtime_ns for path in made}
-    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke")
-    assert code == 0 and output.count("finished before") == 8 and "there already" in output
-    assert len(stamps) == 8 * 3 + 2 + 2 + 2 and stamps == {path: path.stat().st_mtime_ns for path in stamps}
+    code, output = run(undisturbed, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
+    assert code == 0 and output.count("finished before") == 3 and "there already" in output
+    assert len(stamps) == 3 * 3 + 2 + 1 + 1 and stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
-def test_reproduce_killed_at_every_stage_ends_the_same(folder):
+def test_reproduce_killed_at_every_stage_ends_the_same(folder, undisturbed):
     """kill -9 of the top shell alone, of everything, and SIGTERM; what still runs is waited for, not trampled on."""
-    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", OUT="outputs/undisturbed", **TINY)
-    assert code == 0, output
     for seconds, kill in ((1.5, "all"), (5, "top"), (3, "all"), (6, "term")):
         process = start(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
         try:
@@ -75,9 +84,9 @@ def test_reproduce_killed_at_every_stage_ends_the_same(folder):
         process.stdout.close()
     code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
     assert code == 0, output
-    assert sweep(folder) == sweep(folder, "undisturbed")
-    measures = [folder / "outputs" / name / "measures" / "bi_mlp_ctl22_train4000_wd0.05_seed0.json"
-                for name in ("smoke", "undisturbed")]
+    assert sweep(folder) == sweep(undisturbed)
+    measures = [place / "outputs" / "smoke" / "measures" / "bi_mlp_ctl22_train4000_wd0.05_seed0.json"
+                for place in (folder, undisturbed)]
     assert measures[0].read_text() == measures[1].read_text()
 
 
