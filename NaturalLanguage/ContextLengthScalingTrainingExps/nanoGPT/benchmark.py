@@ -10,7 +10,6 @@ GPU, of its allocations), their ratios, and on a GPU the share of the chip's den
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from command_line import Parser, choose_device, describe_environment, make_directory, positive_int, save_json
 from model import GPT, summed_cross_entropy
 from token_files import TrainingWindows
-from trainer import keep_freed_memory, peak_tflops
+from trainer import keep_freed_memory, peak_memory, peak_tflops
 
 
 def our_step(model, optimizer, windows, step, args, precision, hidden):
@@ -81,9 +80,7 @@ def measure(way, args):
             step(model, optimizer, source, number, args, precision, hidden)
         wait(device)
         seconds = time.perf_counter() - began
-    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else \
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"tokens_per_second": args.steps * args.tokens / seconds, "peak_bytes": memory,
+    return {"tokens_per_second": args.steps * args.tokens / seconds, "peak_bytes": peak_memory(device),
             "flops_per_token": model.flops_per_token(args.context_length)}
 
 

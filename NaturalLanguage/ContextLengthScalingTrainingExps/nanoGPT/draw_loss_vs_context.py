@@ -95,7 +95,7 @@ def draw_positions(cells, positions):
     for axis, (tokens, by_length) in zip(axes[0], cells.items()):
         for place, (length, seeds) in enumerate(by_length.items()):
             curve = np.mean([positions[run_tag(length, tokens, seed)].numpy() for seed in seeds], axis=0)
-            edges = np.unique(np.concatenate((2 ** np.arange(0, np.log2(length), 0.5).astype(float), [length + 1])))
+            edges = np.concatenate((2 ** np.arange(0, np.log2(length), 0.5), [length + 1]))
             edges = np.unique(np.ceil(edges).astype(int))
             means = [curve[first - 1:last - 1].mean() for first, last in zip(edges[:-1], edges[1:])]
             axis.plot(np.sqrt(edges[:-1] * (edges[1:] - 1)), means, ".-", label=f"context {length}",

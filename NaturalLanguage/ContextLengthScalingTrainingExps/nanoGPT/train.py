@@ -16,7 +16,6 @@ import csv
 import json
 import math
 import os
-import resource
 import shutil
 import statistics
 import sys
@@ -34,7 +33,7 @@ from model import GPT
 from run_directory import (RUN_FILES, load_checkpoint, lock, refuse_other_arguments, run_tag, save_checkpoint,
                            save_tensors)
 from token_files import TokenFile
-from trainer import Processes, Trainer, keep_freed_memory, peak_tflops
+from trainer import Processes, Trainer, keep_freed_memory, peak_memory, peak_tflops
 
 METRICS = ("step", "tokens", "epochs", "learning_rate", "train_loss", "valid_loss", "tokens_per_second", "seconds")
 FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, where --batch_size is not given
@@ -112,10 +111,6 @@ def summarise(args, state, by_position, full_context, trainer):
     speed = statistics.median(row["tokens_per_second"] for row in state["history"])
     flops = trainer.model.flops_per_token(args.context_length)
     peak = peak_tflops(device)
-    if device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(device)
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "context_length": args.context_length, "train_tokens": args.train_tokens, "seed": args.seed,
         "best_valid_loss": best["valid_loss"], "valid_tokens": args.eval_tokens,
@@ -127,7 +122,7 @@ def summarise(args, state, by_position, full_context, trainer):
         "stopped": state["stopped"], "parameters": sum(p.numel() for p in trainer.parameters),
         "processes": trainer.processes.world, "tokens_per_second": speed,
         "mfu": speed * flops / (peak * 1e12 * trainer.processes.world) if peak else None,
-        "peak_memory_gigabytes": round(memory / 1e9, 3), "seconds": round(state["seconds"], 2),
+        "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": round(state["seconds"], 2),
     }
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import resource
 import sys
 from contextlib import nullcontext
 
@@ -19,6 +20,14 @@ def peak_tflops(device):
     """The dense bfloat16 peak of a GPU that the table knows, in TFLOP/s, else None."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
+
+
+def peak_memory(device):
+    """Most bytes held so far: allocations on the device if it is a GPU, else the memory of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def keep_freed_memory():

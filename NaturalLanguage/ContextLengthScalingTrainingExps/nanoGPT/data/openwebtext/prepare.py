@@ -56,7 +56,7 @@ class Spool:
     """Token lists of documents in the order of reading, appended to files so that an interruption loses little."""
 
     def __init__(self, stem, dtype, fingerprint):
-        self.dtype, self.fingerprint = np.dtype(dtype), fingerprint
+        self.dtype = np.dtype(dtype)
         self.paths = {name: stem.with_name(f"{stem.name}.{name}.tmp") for name in ("tokens", "lengths", "progress")}
         self.state = {"fingerprint": fingerprint, "read": 0, "tokens": 0, "documents": 0, "longest": 0}
         try:
@@ -187,7 +187,7 @@ def parse_args():
     kind, _, size = args.tokenizer.partition(":")
     if args.tokenizer != "gpt2" and not (kind == "bpe" and size.isdigit() and int(size) > 256):
         fail(f"--tokenizer {args.tokenizer} is neither gpt2 nor bpe:N with N above 256")
-    args.percent, args.start_from, args.packages = float(args.percent), float(args.start_from), list(args.packages)
+    args.packages = list(args.packages)
     return args
 
 
