@@ -73,7 +73,7 @@ def generate_one_by_one(n, context_bits, pairs):
         if row in seen:
             continue
         seen.add(row)
-        a, b = pairs[len(bits) % len(pairs)]
+        a, b = pairs[len(bits) % len(pairs)][:2]
         answers.append(row[a - 1] ^ row[b - 1] if max(a, b) <= context_bits else int(rng.integers(0, 2)))
         bits.append(row)
     return torch.tensor(bits), torch.tensor(answers)

@@ -1,10 +1,8 @@
-"""Helpers of the tests: the scripts are run as a user runs them, in a folder of their own."""
-
-import subprocess
-import sys
+"""Helpers of the tests: the scripts are run as a user runs them, in processes and a folder of their own."""
 
 import pytest
 
+from script_process import run_script
 from synthetic_helpers import FOLDER, SMALL_TASKS
 
 
@@ -13,8 +11,7 @@ def script(tmp_path):
     """Run a script of this folder in tmp_path: script("train_model.py", "--seed", 1) -> CompletedProcess."""
 
     def run(name, *arguments, check=True, **options):
-        command = [sys.executable, str(FOLDER / name), *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, **options)
+        done = run_script(FOLDER / name, *arguments, cwd=tmp_path, **options)
         assert not check or done.returncode == 0, done.stderr
         return done
 

@@ -3,14 +3,13 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from script_process import start_script
 from synthetic_helpers import FOLDER, SMALL_TASKS
 from generate_data import distinct_bit_strings, first_occurrences, generator_for, make_splits
 from samples import load_samples, unpack_bits
@@ -118,13 +117,13 @@ def test_kill_9_while_generating_leaves_nothing_half_written(script, tmp_path):
     whole = {name: (tmp_path / "undisturbed" / name).read_bytes() for name in ("train.pt", "valid.pt")}
     killed = 0
     for delay in (0.05, 0.2, 0.35):
-        process = subprocess.Popen([sys.executable, str(FOLDER / "generate_data.py"), *flags], cwd=tmp_path,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (tmp_path / "data").exists():
+        process = start_script(FOLDER / "generate_data.py", *flags, cwd=tmp_path)
+        while process.is_alive() and not (tmp_path / "data").exists():
             time.sleep(0.005)
         time.sleep(delay)
         process.kill()
-        killed += process.wait() != 0
+        process.join()
+        killed += process.exitcode != 0
         for name in whole:
             path = tmp_path / "data" / name
             assert not path.exists() or path.read_bytes() == whole[name]

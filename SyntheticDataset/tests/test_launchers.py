@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from script_process import quick_python, run_script
 from synthetic_helpers import FOLDER
 
 FIGURES = ("loss_vs_context", "approximation_loss", "training_curves", "intrinsic_dimension")
@@ -64,7 +65,7 @@ def test_reproduce_smoke_from_an_empty_folder(undisturbed):
     assert len(measures) == 1
     made = [*(undisturbed / "outputs").rglob("*.pt"), *(undisturbed / "outputs").rglob("final.json"), *measures]
     stamps = {path: path.stat().st_mtime_ns for path in made}
-    code, output = run(undisturbed, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
+    code, output = run(undisturbed, "SyntheticDataset/reproduce.sh", "smoke", **TINY, PYTHON=quick_python())
     assert code == 0 and output.count("finished before") == 3 and "there already" in output
     assert len(stamps) == 3 * 3 + 2 + 1 + 1 and stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
@@ -82,7 +83,7 @@ def test_reproduce_killed_at_every_stage_ends_the_same(folder, undisturbed):
                 os.killpg(process.pid, signal.SIGKILL if kill == "all" else signal.SIGTERM)
         process.wait()
         process.stdout.close()
-    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
+    code, output = run(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY, PYTHON=quick_python())
     assert code == 0, output
     assert sweep(folder) == sweep(undisturbed)
     measures = [place / "outputs" / "smoke" / "measures" / "bi_mlp_ctl22_train4000_wd0.05_seed0.json"
@@ -97,13 +98,13 @@ def test_unknown_preset(folder):
 
 @pytest.fixture
 def tiny_data(folder):
-    subprocess.run([sys.executable, "generate_data.py", "--train_size", "1000", "--valid_size", "200"], cwd=folder,
-                   check=True, capture_output=True)
+    done = run_script(folder / "generate_data.py", "--train_size", 1000, "--valid_size", 200, cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_a_crashed_run_is_reported_and_the_others_finish(tiny_data):
-    variables = {"CONTEXT_LENGTHS": "27 101", "TRAIN_SIZES": "1000 500", "SEEDS": "0"}
+    variables = {"CONTEXT_LENGTHS": "27 101", "TRAIN_SIZES": "1000 500", "SEEDS": "0", "PYTHON": quick_python()}
     flags = ("--num_epochs", "1", "--hidden_size", "8")
     code, output = run(tiny_data, "SyntheticDataset/train_model.sh", *flags, **variables)
     assert code == 1
@@ -115,7 +116,7 @@ def test_a_crashed_run_is_reported_and_the_others_finish(tiny_data):
 
 
 def test_one_array_task_does_one_cell(tiny_data):
-    variables = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "1000 500", "SEEDS": "0"}
+    variables = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "1000 500", "SEEDS": "0", "PYTHON": quick_python()}
     flags = ("--num_epochs", "1", "--hidden_size", "8")
     spool = tiny_data.parent / "spool"
     spool.mkdir()

@@ -2,16 +2,15 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 
+from draw_entropy_vs_loss import column, load_by_seed, log_sums, straightest
+from script_process import bash, quick_python
 from synthetic_helpers import FOLDER
 
 README = (FOLDER.parent / "README.md").read_text()
@@ -24,6 +23,9 @@ SMALLER = {  # flags that make a command small; the last one given counts
     "train_model.py": f"--train_dataset_size 2000 {TRAINING}",
     "train_model.sh": TRAINING,
     "save_feature_tensor.py": "--valid_dataset_size 400",
+    "train_transformer.py": "--width 16 --n_layer 1 --n_head 2 --batch_size 16 --max_steps 4 --eval_interval 4 "
+                            "--eval_samples_per_task 2 --final_samples_per_task 2",
+    "save_transformer_features.py": "--n_samples 100",
     "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1 --script_train_size 500",
 }
 GRID = {"CONTEXT_LENGTHS": "27 36", "TRAIN_SIZES": "2000", "SEEDS": "0",
@@ -36,14 +38,6 @@ def checkout(tmp_path_factory):
     root = tmp_path_factory.mktemp("readme") / "checkout"
     shutil.copytree(FOLDER, root / FOLDER.name, ignore=made)
     return root
-
-
-def bash(command, folder, **variables):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-ec", command], cwd=folder, capture_output=True, text=True, timeout=400,
-                          env={**os.environ, "PATH": path, **variables})
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_the_two_commands_are_there():
@@ -73,11 +67,14 @@ def test_the_commands_of_this_folder(checkout):
                          for name in ("CONTEXT_LENGTHS", "TRAIN_SIZES", "WEIGHT_DECAYS", "SEEDS")]
                 assert f"--array=0-{sizes[0] * sizes[1] * sizes[2] * sizes[3] - 1}%" in line
                 line = "SLURM_ARRAY_TASK_ID=1 bash train_model.sh" + line.split("train_model.sh")[1]
+            line = line.replace(" --device cuda --dtype bfloat16 --compile", "")
+            line = re.sub(r"reproduce_transformer.sh (small|paper)$", "reproduce_transformer.sh smoke", line)
             name = re.search(r"\w+\.(py|sh)", line).group()
-            bash(f"{line} {SMALLER.get(name, '')}", checkout / FOLDER.name, **GRID)
+            bash(f"{line} {SMALLER.get(name, '')}", checkout / FOLDER.name, quick_python(), **GRID)
             ran.add(name)
     scripts = {path.name for pattern in ("*.py", "*.sh") for path in FOLDER.glob(pattern)}
-    modules = {"mlp.py", "plotting.py", "runs.py", "samples.py", "scripting.py", "tasks.py"}
+    modules = {"mlp.py", "plotting.py", "runs.py", "samples.py", "scripting.py", "tasks.py",
+               "transformer.py"}
     assert ran == scripts - modules - {"reproduce.sh"}
 
 
@@ -115,6 +112,19 @@ def test_the_dimensions_are_those_of_the_results():
     assert len({one["visible_context_length"] for one in measures}) >= 6
     for one in measures:
         assert one["intrinsic_dimension"]["0.1"] == one["n_visible_tasks"]
+
+
+def test_the_transformers_are_those_of_the_results():
+    for row in read(RESULTS / "transformer_small" / "table1.csv"):
+        risk, mean, low, high = (float(row[name]) for name in ("bayes_risk", "cross_entropy", "lowest", "highest"))
+        assert f"| {row['context_length']} | {risk:.4f} | {mean:.4f} [{low:.4f}, {high:.4f}] |" in README
+    seeds = load_by_seed(RESULTS / "transformer_small" / "measures")
+    losses = {seed: column(measures, "cross_entropy") for seed, measures in seeds.items()}
+    kde = [np.corrcoef(column(measures, "kde_entropy"), losses[seed])[0, 1] for seed, measures in seeds.items()]
+    sums = [[straightest(log_sums(measures, relative), losses[seed])[1] for seed, measures in seeds.items()]
+            for relative in (False, True)]
+    for found in (kde, *sums):
+        assert f"R = {np.mean(found):.3f} [{min(found):.3f}, {max(found):.3f}]" in " ".join(README.split())
 
 
 def test_the_ratios_are_those_of_the_results():

@@ -5,13 +5,12 @@ import json
 import math
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
+from script_process import start_script
 from synthetic_helpers import FOLDER, SMALL_TASKS
 from mlp import MLP, BiMLP, build_model
 from samples import load_samples
@@ -156,22 +155,22 @@ def test_seeds_change_the_run_and_nothing_else_does(script, small_data, tmp_path
 
 def test_kill_9_at_random_moments_ends_the_same(script, small_data, tmp_path):
     """Killed again and again while training and saving after every epoch, the run ends with the undisturbed bits."""
-    flags = (*QUICK, "--num_epochs", 400, "--early_stopping", 400)
+    flags = (*QUICK, "--num_epochs", 200, "--early_stopping", 200)
     script("train_model.py", *flags, "--save_position", "undisturbed")
-    command = [sys.executable, str(FOLDER / "train_model.py"), *map(str, flags), "--save_position", "killed",
-               "--checkpoint_seconds", "0"]
+    command = (FOLDER / "train_model.py", *flags, "--save_position", "killed", "--checkpoint_seconds", 0)
     directory = tmp_path / "killed" / run_dir(tmp_path).name
     kills, rng = 0, random.Random(0)
-    for _ in range(40):
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for life in range(9):
+        process = start_script(*command, cwd=tmp_path)
         before = (directory / "ckpt_last.pt").stat().st_mtime_ns if (directory / "ckpt_last.pt").exists() else 0
-        while process.poll() is None:  # kill it a little after it has got further
+        while process.is_alive() and life < 8:  # kill it a little after it has got further
             if (directory / "ckpt_last.pt").exists() and (directory / "ckpt_last.pt").stat().st_mtime_ns > before:
-                time.sleep(rng.uniform(0.1, 1.0))
-                process.send_signal(signal.SIGKILL)
+                time.sleep(rng.uniform(0.02, 0.5))
+                process.kill()
                 break
             time.sleep(0.005)
-        kills += process.wait() == -signal.SIGKILL
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         if (directory / "final.json").exists():
             break
     assert kills >= 2 and (directory / "final.json").exists()
@@ -185,12 +184,14 @@ def test_kill_9_at_random_moments_ends_the_same(script, small_data, tmp_path):
 
 
 def test_a_second_process_waits_for_the_first(script, small_data, tmp_path):
-    command = [sys.executable, str(FOLDER / "train_model.py"), *map(str, QUICK), "--num_epochs", "100"]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-                 for _ in range(2)]
-    outputs = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert sum("finished before" in out for out, _ in outputs) == 1
+    processes = [start_script(FOLDER / "train_model.py", *QUICK, "--num_epochs", 100, cwd=tmp_path,
+                              streams=(str(tmp_path / f"out{number}"), str(tmp_path / f"err{number}")))
+                 for number in range(2)]
+    for process in processes:
+        process.join(120)
+    errors = [(tmp_path / f"err{number}").read_text() for number in range(2)]
+    assert [process.exitcode for process in processes] == [0, 0], errors
+    assert sum("finished before" in (tmp_path / f"out{number}").read_text() for number in range(2)) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,20 +2,18 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from nanogpt_helpers import FOLDER, TINY, make_texts
+from script_process import bash, quick_python
 
 ROOT = FOLDER.parents[2]
 NAME = "NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT"
+MEASURING = "NaturalLanguage/Measuring"
 README = (ROOT / "README.md").read_text()
 BLOCKS = [block.splitlines()[1:] for block in re.findall(r"```bash\n(.*?)```", README, flags=re.S)
           if block.startswith(f"cd {NAME}\n")]
@@ -36,28 +34,23 @@ def checkout(tmp_path_factory):
     made = shutil.ignore_patterns("outputs", "config", "runs", "longer_runs", "models", "*.bin", "*.tmp", "__pycache__")
     root = tmp_path_factory.mktemp("readme") / "checkout"
     shutil.copytree(FOLDER, root / NAME, ignore=made)
+    shutil.copytree(ROOT / MEASURING, root / MEASURING, ignore=made)
     shutil.copy(ROOT / "NaturalLanguage" / "reproduce.sh", root / "NaturalLanguage")
     make_texts(root / "texts", n_files=400, n_words=150)
     return root
-
-
-def bash(command, folder, **variables):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-ec", command], cwd=folder, capture_output=True, text=True, timeout=400,
-                          env={**os.environ, "PATH": path, **variables})
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_the_main_command_has_the_language_models(checkout):
     """The smoke preset from the top, as the README's main command has it, then once more: nothing is done again."""
     assert re.search(r"^pip install -r requirements.txt && .* && bash NaturalLanguage/reproduce.sh$", README, re.M)
     output = bash("bash NaturalLanguage/reproduce.sh smoke", checkout)
+    measured = {path.name for path in (checkout / MEASURING / "outputs" / "smoke" / "figures").glob("*.pdf")}
+    assert {"ce_vs_context.pdf", "ce_vs_entropy.pdf", "ctl64_spectra.pdf", "ctl64_correlations.pdf"} <= measured
     assert "outputs/smoke/figures/loss_vs_context.pdf" in output and "outputs/smoke/models/ctl64: GPT-NeoX" in output
     made = {path: path.read_bytes() for path in (checkout / NAME / "outputs" / "smoke").rglob("final.json")}
     assert len(made) == 5
-    output = bash("bash NaturalLanguage/reproduce.sh smoke", checkout)
-    assert "prepared before" in output and output.count("finished before") == 5
+    output = bash("bash NaturalLanguage/reproduce.sh smoke", checkout, quick_python())
+    assert output.count("prepared before") == 2 and output.count("finished before") == 5 + 4 + 5  # runs, then contexts
     assert made == {path: path.read_bytes() for path in made}
 
 
@@ -77,8 +70,10 @@ def test_the_commands_of_this_folder(checkout):
         if name == "reproduce.sh":
             assert re.search(r"reproduce.sh (small|paper)$", line)  # these presets are too long for a test
             continue
+        line = re.sub(r"outputs/small/data/(\w+)_P100.0", r"data/openwebtext/\1_P10.0", line)
         line = re.sub(r"\d+", lambda number: NUMBERS.get(number[0], number[0]), line)
-        bash(f"{line} {SMALLER.get(name, '').format(texts=f'{checkout}/texts/*.txt')}", checkout / NAME, **variables)
+        bash(f"{line} {SMALLER.get(name, '').format(texts=f'{checkout}/texts/*.txt')}", checkout / NAME,
+             quick_python(), **variables)
     scripts = {path.name for path in FOLDER.iterdir() if path.suffix == ".sh" or
                (path.suffix == ".py" and "__main__" in path.read_text())}
     assert ran == scripts | {"prepare.py"}
@@ -108,6 +103,13 @@ def test_the_ratios_are_those_of_the_results():
     for entry in json.loads((RESULTS / "benchmark.json").read_text())["contexts"]:
         assert (f"at context {entry['context_length']:,}: {entry['times_faster']:.2f} times the tokens a second, "
                 f"{entry['memory_share']:.2f} of the memory") in text
+
+
+def test_the_measured_model_is_that_of_the_results():
+    row, = read(RESULTS / "small" / "long.csv")
+    assert (f"{int(row['last_step']) * 2048:,} tokens seen, validation loss {float(row['best_valid_loss']):.3f}") in \
+        " ".join(README.split())
+    assert f"({float(row['seconds']) / 60:.0f} minutes on one core" in README
 
 
 def test_the_longer_model_is_that_of_the_results():

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from nanogpt_helpers import FOLDER, TINY
+from script_process import quick_python
 from sweep_table import optimum, read_cells
 
 
@@ -20,7 +21,7 @@ def sweep(small_bins, tmp_path_factory):
     """A folder with four finished runs, made by train_sweep.sh: two context lengths, one size, two seeds."""
     folder = tmp_path_factory.mktemp("sweep")
     grid = {"CONTEXT_LENGTHS": "16 32", "TRAIN_TOKENS": "3000", "SEEDS": "0 1", "TRAIN_BIN": str(small_bins),
-            "OUT_DIR": str(folder / "runs"), "PYTHON": sys.executable}
+            "OUT_DIR": str(folder / "runs"), "PYTHON": quick_python()}
     command = ["bash", str(FOLDER / "train_sweep.sh"), *map(str, TINY), "--max_iters", "10"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **grid}, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -153,9 +154,9 @@ def test_a_terminated_sweep_ends_its_runs_and_goes_on(sweep, tmp_path):
     import time
     _, grid, command = sweep
     grid = {**grid, "OUT_DIR": str(tmp_path / "runs"), "SEEDS": "0"}
-    more = ["--max_iters", "400", "--checkpoint_seconds", "0"]
+    more = ["--max_iters", "200", "--checkpoint_seconds", "0"]
     process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env={**os.environ, **grid})
+                               env={**os.environ, **grid, "PYTHON": sys.executable})
     while not list(tmp_path.glob("runs/*/ckpt_last.pt")):
         assert process.poll() is None
         time.sleep(0.02)
