@@ -1,0 +1,84 @@
+"""The two fits of the paper: C0 + C / l^gamma (Eq. 3) and a straight line (Eq. 2), with 95% intervals."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+GAMMAS = np.geomspace(0.01, 10, 3001)
+
+
+class PowerLaw(NamedTuple):
+    """y = c0 + c / l^gamma: each parameter (value, low, high), R^2, and residuals (n,) in the order given."""
+    c0: tuple
+    c: tuple
+    gamma: tuple
+    r_squared: float
+    residuals: np.ndarray
+
+    def __call__(self, lengths):
+        return self.c0[0] + self.c[0] * np.asarray(lengths, dtype=float) ** -self.gamma[0]
+
+
+class Line(NamedTuple):
+    """y = slope x + intercept: slope (value, low, high), intercept, correlation R, R^2."""
+    slope: tuple
+    intercept: float
+    r: float
+    r_squared: float
+
+    def __call__(self, x):
+        return self.slope[0] * np.asarray(x, dtype=float) + self.intercept
+
+
+def linear_parts(lengths, y, gammas):
+    """For each gamma (m,): the best c0 and c (2, m), their sum of squares (m,), their variances over sigma^2 (2, m)."""
+    powers = lengths[None, :] ** -gammas[:, None]
+    centre = powers.mean(axis=1, keepdims=True)
+    spread = ((powers - centre) ** 2).sum(axis=1)
+    c = ((powers - centre) * y).sum(axis=1) / spread
+    c0 = y.mean() - c * centre[:, 0]
+    squares = ((y - c0[:, None] - c[:, None] * powers) ** 2).sum(axis=1)
+    return np.stack((c0, c)), squares, np.stack((1 / len(y) + centre[:, 0] ** 2 / spread, 1 / spread))
+
+
+def fit_power_law(lengths, y):
+    """Least squares of y = c0 + c / l^gamma over at least 4 context lengths l; gamma is looked for in 0.01 to 10.
+
+    c0 and c follow linearly from gamma, so the search has one dimension and no local traps. Intervals are those of the
+    profile likelihood: all values for which the best other parameters leave a sum of squares within the F quantile. An
+    end of the interval at 0.01 or 10 means that the data do not bound gamma there. Raises ValueError for fewer lengths.
+    """
+    lengths, y = np.asarray(lengths, dtype=float), np.asarray(y, dtype=float)
+    if len(np.unique(lengths)) < 4:
+        raise ValueError("a power law needs at least 4 context lengths")
+    gammas = GAMMAS
+    for _ in range(3):  # finer and finer around the best
+        best = int(linear_parts(lengths, y, gammas)[1].argmin())
+        gammas = np.geomspace(gammas[max(best - 1, 0)], gammas[min(best + 1, len(gammas) - 1)], 3001)
+    gammas = np.sort(np.append(GAMMAS, gammas[linear_parts(lengths, y, gammas)[1].argmin()]))
+    parts, squares, variances = linear_parts(lengths, y, gammas)
+    best = int(squares.argmin())
+    limit = squares[best]
+    if len(y) > 3:
+        limit *= 1 + stats.f.ppf(0.95, 1, len(y) - 3) / (len(y) - 3)
+    inside = squares <= limit
+    reach = np.sqrt(np.clip(limit - squares, 0, None) * variances)
+    intervals = [(part[best], (part - width)[inside].min(), (part + width)[inside].max())
+                 for part, width in zip(parts, reach)]
+    total = ((y - y.mean()) ** 2).sum()
+    residuals = y - parts[0, best] - parts[1, best] * lengths ** -gammas[best]
+    return PowerLaw(*(tuple(map(float, part)) for part in intervals),
+                    (float(gammas[best]), float(gammas[inside].min()), float(gammas[inside].max())),
+                    float(1 - squares[best] / total) if total > 0 else float("nan"), residuals)
+
+
+def fit_line(x, y):
+    """Least squares of y = slope x + intercept over at least 3 points that differ in x; raises ValueError for fewer."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if len(x) < 3 or np.ptp(x) == 0:
+        raise ValueError("a straight line needs at least 3 points that differ")
+    fit = stats.linregress(x, y)
+    reach = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
+    return Line((float(fit.slope), float(fit.slope - reach), float(fit.slope + reach)), float(fit.intercept),
+                float(fit.rvalue), float(fit.rvalue) ** 2)

@@ -1,0 +1,81 @@
+"""Tokenizers and models, from a directory or the Hugging Face hub, with one clear line when they cannot be had."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+from script_tools import fail
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # their advice on configurations is not about our use
+
+
+def reach_hub(name):
+    """Exit with code 2 at once without a network, where the hub's client would try again for minutes."""
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or os.environ.get("HF_ENDPOINT"):
+        return
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=10).close()
+    except OSError:
+        fail(f"{name} is not on this machine and there is no network to huggingface.co; give the path of a model "
+             "directory, or download it where there is one (hf download) and copy the cache")
+
+
+def from_pretrained(auto_class, name, **options):
+    """auto_class.from_pretrained from a directory, the cache or the hub; exits with code 2 if it cannot be had."""
+    local = Path(name).is_dir()
+    if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        fail(f"there is no model directory {name}")
+    try:
+        if not local:
+            try:
+                return auto_class.from_pretrained(name, local_files_only=True, trust_remote_code=False, **options)
+            except Exception:  # not in the cache, which is reported in several types
+                reach_hub(name)
+        return auto_class.from_pretrained(name, trust_remote_code=False, **options)
+    except Exception as error:  # the libraries raise many types
+        reason = " ".join(str(error).split())
+        if re.search(r"gated|restricted|\b40[13]\b", reason, re.IGNORECASE):
+            fail(f"{name} is gated: accept its licence on https://huggingface.co/{name} and log in with hf auth login, "
+                 "or give the path of a model directory")
+        if "accelerate" in reason and "device_map" in options:
+            fail("--device_map needs the package accelerate: pip install accelerate")
+        if "trust_remote_code" in reason:
+            fail(f"{name} brings code of its own, which is not run here; use a model that transformers itself knows")
+        fail(f"cannot load {name} as {auto_class.__name__}: {reason[:300]}; give a causal language model of the hub or "
+             "a model directory")
+
+
+def load_tokenizer(name):
+    """The tokenizer of a model and the SHA-256 of what it does to a text (not of its settings for batches)."""
+    from transformers import AutoTokenizer
+    tokenizer = from_pretrained(AutoTokenizer, name)
+    if tokenizer.is_fast:
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        rules.pop("truncation"), rules.pop("padding")
+    else:
+        rules = [type(tokenizer).__name__, tokenizer.get_vocab()]
+    return tokenizer, hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+
+
+def encode(tokenizer, texts):
+    """Token ids of each text; nothing is prepended, nothing is cut."""
+    return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
+                     truncation=False, verbose=False)["input_ids"]
+
+
+def revision(name, config):
+    """What tells two states of a model apart: the hub's commit, or a hash of the sizes and ends of its files."""
+    if not Path(name).is_dir():
+        return getattr(config, "_commit_hash", None)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(name).iterdir() if path.suffix in (".json", ".safetensors", ".bin")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with open(path, "rb") as file:
+            digest.update(file.read(2**20))
+            file.seek(max(0, size - 2**20))
+            digest.update(file.read())
+    return digest.hexdigest()

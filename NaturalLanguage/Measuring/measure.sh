@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Measure causal language models, from a corpus to the figures: cross entropy, hidden states, entropy, dimension.
+#
+#   bash measure.sh MODEL [MODEL ...]                        # hub names or directories, one after another
+#   DATA="--source text --text_files my/*.txt --percent 100" bash measure.sh path/to/model
+#   sbatch --array=0-2%3 --gres=gpu:1 measure.sh meta-llama/Llama-3.1-8B Qwen/Qwen3-8B-Base google/recurrentgemma-9b
+#
+# One model a task of an array. Account, partition, GPUs and time are yours to give on sbatch's command line. With several
+# GPUs each measures a part of the chunks; DEVICE_MAP=auto spreads one model over them instead.
+# Cost of the settings below for a model of 8B parameters in bfloat16: see the README. Started again, it does what is missing.
+#SBATCH --job-name=measure
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=64G
+#SBATCH --time=12:00:00
+#SBATCH --output=measure_%A_%a.log
+set -euo pipefail
+
+DATA=${DATA:---percent 10 --max_documents 12000 --splits train}    # flags of prepare_data.py
+FEATURE_LENS=${FEATURE_LENS:-8 12 16 24 32 48 64 128 256 512}      # context lengths with hidden states and entropy
+SEQ_LENS=${SEQ_LENS:-8 12 16 24 32 48 64 128 256 384 512 768 1024} # context lengths with a cross entropy
+N_SAMPLES=${N_SAMPLES:-10000}
+CHUNKS=${CHUNKS:-}                                                 # flags such as --window 513 --stride 64 --trim 0 0
+DRAWS=${DRAWS:-20}
+OUT=${OUT:-outputs}
+DEVICE=${DEVICE:-auto}
+DEVICE_MAP=${DEVICE_MAP:-}
+PYTHON=${PYTHON:-python}
+
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/measurement.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+(( $# > 0 )) || { echo "measure.sh: name at least one model: bash measure.sh MODEL [MODEL ...]" >&2; exit 2; }
+index=${SLURM_ARRAY_TASK_ID:-${IDX:-}}
+if [[ -n $index ]]; then
+    (( index < $# )) || { echo "measure.sh: $# models, no model $index: use --array=0-$(( $# - 1 ))" >&2; exit 2; }
+    set -- "${@:index + 1:1}"
+fi
+run() { echo "\$ $*"; "$@"; }
+
+gpus=0
+[[ $DEVICE != auto ]] || gpus=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")
+launch=()
+if [[ -n $DEVICE_MAP ]]; then DEVICE_MAP="--device_map $DEVICE_MAP"
+elif (( gpus > 1 )); then launch=(-m torch.distributed.run --standalone --nproc_per_node "$gpus"); fi
+
+results=()
+for model in "$@"; do
+    name=$(basename "$model")
+    echo; echo "== $model"
+    # shellcheck disable=SC2086  # lists of flags
+    run "$PYTHON" prepare_data.py --model_name "$model" --save_path "$OUT/data/$name" $DATA
+    # shellcheck disable=SC2206
+    flags=(--model_name "$model" --dataset_path "$OUT/data/$name" --n_samples "$N_SAMPLES" --device "$DEVICE"
+           --out_dir "$OUT/$name" $CHUNKS $DEVICE_MAP)
+    # shellcheck disable=SC2086  # features first: their pass gives losses too, which are then not measured again
+    run "$PYTHON" ${launch[@]+"${launch[@]}"} save_mid_features.py --seq_lens $FEATURE_LENS "${flags[@]}"
+    # shellcheck disable=SC2086
+    run "$PYTHON" ${launch[@]+"${launch[@]}"} evaluate_CE.py --seq_lens $SEQ_LENS "${flags[@]}"
+    run "$PYTHON" compute_eigvals.py "$OUT/$name" --device "$DEVICE"
+    run "$PYTHON" measure_entropy.py "$OUT/$name" --device "$DEVICE" --draws "$DRAWS"
+    results+=("$OUT/$name")
+done
+
+echo; echo "== figures"
+figures=$OUT/figures
+[[ -z $index ]] || figures=$OUT/figures/$(basename "$1")  # tasks of an array do not draw over each other
+# shellcheck disable=SC2086
+run "$PYTHON" draw_CE_vs_context.py --results "${results[@]}" --out_dir "$figures"
+run "$PYTHON" draw_CE_vs_entropy.py --results "${results[@]}" --out_dir "$figures" --exclude ${EXCLUDE:-}
+run "$PYTHON" draw_CEvsPCA/draw_IntrinsicDim.py --results "${results[@]}" --out_dir "$figures"
+run "$PYTHON" draw_CEvsPCA/draw_SumLogEigval.py --results "${results[@]}" --out_dir "$figures"

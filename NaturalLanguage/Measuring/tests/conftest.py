@@ -1,0 +1,53 @@
+"""Helpers of the tests: a made-up corpus, prepared once, and small random models with a tokenizer, saved once."""
+
+from glob import glob
+from pathlib import Path
+
+import pytest
+
+from measuring_helpers import ARCHITECTURES, FOLDER, make_model, make_texts, make_tokenizer, run_main
+from script_process import run_script
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Scripts write below the working directory by default: in the tests that is a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def measuring(tmp_path):
+    """Run a script of this folder as a user does, in tmp_path: measuring("evaluate_CE.py", ...) -> CompletedProcess."""
+
+    def run(name, *arguments):
+        done = run_script(FOLDER / name, *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    return make_texts(tmp_path_factory.mktemp("texts"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory, texts):
+    """{architecture: directory} of small random models, all with one tokenizer of 300 tokens."""
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = make_tokenizer([Path(path).read_text() for path in sorted(glob(texts))], 300)
+    for architecture in ARCHITECTURES:
+        make_model(architecture, 300).save_pretrained(folder / architecture)
+        tokenizer.save_pretrained(folder / architecture)
+    return {architecture: folder / architecture for architecture in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory, texts, models):
+    """A data set of prepare_data.py: the made-up texts with more than 150 tokens, most for train."""
+    path = tmp_path_factory.mktemp("corpus") / "filtered_dataset"
+    code, _, err = run_main("prepare_data", "--source", "text", "--text_files", texts, "--percent", 100,
+                            "--min_tokens", 150, "--model_name", models["llama"], "--save_path", path)
+    assert code == 0, err
+    return path

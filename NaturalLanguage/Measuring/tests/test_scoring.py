@@ -1,0 +1,269 @@
+"""Losses and hidden states of five kinds of models against brute force, and the ways in which they could go wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from measuring_helpers import (
+    ARCHITECTURES, CUT, FOLDER, chunks_by_hand, error_line, make_model, make_texts, make_tokenizer, run_main,
+    score_by_hand,
+)
+from scorer import Scorer
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def loaded(models, corpus):
+    """{architecture: (model, chunks by hand)}"""
+    from datasets import load_from_disk
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    chunks = chunks_by_hand(load_from_disk(str(corpus))["train"]["text"], tokenizer)
+    return {name: (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), chunks)
+            for name, path in models.items()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_losses_and_features_are_those_of_a_full_forward_pass(architecture, models, corpus, loaded, tmp_path):
+    out = tmp_path / "out"
+    flags = ("--model_name", models[architecture], "--dataset_path", corpus, "--n_samples", 12, *CUT, "--out_dir", out,
+             "--cache_chunk_file_name", tmp_path / "chunks.pt", "--device", "cpu")
+    code, _, err = run_main("save_mid_features", "--seq_lens", 1, 5, 39, "--tokens_per_batch", 50, *flags)
+    assert code == 0, err
+    model, chunks = loaded[architecture]
+    for length in (1, 5, 39):
+        saved = load(out / f"feature_tensors_seq_{length}.pt")
+        assert saved["context_length"] == length and saved["features"].shape == (12, 32)
+        for place, (document, ids) in enumerate(chunks[:12]):
+            loss, states = score_by_hand(model, ids, length)
+            assert saved["losses"][place].item() == pytest.approx(loss, abs=1e-4)
+            assert torch.allclose(saved["features"][place], states[-1], atol=1e-4)
+            assert saved["documents"][place] == document
+        assert torch.equal(load(out / f"losses_seq_{length}.pt")["losses"], saved["losses"])
+    # another layer, in other batches
+    code, _, err = run_main("save_mid_features", "--seq_lens", 5, "--layer", 1, *flags, "--overwrite")
+    assert code == 0, err
+    other = load(out / "feature_tensors_seq_5.pt")
+    for place, (_, ids) in enumerate(chunks[:12]):
+        loss, states = score_by_hand(model, ids, 5)
+        assert torch.allclose(other["features"][place], states[1], atol=1e-4)
+        assert other["losses"][place].item() == pytest.approx(loss, abs=1e-4)
+
+
+def test_evaluate_ce_as_a_user_runs_it(measuring, models, corpus, loaded, tmp_path):
+    """Table, what is printed, how many chunks, what a second start does, and two processes under torchrun."""
+    flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--device", "cpu")
+    done = measuring("evaluate_CE.py", *flags, "--seq_lens", 20, 2, "--batch_size", 4, "--max_iter", 5)
+    assert "perplexity" not in done.stdout.lower() + done.stderr.lower()
+    out = tmp_path / "outputs" / "llama"
+    model, chunks = loaded["llama"]
+    by_hand = {length: torch.tensor([score_by_hand(model, ids, length)[0] for _, ids in chunks[:20]])
+               for length in (2, 20)}
+    with open(out / "cross_entropy.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["context_length"] for row in rows] == ["2", "20"]
+    for row in rows:
+        losses = by_hand[int(row["context_length"])]
+        assert row["n_chunks"] == "20" == str(len(load(out / f"losses_seq_{row['context_length']}.pt")["losses"]))
+        assert float(row["cross_entropy"]) == pytest.approx(losses.mean().item(), abs=1e-4)
+        assert f"context {row['context_length']}: cross entropy {float(row['cross_entropy']):.4f} nats" in done.stdout
+    gap = by_hand[20] - by_hand[2]
+    assert float(rows[1]["difference"]) == pytest.approx(gap.mean().item(), abs=1e-4) and rows[0]["difference"] == ""
+    owners = [document for document, _ in chunks[:20]]
+    squares = sum(sum(gap[place] - gap.mean() for place in range(20) if owners[place] == owner) ** 2
+                  for owner in set(owners))
+    assert float(rows[1]["difference_standard_error"]) == pytest.approx(squares.sqrt().item() / 20, rel=1e-3)
+    before = (out / "losses_seq_2.pt").stat().st_mtime_ns
+    code, printed, err = run_main("evaluate_CE", *flags, "--seq_lens", 2, "--n_samples", 20, "--out_dir", out)
+    assert code == 0 and "finished before" in printed and (out / "losses_seq_2.pt").stat().st_mtime_ns == before
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", FOLDER /
+               "evaluate_CE.py", *flags, "--seq_lens", 20, 2, "--n_samples", 19, "--out_dir", "two"]
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for length in (2, 20):
+        two = load(tmp_path / "two" / f"losses_seq_{length}.pt")
+        assert torch.allclose(two["losses"], load(out / f"losses_seq_{length}.pt")["losses"][:19], atol=1e-5)
+        assert two["documents"].tolist() == owners[:19]
+
+
+def test_an_interruption_loses_one_context_length_and_the_rest_is_the_same(models, corpus, tmp_path, monkeypatch):
+    flags = ("--model_name", models["gpt2"], "--dataset_path", corpus, "--n_samples", 10, *CUT, "--device", "cpu",
+             "--cache_chunk_file_name", tmp_path / "chunks.pt", "--seq_lens", 3, 9, 30)
+    assert run_main("save_mid_features", *flags, "--out_dir", tmp_path / "whole")[0] == 0
+    score = Scorer.score
+
+    def stop_at_nine(self, tokens, *rest):
+        if tokens.shape[1] == 10:
+            raise KeyboardInterrupt
+        return score(self, tokens, *rest)
+
+    monkeypatch.setattr(Scorer, "score", stop_at_nine)
+    with pytest.raises(KeyboardInterrupt):
+        run_main("save_mid_features", *flags, "--out_dir", tmp_path / "cut")
+    assert {path.name for path in (tmp_path / "cut").glob("*_seq_*")} == {"losses_seq_3.pt", "feature_tensors_seq_3.pt"}
+    monkeypatch.setattr(Scorer, "score", score)
+    (tmp_path / "cut" / "feature_tensors_seq_9.pt.tmp").write_bytes(b"half")  # as kill -9 leaves it
+    assert run_main("save_mid_features", *flags, "--out_dir", tmp_path / "cut")[0] == 0
+    for path in (tmp_path / "whole").glob("*.pt"):
+        one, other = load(path), load(tmp_path / "cut" / path.name)
+        assert torch.equal(one["losses"], other["losses"])
+        assert "features" not in one or torch.equal(one["features"], other["features"])
+    tables = [(tmp_path / name / "cross_entropy.csv").read_text() for name in ("whole", "cut")]
+    assert tables[0] == tables[1]
+
+
+def test_features_and_losses_are_of_the_same_samples(models, corpus, loaded, tmp_path):
+    """The saved states, sent through the output layer, give the saved losses of the chunks' own targets."""
+    code, _, err = run_main("save_mid_features", "--model_name", models["gpt_neox"], "--dataset_path", corpus, *CUT,
+                            "--n_samples", 30, "--seq_lens", 6, "--out_dir", tmp_path, "--device", "cpu",
+                            "--cache_chunk_file_name", tmp_path / "chunks.pt")
+    assert code == 0, err
+    model, chunks = loaded["gpt_neox"]
+    saved = load(tmp_path / "feature_tensors_seq_6.pt")
+    with torch.no_grad():
+        logits = model.get_output_embeddings()(saved["features"]).double()
+    targets = torch.tensor([ids[-1] for _, ids in chunks[:30]])
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert torch.allclose(saved["losses"], expected, atol=1e-4)
+
+
+def test_chunks_of_another_tokenizer_corpus_or_window_are_never_reused(models, corpus, tmp_path):
+    make_tokenizer([text for text in open(__file__)], 280).save_pretrained(tmp_path / "other_model")
+    make_model("llama", 300).save_pretrained(tmp_path / "other_model")
+    code, _, err = run_main("prepare_data", "--source", "text", "--text_files", make_texts(tmp_path / "more", seed=8),
+                            "--percent", 100, "--min_tokens", 100, "--model_name", models["llama"],
+                            "--save_path", tmp_path / "other_corpus")
+    assert code == 0, err
+    settings = {"as before": (models["llama"], corpus, CUT), "tokenizer": (tmp_path / "other_model", corpus, CUT),
+                "corpus": (models["llama"], tmp_path / "other_corpus", CUT),
+                "window": (models["llama"], corpus, ("--window", 41, *CUT[2:])),
+                "trim": (models["llama"], corpus, (*CUT[:-1], 6))}
+    for place, (model, data, cut) in enumerate(settings.values()):
+        flags = ("--model_name", model, "--dataset_path", data, *cut, "--n_samples", 3, "--seq_lens", 4,
+                 "--device", "cpu")
+        assert run_main("evaluate_CE", *flags, "--out_dir", f"out{place}")[0] == 0
+        assert len(list((tmp_path / "outputs" / "chunks").glob("*.pt"))) == place + 1
+        named = run_main("evaluate_CE", *flags, "--out_dir", f"named{place}", "--cache_chunk_file_name", "named.pt")
+        if place == 0:
+            assert named[0] == 0
+        else:
+            assert "another tokenizer, data set or window" in error_line(named)
+            assert "holds a measurement with" in error_line(run_main("evaluate_CE", *flags, "--out_dir", "out0"))
+    texts_hashes = {load(path)["key"]["text_sha256"] for path in (tmp_path / "outputs" / "chunks").glob("*.pt")}
+    assert len(texts_hashes) == 2
+
+
+class Counter(torch.nn.Module):
+    """Stands for a model: remembers its inputs, runs out of memory beyond `most` chunks, and predicts uniformly."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.inputs, self.output_layer = most, [], torch.nn.Linear(3, 11, bias=False)
+        torch.nn.init.zeros_(self.output_layer.weight)
+        self.device = torch.device("cpu")
+
+    def get_output_embeddings(self):
+        return self.output_layer
+
+    def forward(self, tokens, **_):
+        if len(tokens) > self.most:
+            raise torch.OutOfMemoryError("no memory")
+        self.inputs.append(tokens)
+        states = tokens[..., None].float().expand(-1, -1, 3)
+        return type("Outputs", (), {"logits": self.output_layer(states)})()
+
+
+def test_out_of_memory_halves_the_batch_and_exactly_l_tokens_are_visible(capsys):
+    tokens = torch.arange(35).remainder(11).view(7, 5)
+    model = Counter(most=2)
+    losses, states = Scorer(model, tokens_per_batch=400).score(tokens)
+    assert torch.equal(torch.cat(model.inputs), tokens[:, :4]) and max(map(len, model.inputs)) <= 2
+    assert torch.equal(states[:, 0], tokens[:, 3].float())
+    assert torch.allclose(losses, torch.full((7,), torch.log(torch.tensor(11.0)).item(), dtype=torch.float64))
+    assert "going on with" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        Scorer(Counter(most=0)).score(tokens)
+    assert stop.value.code == 2 and "out of memory with a single chunk" in capsys.readouterr().err
+
+
+def test_rope_scaling_stretches_the_positions(models, corpus, loaded, tmp_path):
+    """Position interpolation by 2 is the model at positions 0, 1/2, 1, ...; the limit of the context grows with it."""
+    flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--n_samples", 6, "--device", "cpu",
+             "--cache_chunk_file_name", tmp_path / "chunks.pt")
+    code, _, err = run_main("evaluate_CE", *flags, "--seq_lens", 30, "--out_dir", tmp_path / "pi",
+                            "--rope_scaling", json.dumps({"rope_type": "linear", "factor": 2.0}))
+    assert code == 0, err
+    model, chunks = loaded["llama"]
+    for saved, (_, ids) in zip(load(tmp_path / "pi" / "losses_seq_30.pt")["losses"], chunks):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[-31:-1]]), position_ids=torch.arange(30)[None] / 2).logits[0, -1]
+        assert saved.item() == pytest.approx(-torch.log_softmax(logits, 0)[ids[-1]].item(), abs=1e-4)
+        assert saved.item() != pytest.approx(score_by_hand(model, ids, 30)[0], abs=1e-6)
+    for kind in ("yarn", "dynamic"):
+        scaling = json.dumps({"rope_type": kind, "factor": 2.0})
+        code, _, err = run_main("evaluate_CE", *flags[:4], "--window", 101, "--n_samples", 2, "--device", "cpu",
+                                "--trim", 0, 0, "--seq_lens", 100, "--rope_scaling", scaling,
+                                "--out_dir", tmp_path / kind,
+                                "--cache_chunk_file_name", tmp_path / "long.pt")
+        assert code == 0, err
+    assert "not JSON" in error_line(run_main("evaluate_CE", *flags, "--seq_lens", 3, "--rope_scaling", "linear"))
+    line = error_line(run_main("evaluate_CE", "--model_name", models["gpt2"], *flags[2:], "--seq_lens", 3,
+                               "--rope_scaling", '{"type": "linear", "factor": 2}'))
+    assert "no rotary positions" in line
+
+
+def test_bad_input_is_one_line(models, corpus, tmp_path):
+    good = {"--model_name": models["llama"], "--dataset_path": corpus, "--window": 40, "--stride": 25, "--n_samples": 5,
+            "--seq_lens": 4, "--device": "cpu", "--out_dir": "out"}
+    for change, words in (
+            ({"--model_name": "./nowhere"}, "no model directory ./nowhere"),
+            ({"--model_name": tmp_path}, "cannot load"),
+            ({"--seq_lens": 40}, "needs --window 41"),
+            ({"--seq_lens": 65, "--window": 70}, "sees at most 64 tokens"),
+            ({"--n_samples": 100_000}, "chunks of 40 tokens, 100000 were asked for"),
+            ({"--window": 5000}, "no document gives a chunk: the longest has"),
+            ({"--dataset_path": "nowhere"}, "make it with prepare_data.py"),
+            ({"--dataset_column_name": "words"}, "not words"),
+            ({"--split": "test"}, "not test"),
+            ({"--seq_lens": 0}, "not a number of at least 1"),
+            ({"--device": "cuda:9"}, "use --device cpu"),
+            ({"--device_map": "auto"}, "pip install accelerate")):
+        if change == {"--device_map": "auto"} and __import__("importlib").util.find_spec("accelerate"):
+            continue
+        flags = [part for pair in {**good, **change}.items() for part in pair]
+        assert words in error_line(run_main("evaluate_CE", *flags))
+    flags = [part for pair in good.items() for part in pair]
+    assert "the model has 2 layers" in error_line(run_main("save_mid_features", *flags, "--layer", 9))
+    assert not list(tmp_path.glob("out/*_seq_*"))
+    assert run_main("save_mid_features", *flags)[0] == 0
+    assert "is of --layer None, not 1" in error_line(run_main("save_mid_features", *flags, "--layer", 1))
+
+
+def test_a_model_that_is_not_here_and_no_network(models, corpus, monkeypatch):
+    """A hub name without a network, and the hub's word that a model is gated, are one line each."""
+    import socket
+    import transformers
+    for name in ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    flags = ("--model_name", "nobody/nothing", "--dataset_path", corpus, "--seq_lens", 3)
+
+    def refuse(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    assert "no network to huggingface.co" in error_line(run_main("evaluate_CE", *flags))
+
+    def gated(*_, **__):
+        raise OSError("You are trying to access a gated repo.")
+
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", gated)
+    line = error_line(run_main("evaluate_CE", *flags))
+    assert "hf auth login" in line and "give the path" in line
