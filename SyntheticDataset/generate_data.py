@@ -5,7 +5,7 @@
 
 Writes OUT_DIR/train.pt and OUT_DIR/valid.pt, dictionaries that torch.load(..., weights_only=True) reads:
     packed_bits      uint8 (n, ceil(context_bits / 8)), bits in np.packbits order
-    task             uint8 (n,), the active subtask, counted from 0: sample i has subtask i mod T
+    task             uint8 (n,), the active subtask, counted from 0: i mod T for sample i, or drawn by their weights
     answer           uint8 (n,), bit_a XOR bit_b of the active subtask, or a random bit if one of them is not there
     context_bits, task_definition, seed
 Runs on the CPU (a GPU would gain nothing here). Interrupted, it leaves no file half-written: start it again. Files that
@@ -19,15 +19,15 @@ import torch
 from tqdm import tqdm
 
 from scripting import Parser, fail, make_directory, non_negative_int, positive_int, save_tensors
-from tasks import load_task_definition
+from tasks import load_task_definition, task_weights
 
 CHUNK_SIZE = 1_000_000  # bit strings drawn at a time; the samples do not depend on it
 TRAIN, VALID = 0, 1
 
 
 def generator_for(seed, split, purpose):
-    """A numpy generator of its own for each seed, split and purpose ("bits" or "answers")."""
-    return np.random.default_rng([seed, split, ("bits", "answers").index(purpose)])
+    """A numpy generator of its own for each seed, split and purpose ("bits", "answers" or "tasks")."""
+    return np.random.default_rng([seed, split, ("bits", "answers", "tasks").index(purpose)])
 
 
 def first_occurrences(words):
@@ -67,21 +67,30 @@ def distinct_bit_strings(size, context_bits, rng, others, chunk_size=CHUNK_SIZE,
     return found
 
 
-def answer_samples(packed_bits, pairs, context_bits, rng):
-    """Active subtask and answer of every sample, both uint8 or wider (n,): sample i has subtask i mod T.
+def choose_tasks(n, pairs, rng):
+    """Active subtask of every sample (n,): i mod T for sample i, or drawn by the subtasks' weights."""
+    if len(pairs[0]) == 3:
+        task = np.searchsorted(np.cumsum(task_weights(pairs))[:-1], rng.random(n), side="right")
+    else:
+        task = np.arange(n) % len(pairs)
+    return task.astype(np.uint8 if len(pairs) <= 256 else np.int32)
+
+
+def answer_samples(packed_bits, task, pairs, context_bits, rng):
+    """The answer of every sample, uint8 (n,), to its active subtask, `task` (n,).
 
     A subtask with a bit beyond context_bits gets random answers, drawn so that a longer set begins with a shorter one.
     """
-    n, n_tasks = len(packed_bits), len(pairs)
-    task = (np.arange(n) % n_tasks).astype(np.uint8 if n_tasks <= 256 else np.int32)
+    n = len(packed_bits)
     random_words = rng.integers(0, 2**64, size=math.ceil(n / 64), dtype=np.uint64).astype("<u8")
     answer = np.unpackbits(random_words.view(np.uint8), count=n)
     for number, pair in enumerate(pairs):
-        if max(pair) <= context_bits:
-            rows = packed_bits[number::n_tasks]
-            bit_a, bit_b = (rows[:, (p - 1) // 8] >> (7 - (p - 1) % 8) & 1 for p in pair)
-            answer[number::n_tasks] = bit_a ^ bit_b
-    return task, answer
+        if max(pair[:2]) <= context_bits:
+            places = slice(number, None, len(pairs)) if len(pair) == 2 else task == number
+            rows = packed_bits[places]
+            bit_a, bit_b = (rows[:, (p - 1) // 8] >> (7 - (p - 1) % 8) & 1 for p in pair[:2])
+            answer[places] = bit_a ^ bit_b
+    return answer
 
 
 def make_splits(train_size, valid_size, context_bits, pairs, seed, chunk_size=CHUNK_SIZE, bar=None):
@@ -95,7 +104,8 @@ def make_splits(train_size, valid_size, context_bits, pairs, seed, chunk_size=CH
     for split, size in ((TRAIN, train_size), (VALID, valid_size)):
         words = distinct_bit_strings(size, context_bits, generator_for(seed, split, "bits"), others, chunk_size, bar)
         packed_bits = np.ascontiguousarray(words.view(np.uint8).reshape(size, -1)[:, :n_bytes])
-        task, answer = answer_samples(packed_bits, pairs, context_bits, generator_for(seed, split, "answers"))
+        task = choose_tasks(size, pairs, generator_for(seed, split, "tasks"))
+        answer = answer_samples(packed_bits, task, pairs, context_bits, generator_for(seed, split, "answers"))
         others = words
         yield {
             "packed_bits": torch.from_numpy(packed_bits),
@@ -146,7 +156,7 @@ def main():
         splits = make_splits(args.train_size, args.valid_size, args.context_bits, pairs, args.seed, bar=bar)
         for name, contents in zip(("train.pt", "valid.pt"), splits):
             save_tensors(out_dir / name, contents)
-    random_answers = sum(max(pair) > args.context_bits for pair in pairs)
+    random_answers = sum(max(pair[:2]) > args.context_bits for pair in pairs)
     print(f"{args.train_size} + {args.valid_size} samples of {args.context_bits} bits, {len(pairs)} subtasks "
           f"({random_answers} with random answers), seed {args.seed} -> {out_dir}/train.pt, valid.pt")
 

@@ -16,9 +16,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from scripting import fail, load_json
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
@@ -36,6 +33,7 @@ def run_tag(use_bi_mlp, context_length, train_dataset_size, weight_decay, seed):
 def hardware(device):
     """The name of the GPU, or of the processor and how many cores it has here."""
     if device.type == "cuda":
+        import torch
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
@@ -45,6 +43,8 @@ def hardware(device):
 
 def describe_environment(device):
     """Versions, commit (None without git, with -dirty if files differ from it) and hardware, for args.json."""
+    import numpy as np
+    import torch
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)

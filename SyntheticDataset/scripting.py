@@ -1,4 +1,7 @@
-"""What every script needs around its own work: one-line errors, files written whole or not at all, the device."""
+"""What every script needs around its own work: one-line errors, files written whole or not at all, the device.
+
+Torch is imported where it is used: tables and figures need none of it, and its import takes 2 s.
+"""
 
 import argparse
 import json
@@ -7,7 +10,6 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 
@@ -84,12 +86,14 @@ def replacing(path):
 
 def save_tensors(path, contents):
     """Write a dictionary of tensors and plain values, whole or not at all."""
+    import torch
     with replacing(path) as temporary, open(temporary, "wb") as file:  # given a path, torch writes its name inside
         torch.save(contents, file)
 
 
 def load_tensors(path, what, device="cpu", mmap=False):
     """Read a dictionary written by save_tensors; exits with code 2 if it is missing, cut short or no such file."""
+    import torch
     try:
         contents = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except OSError as error:
@@ -119,6 +123,7 @@ def load_json(path, what):
 
 def choose_device(name):
     """Turn --device into a torch.device: "auto" is the GPU if there is one; exits with code 2 if it is absent."""
+    import torch
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,0 +1,56 @@
+"""Make the position-weighted subtasks of the ICLR version (paper sections 4.1 and 4.2).
+
+    python generate_tasks.py                                                       # the paper's: 60 bits, 100 subtasks
+    python generate_tasks.py --context_bits 16 --first_max_bit 5 --out small_tasks.json
+
+For each bit i from --first_max_bit to --context_bits there are --subtasks_per_bit subtasks whose later bit is i and
+whose other bit is drawn below i. A subtask with later bit i has the weight (i - 1)^-exponent, so that R_Bayes(l) falls
+as a power of l. Writes the JSON that generate_data.py and train_transformer.py read: [[i, other bit, weight], ...].
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from scripting import Parser, fail, make_directory, non_negative_float, non_negative_int, positive_int, replacing
+from tasks import bayes_risk
+
+
+def position_weighted_tasks(context_bits, first_max_bit, subtasks_per_bit, exponent, seed):
+    """The task definition [[i, other bit, weight], ...]; the weights sum to 1."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(first_max_bit, context_bits + 1):
+        others = sorted(rng.choice(np.arange(1, i), size=subtasks_per_bit, replace=False).tolist())
+        tasks += [[i, other, (i - 1) ** -exponent] for other in others]
+    total = math.fsum(weight for *_, weight in tasks)
+    return [[i, other, weight / total] for i, other, weight in tasks]
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--context_bits", type=positive_int, default=60, help="bits of a sample (L)")
+    parser.add_argument("--first_max_bit", type=positive_int, default=11, help="earliest later bit of a subtask")
+    parser.add_argument("--subtasks_per_bit", type=positive_int, default=2, help="subtasks with the same later bit")
+    parser.add_argument("--exponent", type=non_negative_float, default=1.15, help="of the frequency law")
+    parser.add_argument("--seed", type=non_negative_int, default=114, help="of the other bits")
+    parser.add_argument("--out", default="weighted_tasks.json", help="file to write")
+    args = parser.parse_args()
+    if not args.subtasks_per_bit < args.first_max_bit <= args.context_bits:
+        fail(f"a first later bit of {args.first_max_bit} needs at least {args.subtasks_per_bit + 1} and at most "
+             f"--context_bits {args.context_bits}; choose another --first_max_bit")
+    tasks = position_weighted_tasks(args.context_bits, args.first_max_bit, args.subtasks_per_bit, args.exponent,
+                                    args.seed)
+    make_directory(Path(args.out).parent)
+    with replacing(args.out) as temporary:
+        lines = ",\n".join(f"    {json.dumps(task)}" for task in tasks)
+        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    lengths = sorted({args.first_max_bit, 17, 50, args.context_bits} & {*range(args.context_bits + 1)})
+    risks = ", ".join(f"{length}: {bayes_risk(tasks, length):.4f}" for length in lengths)
+    print(f"{len(tasks)} subtasks -> {args.out}; Bayes risk (nats) by context length: {risks}")
+
+
+if __name__ == "__main__":
+    main()

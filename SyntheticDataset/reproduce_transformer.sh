@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The ICLR version of the synthetic experiment: bash reproduce_transformer.sh [smoke|small|paper]
+#
+#   smoke   every step once; learns nothing
+#   small   the default: 16 bits and a small transformer, minutes on 2 cores
+#   paper   60 bits, 3 layers of width 208: a GPU
+#
+# Writes outputs/transformer_PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds.
+# Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores.
+set -euo pipefail
+PRESET=${1:-small}
+[[ $# -eq 0 ]] || shift
+case $PRESET in
+smoke)
+    tasks="--context_bits 16 --first_max_bit 5"; n_samples=200
+    training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 64 --max_steps 20
+        --eval_interval 10 --eval_samples_per_task 4 --final_samples_per_task 8 --device cpu" ;;
+small)
+    tasks="--context_bits 16 --first_max_bit 5"; n_samples=10000
+    training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 128 --weight_decay 0.5
+        --max_steps 6000 --eval_interval 500 --final_samples_per_task 256 --device cpu" ;;
+paper)
+    tasks=""; n_samples=20000; training="--dtype bfloat16 --compile" ;;
+*)
+    echo "reproduce_transformer.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
+esac
+
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/train_transformer.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+OUT=${OUT:-outputs/transformer_$PRESET}
+SEEDS=${SEEDS:-0}
+PYTHON=${PYTHON:-python}
+run() { echo "\$ $*"; "$@"; }
+
+mkdir -p "$OUT"
+# shellcheck disable=SC2086  # the presets are lists of flags
+run "$PYTHON" generate_tasks.py $tasks --out "$OUT/tasks.json"
+jobs=1; [[ $PRESET == paper ]] || jobs=$("$PYTHON" -c "import os; print(os.cpu_count())")
+# shellcheck disable=SC2086
+printf '%s\n' $SEEDS | xargs -P "$jobs" -I{} "$PYTHON" train_transformer.py --task_definition "$OUT/tasks.json" \
+    --save_position "$OUT/runs" --seed {} $training "$@"
+run "$PYTHON" table1.py --runs "$OUT/runs" --out_csv "$OUT/table1.csv"
+run "$PYTHON" save_transformer_features.py "$OUT"/runs/*/ --n_samples "$n_samples"
+run "$PYTHON" measure_features.py "$OUT"/runs/*/features/*.pt --out_dir "$OUT/measures"
+run "$PYTHON" draw_entropy_vs_loss.py --measures "$OUT/measures" --out_dir "$OUT/figures"

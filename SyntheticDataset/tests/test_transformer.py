@@ -1,0 +1,191 @@
+"""The ICLR version: tasks against the published theory, the transformer against plain attention, runs end to end."""
+
+import csv
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from generate_data import make_splits
+from generate_tasks import position_weighted_tasks
+from synthetic_helpers import FOLDER
+from tasks import bayes_risk, task_weights
+from train_transformer import measure
+from transformer import MASKED, TaskSampler, Transformer, tokens
+
+PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
+SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
+TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 32,
+        "--eval_interval", 5, "--eval_samples_per_task", 4, "--final_samples_per_task", 8, "--device", "cpu",
+        "--checkpoint_seconds", 0)
+
+
+def test_the_theory_column_of_table_1():
+    """R_Bayes(17) and R_Bayes(50) to the last digit; each later bit has two subtasks with the same frequency."""
+    assert (round(bayes_risk(PAPER, 17), 4), round(bayes_risk(PAPER, 50), 4)) == (0.4643, 0.0612)
+    assert bayes_risk(PAPER, 10) == pytest.approx(math.log(2)) and bayes_risk(PAPER, 60) == 0
+    assert len(PAPER) == len({tuple(task[:2]) for task in PAPER}) == 100
+    assert all(1 <= b < a for a, b, _ in PAPER) and {a for a, *_ in PAPER} == {*range(11, 61)}
+    by_hand = math.log(2) * sum((i - 1) ** -1.15 for i in range(31, 61)) / sum((i - 1) ** -1.15 for i in range(11, 61))
+    assert bayes_risk(PAPER, 30) == pytest.approx(by_hand)
+    assert sum(task_weights(PAPER)) == pytest.approx(1)
+
+
+def test_weighted_samples_for_the_mlp_have_their_frequencies_and_answers():
+    train, _ = make_splits(200, 1, 8, SMALL, seed=1)
+    again, _ = make_splits(100, 1, 8, SMALL, seed=1)
+    assert torch.equal(train["task"][:100], again["task"])
+    bits = np.unpackbits(train["packed_bits"].numpy(), axis=1, count=8)
+    for row, task, answer in zip(bits, train["task"], train["answer"]):
+        a, b, _ = SMALL[task]
+        assert answer == row[a - 1] ^ row[b - 1]
+    counts = torch.bincount(train["task"].int(), minlength=len(SMALL)) / 200
+    errors = [math.sqrt(weight * (1 - weight) / 200) for weight in task_weights(SMALL)]
+    assert all(abs(count - weight) < 4 * error for count, weight, error in zip(counts, task_weights(SMALL), errors))
+
+
+def test_batches_are_a_function_of_seed_and_step_and_masked_as_the_paper_says():
+    sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
+    inputs, answers = sampler.training_batch(3, 7, 4000, 6)
+    sampler.draw(5)
+    again = sampler.training_batch(3, 7, 4000, 6)
+    assert torch.equal(inputs, again[0]) and torch.equal(answers, again[1])
+    assert not torch.equal(inputs, sampler.training_batch(3, 8, 4000, 6)[0])
+    masked = inputs[:, :8] == MASKED
+    assert not masked[:2000].any()
+    counts = torch.bincount(masked[2000:].sum(dim=1), minlength=7)
+    assert len(counts) == 7 and (counts - 2000 / 7).abs().max() < 4 * math.sqrt(2000 / 7)
+    assert all((row.int().diff() >= 0).all() for row in masked)  # the last bits
+    shown, tasks = inputs[:2000, :8], inputs[:2000, 8] - 3
+    for row, task, answer in zip(shown, tasks, answers):
+        a, b, _ = SMALL[task]
+        assert answer == row[a - 1] ^ row[b - 1]
+
+
+def test_the_transformer_against_attention_written_out():
+    """In float64, one head and one position at a time, rotary positions as complex numbers."""
+    torch.manual_seed(0)
+    model = Transformer(6, 4, width=12, n_layer=2, n_head=2, rope_base=50.0).double()
+    x = torch.cat((torch.randint(3, (5, 6)), 3 + torch.randint(4, (5, 1))), dim=1)
+    states = model.embedding(x)
+
+    def norm(values, layer):
+        return values / (values.square().mean(-1, keepdim=True) + torch.finfo(values.dtype).eps).sqrt() * layer.weight
+
+    def turned(head, position):
+        pairs = torch.complex(head[..., :3], head[..., 3:])
+        return pairs * torch.polar(torch.ones(3).double(), position * 50.0 ** -(torch.arange(0, 6, 2).double() / 6))
+
+    for block in model.blocks:
+        inner = norm(states, block.attention_norm)
+        query, (key, value) = block.query(inner), block.key_value(inner).chunk(2, dim=-1)
+        out = torch.zeros_like(states)
+        for head in (slice(0, 6), slice(6, 12)):
+            for position in range(7):
+                scores = torch.stack([(turned(query[:, position, head], position)
+                                       * turned(key[:, other, head], other).conj()).real.sum(-1) / math.sqrt(6)
+                                      for other in range(position + 1)], dim=1)
+                out[:, position, head] = (scores.softmax(1)[..., None] * value[:, :position + 1, head]).sum(1)
+        states = states + block.attention_out(out)
+        states = states + block.mlp(norm(states, block.mlp_norm))
+    expected = norm(states[:, -1], model.final_norm)
+    assert torch.allclose(model.features(x), expected, atol=1e-6)
+    assert torch.allclose(model(x), model.head(expected).squeeze(1), atol=1e-6)
+
+
+class Bayes(torch.nn.Module):
+    """Answers what it can see with certainty, and tosses a coin for the rest."""
+
+    def forward(self, inputs):
+        logits = torch.zeros(len(inputs))
+        for place, row in enumerate(inputs):
+            a, b = (row[bit - 1] for bit in SMALL[row[-1] - 3][:2])
+            logits[place] = 0 if MASKED in (a, b) else (1000 if a ^ b else -1000)
+        return logits
+
+
+def test_the_bayes_model_has_the_bayes_risk_at_every_length():
+    sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
+    losses, errors = measure(Bayes(), sampler, range(2, 9), 5, seed=0)
+    assert losses.tolist() == pytest.approx([bayes_risk(SMALL, length) for length in range(2, 9)], abs=1e-6)
+    assert errors.abs().max() < 1e-6
+    bits = torch.arange(16).view(2, 8) % 2
+    assert tokens(bits, torch.tensor([0, 1]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
+
+
+@pytest.fixture
+def tiny_tasks(tmp_path):
+    (tmp_path / "tasks.json").write_text(json.dumps(SMALL))
+    return "--task_definition", "tasks.json", *TINY
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path):
+    script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "whole")
+    script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "cut")
+    name = "transformer_bits8_width16_layers2_seed0"
+    run = tmp_path / "cut" / name
+    whole = torch.load(tmp_path / "whole" / name / "last.pt", weights_only=True)
+    code = ("import sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
+            "import train_transformer as t; from pathlib import Path\n"
+            "real = t.save_tensors\n"
+            "def stop(path, contents):\n    real(path, contents)\n    raise SystemExit(9)\n"
+            "t.save_tensors = stop\nt.main()")
+    stopped = subprocess.run([sys.executable, "-c", code, str(FOLDER / "train_transformer.py"), *map(str, tiny_tasks),
+                              "--max_steps", "20", "--save_position", "cut", "--overwrite"], cwd=tmp_path,
+                             capture_output=True, text=True)
+    assert stopped.returncode == 9 and not (run / "final.json").exists() and (run / "ckpt_last.pt").exists()
+    done = script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "cut")
+    assert "finished before" not in done.stdout
+    again = torch.load(run / "last.pt", weights_only=True)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert "finished before" in script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position",
+                                       "cut").stdout
+    (tmp_path / "tasks.json").write_text(json.dumps(position_weighted_tasks(8, 3, 1, 1.0, 0)))
+    other = script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "cut", check=False)
+    assert other.returncode == 2 and "add --overwrite" in other.stderr
+
+
+def test_the_preset_from_tasks_to_figures(tmp_path):
+    """reproduce_transformer.sh smoke with two seeds: table, features, measures and figures that fit together."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", str(FOLDER / "reproduce_transformer.sh"), "smoke"], capture_output=True, text=True,
+                          timeout=400, env={**os.environ, "PATH": path, "OUT": str(tmp_path / "out"), "SEEDS": "0 1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "out"
+    results = [json.loads(path.read_text()) for path in sorted(out.glob("runs/*/final.json"))]
+    with open(out / "table1.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["context_length"]) for row in rows] == list(range(5, 17)) and rows[0]["seeds"] == "2"
+    for place, row in enumerate(rows):
+        assert float(row["cross_entropy"]) == pytest.approx(sum(r["cross_entropy"][place] for r in results) / 2)
+    measures = [json.loads(path.read_text()) for path in out.glob("measures/*.json")]
+    assert len(measures) == 24
+    seed = sorted((one for one in measures if one["seed"] == 0), key=lambda one: one["visible_context_length"])
+    assert [one["cross_entropy"] for one in seed] == results[0]["cross_entropy"]
+    r = np.corrcoef([one["kde_entropy"] for one in seed], [one["cross_entropy"] for one in seed])[0, 1]
+    assert re.search(rf"seed 0: cross entropy against KDE entropy R {r:.4f}", done.stdout)
+    for stem in ("entropy_vs_loss", "transformer_spectra"):
+        assert (out / "figures" / f"{stem}.pdf").exists() and (out / "figures" / f"{stem}.png").exists()
+
+
+def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
+    for command, words in (
+            (("generate_tasks.py", "--first_max_bit", 2), "choose another --first_max_bit"),
+            (("train_transformer.py", *tiny_tasks, "--n_head", 3), "even width"),
+            (("train_transformer.py", *tiny_tasks, "--max_masked", 9), "more than the --context_bits"),
+            (("train_transformer.py", "--task_definition", "tasks.json", "--context_bits", 4, "--max_masked", 2),
+             "bits beyond"),
+            (("table1.py",), "no finished run"), (("draw_entropy_vs_loss.py",), "too few measures"),
+            (("save_transformer_features.py", "nowhere"), "cannot read")):
+        done = script(*command, check=False)
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "tasks.json").write_text("[[3, 1, 0.5], [3, 2]]")
+    done = script("train_transformer.py", *tiny_tasks, check=False)
+    assert done.returncode == 2 and "all subtasks or none" in done.stderr

@@ -1,0 +1,209 @@
+"""Train the causal transformer on position-weighted subtasks until it meets the Bayes model (paper section 4, Table 1).
+
+    python train_transformer.py --task_definition weighted_tasks.json                        # the paper's model
+    python train_transformer.py --task_definition small_tasks.json --context_bits 16 --max_masked 12 --width 64 ...
+    python train_transformer.py --task_definition weighted_tasks.json --device cuda --dtype bfloat16 --compile
+
+Every batch is drawn fresh on the device from (seed, step); half of its samples are whole, of the others the last X bits
+are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each visible length from the first
+solvable one to all bits, the cross entropy is measured on samples of every subtask in equal number, weighted by
+frequency: final.json holds it beside the Bayes risk. Started again, a finished run is skipped and an interrupted one
+goes on to the same result. Training ends when every length is within --tolerance of its Bayes risk, or at --max_steps.
+"""
+
+import csv
+import math
+import time
+from argparse import BooleanOptionalAction
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments
+from scripting import (Parser, choose_device, fail, load_json, load_tensors, make_directory, non_negative_float,
+                       non_negative_int, positive_int, save_json, save_tensors)
+from tasks import bayes_risk, load_task_definition
+from transformer import TaskSampler, Transformer, tokens
+
+EVALUATION_BATCH = 4096
+METRICS = ("step", "train_loss", "largest_difference", "mean_difference", "learning_rate", "seconds")
+MODEL_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
+
+
+def run_tag(args):
+    """The name of a run's directory, a function of the swept arguments alone."""
+    return f"transformer_bits{args.context_bits}_width{args.width}_layers{args.n_layer}_seed{args.seed}"
+
+
+def build_transformer(arguments, n_tasks):
+    """The Transformer of a run's arguments."""
+    return Transformer(n_tasks=n_tasks, **{name: arguments[name] for name in MODEL_ARGUMENTS})
+
+
+def visible_lengths(pairs, context_bits):
+    """The visible lengths that are measured: from the first that solves a subtask to all bits."""
+    return range(min(max(pair[:2]) for pair in pairs), context_bits + 1)
+
+
+def learning_rate(step, args):
+    """Linear warm-up, then linear decay to zero at --max_steps."""
+    return args.learning_rate * min(step / args.warmup_steps, (args.max_steps - step) / args.max_steps, 1.0)
+
+
+@torch.no_grad()
+def measure(model, sampler, lengths, samples_per_task, seed):
+    """Cross entropy (nats) at each visible length, and its standard error: two float64 tensors (lengths,) on the CPU.
+
+    samples_per_task samples of each subtask, the same ones at every length; a subtask counts by its frequency.
+    """
+    sampler.reseed(seed, 1)
+    tasks = torch.arange(sampler.n_tasks, device=sampler.device).repeat_interleave(samples_per_task)
+    bits, tasks, answers = sampler.draw(len(tasks), tasks)
+    found = []
+    for length in lengths:
+        losses = torch.cat([
+            F.binary_cross_entropy_with_logits(model(tokens(part, task, length)).float(), answer, reduction="none")
+            for part, task, answer in zip(*(x.split(EVALUATION_BATCH) for x in (bits, tasks, answers)))])
+        losses = losses.double().view(sampler.n_tasks, samples_per_task)
+        error = (sampler.weights.square() * losses.var(dim=1) / samples_per_task).sum().sqrt()
+        found.append(torch.stack(((sampler.weights * losses.mean(dim=1)).sum(), error)))
+    return torch.stack(found, dim=1).cpu()
+
+
+def train(args, run_dir, model, sampler, pairs):
+    """Train until all lengths are within --tolerance, or --max_steps. Returns the history of evaluations."""
+    device = sampler.device
+    lengths = visible_lengths(pairs, args.context_bits)
+    risks = torch.tensor([bayes_risk(pairs, length) for length in lengths], dtype=torch.float64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
+    history, checkpoint = [], run_dir / "ckpt_last.pt"
+    if checkpoint.exists():
+        saved = load_tensors(checkpoint, "the checkpoint", device)
+        history = saved["history"]
+        model.load_state_dict(saved["weights"])
+        optimizer.load_state_dict(saved["optimizer"])
+    forward = torch.compile(model) if args.compile else model
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
+    done = history[-1]["step"] if history else 0
+    before, started, saved_at = history[-1]["seconds"] if history else 0.0, time.monotonic(), time.monotonic()
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+
+    with (open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file,
+          tqdm(total=args.max_steps, initial=done, unit="step", desc=run_dir.name) as bar):
+        writer = csv.DictWriter(file, METRICS)
+        writer.writeheader()
+        writer.writerows(history)
+        for step in range(done + 1, args.max_steps + 1):
+            if history and history[-1]["largest_difference"] < args.tolerance:
+                break
+            inputs, answers = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
+            with precision:
+                loss = F.binary_cross_entropy_with_logits(forward(inputs).float(), answers)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, args)
+            optimizer.step()
+            loss_sum += loss.detach()  # read only at an evaluation, so that the device does not wait for the host
+            bar.update()
+            if step % args.eval_interval and step != args.max_steps:
+                continue
+            gaps = measure(model, sampler, lengths, args.eval_samples_per_task, args.seed)[0] - risks
+            since = step - (history[-1]["step"] if history else 0)
+            history.append({"step": step, "train_loss": loss_sum.item() / since,
+                            "largest_difference": gaps.max().item(), "mean_difference": gaps.mean().item(),
+                            "learning_rate": learning_rate(step, args),
+                            "seconds": round(before + time.monotonic() - started, 2)})
+            if not math.isfinite(history[-1]["train_loss"]):
+                fail(f"the loss became NaN or infinite before step {step} of {run_dir}; lower --learning_rate and add "
+                     "--overwrite")
+            writer.writerow(history[-1])
+            file.flush()
+            loss_sum.zero_()
+            bar.set_postfix(train=f"{history[-1]['train_loss']:.4f}", largest_difference=f"{gaps.max():.4f}")
+            if time.monotonic() - saved_at >= args.checkpoint_seconds or step == args.max_steps:
+                save_tensors(checkpoint, {"history": history, "weights": model.state_dict(),
+                                          "optimizer": optimizer.state_dict()})
+                saved_at = time.monotonic()
+    return history
+
+
+def parse_args():
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--task_definition", default="weighted_tasks.json", help="file of generate_tasks.py")
+    add("--context_bits", type=positive_int, default=60, help="bits of a sample (L)")
+    add("--max_masked", type=non_negative_int, default=50, help="the last 0 to so many bits of half the samples are ?")
+    add("--width", type=positive_int, default=208, help="of the hidden states; the feed-forward layers have 4 x")
+    add("--n_layer", type=positive_int, default=3, help="layers")
+    add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
+    add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
+    add("--batch_size", type=positive_int, default=1024, help="samples a step")
+    add("--max_steps", type=positive_int, default=100_000, help="steps at most; the learning rate falls to 0 there")
+    add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, after the warm-up")
+    add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
+    add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW")
+    add("--tolerance", type=non_negative_float, default=0.0,
+        help="stop when no length is further from Bayes than that (0: never)")
+    add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
+    add("--eval_samples_per_task", type=positive_int, default=64, help="in an evaluation")
+    add("--final_samples_per_task", type=positive_int, default=1024, help="in the last one, of other samples")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrix products in training")
+    add("--compile", action=BooleanOptionalAction, default=False, help="compile the model (a GPU)")
+    add("--seed", type=non_negative_int, default=0, help="of the weights and of the samples")
+    add("--save_position", default="outputs/transformer_runs", help="directory for the run's directory")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--threads", type=positive_int, default=1, help="CPU threads")
+    add("--checkpoint_seconds", type=non_negative_float, default=30.0, help="between checkpoints, at evaluations")
+    add("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
+    args = parser.parse_args()
+    if args.width % (2 * args.n_head):
+        fail(f"--width {args.width} does not split into --n_head {args.n_head} heads of even width; change one of them")
+    if args.max_masked > args.context_bits:
+        fail(f"--max_masked {args.max_masked} is more than the --context_bits {args.context_bits}")
+    return args
+
+
+def main():
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    pairs = load_task_definition(args.task_definition)
+    if max(max(pair[:2]) for pair in pairs) > args.context_bits:
+        fail(f"{args.task_definition} has bits beyond --context_bits {args.context_bits}; give its own number")
+    run_dir = make_directory(Path(args.save_position) / run_tag(args))
+    arguments = {name: value for name, value in vars(args).items() if name != "task_definition"}  # its contents count
+    description = {"arguments": arguments, "data": {"task_definition": pairs},
+                   "environment": describe_environment(device)}
+    locked = lock(run_dir)  # noqa: F841  held until the program ends
+    if args.overwrite:
+        for name in RUN_FILES:
+            (run_dir / name).unlink(missing_ok=True)
+    refuse_other_arguments(run_dir, description)
+    if (run_dir / "final.json").exists():
+        result = load_json(run_dir / "final.json", "the result")
+        return print(f"{run_dir.name}: finished before, {max(result['difference']):.4f} nats above Bayes at most")
+    save_json(run_dir / "args.json", description)
+
+    torch.manual_seed(args.seed)
+    model = build_transformer(vars(args), len(pairs)).to(device)
+    sampler = TaskSampler(pairs, args.context_bits, device)
+    history = train(args, run_dir, model, sampler, pairs)
+    lengths = visible_lengths(pairs, args.context_bits)
+    losses, errors = measure(model, sampler, lengths, args.final_samples_per_task, args.seed + 2**32)
+    risks = [bayes_risk(pairs, length) for length in lengths]
+    result = {"seed": args.seed, "steps": history[-1]["step"], "samples": history[-1]["step"] * args.batch_size,
+              "seconds": history[-1]["seconds"], "parameters": sum(p.numel() for p in model.parameters()),
+              "visible_context_length": list(lengths), "cross_entropy": losses.tolist(), "bayes_risk": risks,
+              "standard_error": errors.tolist(), "difference": [a - b for a, b in zip(losses.tolist(), risks)]}
+    save_tensors(run_dir / "last.pt", model.state_dict())
+    save_json(run_dir / "final.json", result)
+    (run_dir / "ckpt_last.pt").unlink(missing_ok=True)
+    print(f"{run_dir.name}: {max(result['difference']):.4f} nats above Bayes at most, after {result['steps']} steps")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The causal transformer of the ICLR version, its input and its batches (paper sections 4.2 and 4.3)."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tasks import task_weights
+
+MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t
+
+
+class Block(nn.Module):
+    """Attention and feed-forward layer, each behind an RMSNorm and added to its input."""
+
+    def __init__(self, width, n_head):
+        super().__init__()
+        self.n_head = n_head
+        self.attention_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def heads(self, x):
+        """(B, length, m width) -> m tensors (B, heads, length, head width)."""
+        return x.unflatten(2, (-1, self.n_head, self.query.in_features // self.n_head)).permute(2, 0, 3, 1, 4)
+
+    def forward(self, x, cos, sin, from_position=0):
+        """x (B, length, width) to the states from `from_position` on: nobody reads the others behind the last block."""
+        inputs = self.attention_norm(x)
+        key, value = self.heads(self.key_value(inputs))
+        query, = self.heads(self.query(inputs[:, from_position:]))
+        attended = F.scaled_dot_product_attention(  # the last position alone sees everything
+            rotate(query, cos[from_position:], sin[from_position:]), rotate(key, cos, sin), value,
+            is_causal=from_position == 0)
+        x = x[:, from_position:] + self.attention_out(attended.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+def rotate(x, cos, sin):
+    """Rotary positions: turn the pairs (i, i + half) of (..., length, head width) by angles (length, half)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+
+
+class Transformer(nn.Module):
+    """Tokens (B, L + 1), bits then subtask, to logits (B,) of the answer, read at the last position."""
+
+    def __init__(self, context_bits, n_tasks, width=208, n_layer=3, n_head=8, rope_base=4000.0):
+        super().__init__()
+        self.embedding = nn.Embedding(3 + n_tasks, width)
+        self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
+        self.final_norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, 1)
+        dims = width // n_head
+        angles = torch.arange(context_bits + 1)[:, None] * rope_base ** -(torch.arange(0, dims, 2) / dims)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                nn.init.normal_(weight, std=0.02 if "embedding" in name else width ** -0.5)
+
+    def features(self, tokens):
+        """Hidden states (B, width) at the last position, after the final norm: what the answer is read from."""
+        x = self.embedding(tokens)
+        last = x.shape[1] - 1
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x, self.cos, self.sin, last if number == len(self.blocks) else 0)
+        return self.final_norm(x[:, -1])
+
+    def forward(self, tokens):
+        return self.head(self.features(tokens)).squeeze(1)
+
+
+class TaskSampler:
+    """Draws samples of a task definition on the device: fresh ones, a function of the seed and a number alone."""
+
+    def __init__(self, pairs, context_bits, device):
+        self.context_bits, self.device, self.n_tasks = context_bits, device, len(pairs)
+        self.bits = torch.tensor([pair[:2] for pair in pairs], device=device) - 1  # (T, 2), counted from 0
+        self.weights = torch.tensor(task_weights(pairs), dtype=torch.float64, device=device)
+        self.thresholds = self.weights.cumsum(0)[:-1].float()
+        self.generator = torch.Generator(device=device)
+
+    def reseed(self, *numbers):
+        state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
+        self.generator.manual_seed(int(state))
+
+    def draw(self, n, tasks=None):
+        """Bits int64 (n, L), subtasks int64 (n,) drawn by weight unless given, and answers float32 (n,)."""
+        options = {"generator": self.generator, "device": self.device}
+        bits = torch.randint(2, (n, self.context_bits), **options)
+        if tasks is None:
+            tasks = torch.searchsorted(self.thresholds, torch.rand(n, **options), right=True)
+        asked = bits.gather(1, self.bits[tasks])
+        return bits, tasks, (asked[:, 0] ^ asked[:, 1]).float()
+
+    def training_batch(self, seed, step, n, max_masked):
+        """Tokens (n, L + 1) and answers (n,); of half of the samples the last 0 to max_masked bits are "?"."""
+        self.reseed(seed, 0, step)
+        bits, tasks, answers = self.draw(n)
+        masked = torch.randint(max_masked + 1, (n,), generator=self.generator, device=self.device)
+        masked[:n // 2] = 0  # which half does not matter, as all samples are drawn alike
+        return tokens(bits, tasks, self.context_bits - masked), answers
+
+
+def tokens(bits, tasks, visible):
+    """Input (n, L + 1) from bits (n, L), the first `visible` ((n,) or a number) of them shown, and subtasks (n,)."""
+    visible = torch.as_tensor(visible, device=bits.device).expand(len(bits))
+    shown = torch.arange(bits.shape[1], device=bits.device) < visible[:, None]
+    return torch.cat((torch.where(shown, bits, MASKED), 3 + tasks[:, None]), dim=1)
