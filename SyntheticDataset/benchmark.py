@@ -32,7 +32,7 @@ from runs import describe_environment
 from samples import Samples, unpack_bits
 from scripting import Parser, choose_device, make_directory, positive_int, save_json
 from tasks import load_task_definition
-from train_model import epoch_order, train_epoch
+from train_model import epoch_order, train_step
 
 CONTEXT_LENGTH = 36
 
@@ -48,6 +48,11 @@ class OneByOne(Dataset):
 
     def __getitem__(self, i):
         return self.bits[i], self.control[i], self.answers[i]
+
+
+def train_epoch(model, optimizer, samples, batch_size, order):
+    """An epoch of train_model.py."""
+    return sum(train_step(model, optimizer, samples, rows) for rows in order.split(batch_size)).item()
 
 
 def train_epoch_one_by_one(model, optimizer, dataset, batch_size, device):

@@ -7,7 +7,19 @@
 #
 # Writes outputs/PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2 3 4" for more seeds, and so
 # on for the other names in capitals below. Flags behind the preset go to train_model.py.
+#SBATCH --job-name=reproduce_synthetic
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=12:00:00
+#SBATCH --output=reproduce_synthetic_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
 set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/train_model.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+source launching.sh
 
 PRESET=${1:-small}
 [[ $# -eq 0 ]] || shift
@@ -35,9 +47,6 @@ paper)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 
-here=$(dirname "${BASH_SOURCE[0]}")
-[[ -f $here/train_model.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
-cd "$here"
 OUT=${OUT:-outputs/$PRESET}
 BI_SEEDS=${BI_SEEDS:-0}
 PYTHON=${PYTHON:-python}

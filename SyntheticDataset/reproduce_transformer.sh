@@ -7,7 +7,19 @@
 #
 # Writes outputs/transformer_PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds.
 # Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores.
+#SBATCH --job-name=reproduce_transformer
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=16G
+#SBATCH --time=04:00:00
+#SBATCH --output=reproduce_transformer_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
 set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/train_transformer.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+source launching.sh
 PRESET=${1:-small}
 [[ $# -eq 0 ]] || shift
 case $PRESET in
@@ -25,9 +37,6 @@ paper)
     echo "reproduce_transformer.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 
-here=$(dirname "${BASH_SOURCE[0]}")
-[[ -f $here/train_transformer.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
-cd "$here"
 OUT=${OUT:-outputs/transformer_$PRESET}
 SEEDS=${SEEDS:-0}
 PYTHON=${PYTHON:-python}

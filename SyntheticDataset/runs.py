@@ -13,7 +13,6 @@ import fcntl
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 
 from scripting import fail, load_json
@@ -62,7 +61,7 @@ def describe_environment(device):
 
 
 def lock(run_dir):
-    """Take the run directory for this process, waiting for another one to end; keep the file returned open.
+    """Take the run directory for this process; keep the file returned open. Exits with code 2 if another one has it.
 
     The operating system frees the lock of a process that has died, however it died.
     """
@@ -70,8 +69,9 @@ def lock(run_dir):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"{run_dir}: waiting for the process that is training here", file=sys.stderr)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fail(f"another process is training in {run_dir}; wait for it, or choose another --save_position")
+    for path in run_dir.glob("*.tmp"):  # what a killed process was writing
+        path.unlink()
     return file
 
 

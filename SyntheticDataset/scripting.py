@@ -6,6 +6,7 @@ Torch is imported where it is used: tables and figures need none of it, and its 
 import argparse
 import json
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,23 @@ def make_directory(path):
     if not os.access(path, os.W_OK):
         fail(f"cannot write into the directory {path}; choose another one")
     return path
+
+
+class StopSignal:
+    """Takes note of SIGTERM and SIGUSR1 (Slurm's, before a time limit), so that a run can save before it ends."""
+
+    def __init__(self):
+        self.received = None
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self.note)
+
+    def note(self, number, _):
+        self.received = number
+
+    def end(self):
+        """End this process by the signal that it received."""
+        signal.signal(self.received, signal.SIG_DFL)
+        os.kill(os.getpid(), self.received)
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from tqdm import tqdm
 from mlp import build_model
 from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments, run_tag
 from samples import load_samples
-from scripting import (Parser, choose_device, fail, load_json, load_tensors, make_directory, non_negative_float,
-                       non_negative_int, positive_int, save_json, save_tensors)
+from scripting import (Parser, StopSignal, choose_device, fail, load_json, load_tensors, make_directory,
+                       non_negative_float, non_negative_int, positive_int, save_json, save_tensors)
 from tasks import bayes_risk, solvable_tasks
 
 EVALUATION_BATCH = 8192
@@ -39,18 +39,15 @@ def epoch_order(n, seed, epoch, device):
     return torch.randperm(n, generator=generator, device=device)
 
 
-def train_epoch(model, optimizer, samples, batch_size, order):
-    """One pass over the samples in the given order. Returns the sum of the losses (nats) met on the way."""
-    loss_sum = torch.zeros((), dtype=torch.float64, device=order.device)
-    for rows in order.split(batch_size):
-        bits, control, answers = samples.batch(rows)
-        loss = F.binary_cross_entropy_with_logits(model(bits, control), answers)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        loss_sum += loss.detach() * len(rows)
-    return loss_sum.item()
+def train_step(model, optimizer, samples, rows):
+    """One optimizer step on the given samples. Returns the sum of their losses (nats) before it, left on the device."""
+    bits, control, answers = samples.batch(rows)
+    loss = F.binary_cross_entropy_with_logits(model(bits, control), answers)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.detach() * len(rows)
 
 
 @torch.no_grad()
@@ -86,7 +83,8 @@ def train(args, run_dir, model, train_samples, valid_samples):
     """
     device = train_samples.bits.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
-    state = {"history": [], "best": None, "best_weights": None, "stopped": None}
+    state = {"history": [], "best": None, "best_weights": None, "stopped": None, "seconds": 0.0,
+             "batches": 0, "loss_sum": torch.zeros((), dtype=torch.float64, device=device)}  # of the epoch begun
     checkpoint = run_dir / "ckpt_last.pt"
     if checkpoint.exists():
         saved = load_tensors(checkpoint, "the checkpoint", device)
@@ -95,9 +93,17 @@ def train(args, run_dir, model, train_samples, valid_samples):
         optimizer.load_state_dict(saved["optimizer"])
     history = state["history"]
     step = history[-1]["step"] if history else 0
-    seconds_before = history[-1]["seconds"] if history else 0.0
     started = saved_at = time.monotonic()
+    stop = StopSignal()
     n = len(train_samples.bits)
+
+    def save():
+        nonlocal started, saved_at
+        saved_at = time.monotonic()
+        state["seconds"], started = state["seconds"] + saved_at - started, saved_at
+        save_tensors(checkpoint, {"state": state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()})
+        if stop.received:
+            stop.end()
 
     with (open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file,
           tqdm(total=args.num_epochs, initial=len(history), unit="epoch", desc=run_dir.name) as bar):
@@ -107,16 +113,22 @@ def train(args, run_dir, model, train_samples, valid_samples):
         for epoch in range(len(history) + 1, args.num_epochs + 1):
             if state["stopped"]:
                 break
-            loss_sum = train_epoch(model, optimizer, train_samples, args.batch_size,
-                                   epoch_order(n, args.seed, epoch, device))
-            step += math.ceil(n / args.batch_size)
+            batches = epoch_order(n, args.seed, epoch, device).split(args.batch_size)
+            for rows in batches[state["batches"]:]:
+                state["loss_sum"] += train_step(model, optimizer, train_samples, rows)
+                state["batches"] += 1
+                if stop.received or time.monotonic() - saved_at >= args.checkpoint_seconds:
+                    save()
+            loss_sum, state["batches"] = state["loss_sum"].item(), 0
+            state["loss_sum"].zero_()
+            step += len(batches)
             metrics = evaluate(model, valid_samples, args.context_length)
             if not math.isfinite(loss_sum) or not math.isfinite(metrics["valid_loss"]):
                 fail(f"the loss became NaN or infinite in epoch {epoch} of {run_dir}; lower --learning_rate and add "
                      "--overwrite")
             task_losses = metrics.pop("task_losses")
             row = {"epoch": epoch, "step": step, "train_loss": loss_sum / n, **metrics,
-                   "seconds": round(seconds_before + time.monotonic() - started, 2)}
+                   "seconds": round(state["seconds"] + time.monotonic() - started, 2)}
             history.append(row)
             writer.writerow(row)
             file.flush()
@@ -126,10 +138,8 @@ def train(args, run_dir, model, train_samples, valid_samples):
             waited = {unit: row[unit] - state["best"][unit] for unit in ("epoch", "step")}
             if waited["epoch"] >= args.early_stopping and waited["step"] >= args.early_stopping_steps:
                 state["stopped"] = "early"
-            if time.monotonic() - saved_at >= args.checkpoint_seconds or state["stopped"] or epoch == args.num_epochs:
-                save_tensors(checkpoint, {"state": state, "weights": model.state_dict(),
-                                          "optimizer": optimizer.state_dict()})
-                saved_at = time.monotonic()
+            if state["stopped"] or epoch == args.num_epochs:
+                save()
             bar.update()
             bar.set_postfix(train=f"{row['train_loss']:.4f}", valid=f"{row['valid_loss']:.4f}",
                             best=f"{state['best']['valid_loss']:.4f}")
@@ -182,7 +192,7 @@ def parse_args():
     parser.add_argument("--threads", type=positive_int, default=1,
                         help="CPU threads; matrices this small gain nothing from more, so run more runs instead")
     parser.add_argument("--checkpoint_seconds", type=non_negative_float, default=10.0,
-                        help="seconds between checkpoints, taken at the end of an epoch")
+                        help="seconds between checkpoints, each at the end of a step")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
     return parser.parse_args()
 

@@ -7,8 +7,9 @@
 Every batch is drawn fresh on the device from (seed, step); half of its samples are whole, of the others the last X bits
 are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each visible length from the first
 solvable one to all bits, the cross entropy is measured on samples of every subtask in equal number, weighted by
-frequency: final.json holds it beside the Bayes risk. Started again, a finished run is skipped and an interrupted one
-goes on to the same result. Training ends when every length is within --tolerance of its Bayes risk, or at --max_steps.
+frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. The learning rate stays constant
+until every subtask is learned, each after a plateau of its own, and then falls to 0 in --decay_steps; --max_steps is
+the budget for both. Started again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
 import csv
@@ -22,13 +23,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments
-from scripting import (Parser, choose_device, fail, load_json, load_tensors, make_directory, non_negative_float,
-                       non_negative_int, positive_int, save_json, save_tensors)
+from scripting import (Parser, StopSignal, choose_device, fail, load_json, load_tensors, make_directory,
+                       non_negative_float, non_negative_int, positive_int, save_json, save_tensors)
 from tasks import bayes_risk, load_task_definition
 from transformer import TaskSampler, Transformer, tokens
 
 EVALUATION_BATCH = 4096
-METRICS = ("step", "train_loss", "largest_difference", "mean_difference", "learning_rate", "seconds")
+METRICS = ("step", "train_loss", "largest_task_loss", "largest_difference", "learning_rate", "seconds")
 MODEL_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
 
 
@@ -47,57 +48,66 @@ def visible_lengths(pairs, context_bits):
     return range(min(max(pair[:2]) for pair in pairs), context_bits + 1)
 
 
-def learning_rate(step, args):
-    """Linear warm-up, then linear decay to zero at --max_steps."""
-    return args.learning_rate * min(step / args.warmup_steps, (args.max_steps - step) / args.max_steps, 1.0)
+def last_step(history, args):
+    """Where training ends: --decay_steps after every subtask was learned, or at --max_steps."""
+    learned = [row["step"] for row in history if row["largest_task_loss"] < args.learned_loss]
+    return min(learned[0] + args.decay_steps, args.max_steps) if learned else args.max_steps
+
+
+def learning_rate(step, last, args):
+    """Linear warm-up, then constant, then linear decay to zero at the last step."""
+    return args.learning_rate * min(step / args.warmup_steps, (last - step) / args.decay_steps, 1.0)
 
 
 @torch.no_grad()
 def measure(model, sampler, lengths, samples_per_task, seed):
-    """Cross entropy (nats) at each visible length, and its standard error: two float64 tensors (lengths,) on the CPU.
+    """Cross entropy (nats) at each visible length, its standard error, and the mean loss of each subtask there.
 
-    samples_per_task samples of each subtask, the same ones at every length; a subtask counts by its frequency.
+    float64 tensors (lengths,), (lengths,) and (lengths, T) on the CPU. samples_per_task samples of each subtask are
+    scored, the same ones at every length; in the cross entropy a subtask counts by its frequency.
     """
     sampler.reseed(seed, 1)
     tasks = torch.arange(sampler.n_tasks, device=sampler.device).repeat_interleave(samples_per_task)
     bits, tasks, answers = sampler.draw(len(tasks), tasks)
-    found = []
+    means, errors = [], []
     for length in lengths:
         losses = torch.cat([
             F.binary_cross_entropy_with_logits(model(tokens(part, task, length)).float(), answer, reduction="none")
             for part, task, answer in zip(*(x.split(EVALUATION_BATCH) for x in (bits, tasks, answers)))])
         losses = losses.double().view(sampler.n_tasks, samples_per_task)
-        error = (sampler.weights.square() * losses.var(dim=1) / samples_per_task).sum().sqrt()
-        found.append(torch.stack(((sampler.weights * losses.mean(dim=1)).sum(), error)))
-    return torch.stack(found, dim=1).cpu()
+        means.append(losses.mean(dim=1))
+        errors.append((sampler.weights.square() * losses.var(dim=1) / samples_per_task).sum().sqrt())
+    means = torch.stack(means)
+    return (means @ sampler.weights).cpu(), torch.stack(errors).cpu(), means.cpu()
 
 
 def train(args, run_dir, model, sampler, pairs):
-    """Train until all lengths are within --tolerance, or --max_steps. Returns the history of evaluations."""
+    """Train to the last step. Returns the history of evaluations."""
     device = sampler.device
     lengths = visible_lengths(pairs, args.context_bits)
     risks = torch.tensor([bayes_risk(pairs, length) for length in lengths], dtype=torch.float64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
-    history, checkpoint = [], run_dir / "ckpt_last.pt"
+    history, step, seconds, checkpoint = [], 0, 0.0, run_dir / "ckpt_last.pt"
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last evaluation
     if checkpoint.exists():
         saved = load_tensors(checkpoint, "the checkpoint", device)
         history = saved["history"]
         model.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
+        step, seconds, loss_sum = saved["step"], saved["seconds"], saved["loss_sum"]
     forward = torch.compile(model) if args.compile else model
     precision = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
-    done = history[-1]["step"] if history else 0
-    before, started, saved_at = history[-1]["seconds"] if history else 0.0, time.monotonic(), time.monotonic()
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    last = last_step(history, args)
+    started = saved_at = time.monotonic()
+    stop = StopSignal()
 
     with (open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file,
-          tqdm(total=args.max_steps, initial=done, unit="step", desc=run_dir.name) as bar):
-        writer = csv.DictWriter(file, METRICS)
+          tqdm(total=args.max_steps, initial=step, unit="step", desc=run_dir.name) as bar):
+        writer = csv.DictWriter(file, [*METRICS, *(f"difference_{length}" for length in lengths)])
         writer.writeheader()
         writer.writerows(history)
-        for step in range(done + 1, args.max_steps + 1):
-            if history and history[-1]["largest_difference"] < args.tolerance:
-                break
+        while step < last:
+            step += 1
             inputs, answers = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
             with precision:
                 loss = F.binary_cross_entropy_with_logits(forward(inputs).float(), answers)
@@ -105,29 +115,35 @@ def train(args, run_dir, model, sampler, pairs):
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, args)
+                group["lr"] = learning_rate(step, last, args)
             optimizer.step()
             loss_sum += loss.detach()  # read only at an evaluation, so that the device does not wait for the host
             bar.update()
-            if step % args.eval_interval and step != args.max_steps:
-                continue
-            gaps = measure(model, sampler, lengths, args.eval_samples_per_task, args.seed)[0] - risks
-            since = step - (history[-1]["step"] if history else 0)
-            history.append({"step": step, "train_loss": loss_sum.item() / since,
-                            "largest_difference": gaps.max().item(), "mean_difference": gaps.mean().item(),
-                            "learning_rate": learning_rate(step, args),
-                            "seconds": round(before + time.monotonic() - started, 2)})
-            if not math.isfinite(history[-1]["train_loss"]):
-                fail(f"the loss became NaN or infinite before step {step} of {run_dir}; lower --learning_rate and add "
-                     "--overwrite")
-            writer.writerow(history[-1])
-            file.flush()
-            loss_sum.zero_()
-            bar.set_postfix(train=f"{history[-1]['train_loss']:.4f}", largest_difference=f"{gaps.max():.4f}")
-            if time.monotonic() - saved_at >= args.checkpoint_seconds or step == args.max_steps:
-                save_tensors(checkpoint, {"history": history, "weights": model.state_dict(),
-                                          "optimizer": optimizer.state_dict()})
+            if step % args.eval_interval == 0 or step == last:
+                losses, _, task_losses = measure(model, sampler, lengths, args.eval_samples_per_task, args.seed)
+                gaps = losses - risks
+                since = step - (history[-1]["step"] if history else 0)
+                history.append({"step": step, "train_loss": loss_sum.item() / since,
+                                "largest_task_loss": task_losses[-1].max().item(),  # with all bits visible
+                                "largest_difference": gaps.max().item(),
+                                "learning_rate": learning_rate(step, last, args),
+                                "seconds": round(seconds + time.monotonic() - started, 2),
+                                **{f"difference_{length}": gap for length, gap in zip(lengths, gaps.tolist())}})
+                last = last_step(history, args)
+                if not math.isfinite(history[-1]["train_loss"]):
+                    fail(f"the loss became NaN or infinite before step {step} of {run_dir}; lower --learning_rate and "
+                         "add --overwrite")
+                writer.writerow(history[-1])
+                file.flush()
+                loss_sum.zero_()
+                bar.set_postfix(train=f"{history[-1]['train_loss']:.4f}", largest_difference=f"{gaps.max():.4f}")
+            if stop.received or step == last or time.monotonic() - saved_at >= args.checkpoint_seconds:
                 saved_at = time.monotonic()
+                save_tensors(checkpoint, {"history": history, "step": step, "loss_sum": loss_sum,
+                                          "seconds": seconds + saved_at - started, "weights": model.state_dict(),
+                                          "optimizer": optimizer.state_dict()})
+            if stop.received:
+                stop.end()
     return history
 
 
@@ -142,12 +158,13 @@ def parse_args():
     add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
     add("--batch_size", type=positive_int, default=1024, help="samples a step")
-    add("--max_steps", type=positive_int, default=100_000, help="steps at most; the learning rate falls to 0 there")
-    add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, after the warm-up")
+    add("--max_steps", type=positive_int, default=100_000, help="steps at most")
+    add("--decay_steps", type=positive_int, default=20_000, help="last steps, in which the learning rate falls to 0")
+    add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, between warm-up and decay")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
     add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW")
-    add("--tolerance", type=non_negative_float, default=0.0,
-        help="stop when no length is further from Bayes than that (0: never)")
+    add("--learned_loss", type=non_negative_float, default=0.35,
+        help="every subtask is learned when, with all bits visible, its loss is below this (nats; 0: at the last step)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
     add("--eval_samples_per_task", type=positive_int, default=64, help="in an evaluation")
     add("--final_samples_per_task", type=positive_int, default=1024, help="in the last one, of other samples")
@@ -157,7 +174,8 @@ def parse_args():
     add("--save_position", default="outputs/transformer_runs", help="directory for the run's directory")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     add("--threads", type=positive_int, default=1, help="CPU threads")
-    add("--checkpoint_seconds", type=non_negative_float, default=30.0, help="between checkpoints, at evaluations")
+    add("--checkpoint_seconds", type=non_negative_float, default=30.0,
+        help="seconds between checkpoints, each at the end of a step")
     add("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
     args = parser.parse_args()
     if args.width % (2 * args.n_head):
@@ -193,7 +211,7 @@ def main():
     sampler = TaskSampler(pairs, args.context_bits, device)
     history = train(args, run_dir, model, sampler, pairs)
     lengths = visible_lengths(pairs, args.context_bits)
-    losses, errors = measure(model, sampler, lengths, args.final_samples_per_task, args.seed + 2**32)
+    losses, errors, _ = measure(model, sampler, lengths, args.final_samples_per_task, args.seed + 2**32)
     risks = [bayes_risk(pairs, length) for length in lengths]
     result = {"seed": args.seed, "steps": history[-1]["step"], "samples": history[-1]["step"] * args.batch_size,
               "seconds": history[-1]["seconds"], "parameters": sum(p.numel() for p in model.parameters()),

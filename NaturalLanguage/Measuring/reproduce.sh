@@ -7,9 +7,21 @@
 #
 # Writes outputs/PRESET (OUT to change it) and does only what is missing there. MODEL and TOKENS (its validation tokens)
 # name another model of the training part. The capital names of measure.sh can be set too.
+#SBATCH --job-name=reproduce_measuring
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=64G
+#SBATCH --time=12:00:00
+#SBATCH --output=reproduce_measuring_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
 set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/measurement.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+source launching.sh
+
 PRESET=${1:-small}
-cd "$(dirname "${BASH_SOURCE[0]}")"
 trained=../ContextLengthScalingTrainingExps/nanoGPT/outputs/$PRESET
 export OUT=${OUT:-outputs/$PRESET}
 case $PRESET in

@@ -71,7 +71,7 @@ def test_reproduce_smoke_from_an_empty_folder(undisturbed):
 
 
 def test_reproduce_killed_at_every_stage_ends_the_same(folder, undisturbed):
-    """kill -9 of the top shell alone, of everything, and SIGTERM; what still runs is waited for, not trampled on."""
+    """kill -9 of the top shell alone, of everything, and SIGTERM; what still runs then is not trampled on."""
     for seconds, kill in ((1.5, "all"), (5, "top"), (3, "all"), (6, "term")):
         process = start(folder, "SyntheticDataset/reproduce.sh", "smoke", **TINY)
         try:

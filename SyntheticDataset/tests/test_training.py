@@ -1,8 +1,10 @@
 """Training: losses against independent sums, learning, early stopping, and resuming to the same bits."""
 
 import csv
+import fcntl
 import json
 import math
+import os
 import random
 import signal
 import time
@@ -183,15 +185,35 @@ def test_kill_9_at_random_moments_ends_the_same(script, small_data, tmp_path):
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_second_process_waits_for_the_first(script, small_data, tmp_path):
-    processes = [start_script(FOLDER / "train_model.py", *QUICK, "--num_epochs", 100, cwd=tmp_path,
-                              streams=(str(tmp_path / f"out{number}"), str(tmp_path / f"err{number}")))
-                 for number in range(2)]
-    for process in processes:
-        process.join(120)
-    errors = [(tmp_path / f"err{number}").read_text() for number in range(2)]
-    assert [process.exitcode for process in processes] == [0, 0], errors
-    assert sum("finished before" in (tmp_path / f"out{number}").read_text() for number in range(2)) == 1
+def test_a_second_process_on_the_same_run_is_refused(script, small_data, tmp_path):
+    directory = run_dir(tmp_path)
+    directory.mkdir(parents=True)
+    with open(directory / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = script("train_model.py", *QUICK, check=False)
+    assert done.returncode == 2 and "another process" in done.stderr and done.stderr.count("\n") == 1
+    script("train_model.py", *QUICK, "--num_epochs", 1)  # nobody holds it any more
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_the_step_and_ends_the_run(number, script, small_data, tmp_path):
+    """In the middle of an epoch, without a checkpoint by the clock; the next life goes on to the undisturbed bits."""
+    flags = (*QUICK, "--batch_size", 10, "--num_epochs", 30, "--early_stopping", 30)
+    script("train_model.py", *flags, "--save_position", "undisturbed")
+    directory = tmp_path / "stopped" / run_dir(tmp_path).name
+    process = start_script(FOLDER / "train_model.py", *flags, "--save_position", "stopped", cwd=tmp_path)
+    while not (directory / "metrics.csv").exists() or (directory / "metrics.csv").read_text().count("\n") < 3:
+        assert process.is_alive()
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == -number and not (directory / "final.json").exists()
+    saved = torch.load(directory / "ckpt_last.pt", weights_only=True)["state"]
+    assert len(saved["history"]) >= 2
+    script("train_model.py", *flags, "--save_position", "stopped")
+    first, second = (torch.load(tmp_path / where / directory.name / "last.pt", weights_only=True)
+                     for where in ("undisturbed", "stopped"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

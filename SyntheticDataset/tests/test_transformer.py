@@ -113,9 +113,11 @@ class Bayes(torch.nn.Module):
 
 def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
-    losses, errors = measure(Bayes(), sampler, range(2, 9), 5, seed=0)
+    losses, errors, task_losses = measure(Bayes(), sampler, range(2, 9), 5, seed=0)
     assert losses.tolist() == pytest.approx([bayes_risk(SMALL, length) for length in range(2, 9)], abs=1e-6)
     assert errors.abs().max() < 1e-6
+    solvable = torch.tensor([[max(pair[:2]) <= length for pair in SMALL] for length in range(2, 9)])
+    torch.testing.assert_close(task_losses, torch.where(solvable, 0, math.log(2)).double())
     bits = torch.arange(16).view(2, 8) % 2
     assert tokens(bits, torch.tensor([0, 1]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
 

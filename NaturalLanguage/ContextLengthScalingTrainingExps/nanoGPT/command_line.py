@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -56,6 +57,24 @@ def make_directory(path):
     if not os.access(path, os.W_OK):
         fail(f"cannot write into the directory {path}; choose another one")
     return path
+
+
+class StopSignal:
+    """Takes note of SIGTERM and SIGUSR1 (Slurm's, before a time limit), so that a run can save before it ends."""
+
+    def __init__(self):
+        self.received = 0
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self.note)
+
+    def note(self, number, _):
+        self.received = number
+
+    def end(self):
+        """End this process by the signal that it received; one of several by SIGTERM, whichever of them received it."""
+        number = self.received or signal.SIGTERM
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 @contextmanager

@@ -7,7 +7,19 @@
 #
 # Writes outputs/PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds, and so on for
 # the other names in capitals below. Flags behind the preset go to train.py.
+#SBATCH --job-name=reproduce_training
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=64G
+#SBATCH --time=24:00:00
+#SBATCH --output=reproduce_training_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
 set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/train.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+source launching.sh
 
 PRESET=${1:-small}
 [[ $# -eq 0 ]] || shift
@@ -39,9 +51,6 @@ paper)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 
-here=$(dirname "${BASH_SOURCE[0]}")
-[[ -f $here/train.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
-cd "$here"
 OUT=${OUT:-outputs/$PRESET}
 SEEDS=${SEEDS:-0}
 PYTHON=${PYTHON:-python}

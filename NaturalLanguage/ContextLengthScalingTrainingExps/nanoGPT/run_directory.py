@@ -42,6 +42,8 @@ def lock(run_dir):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         fail(f"another process is training in {run_dir}; wait for it, or choose another --out_dir")
+    for path in run_dir.glob("*.tmp"):  # what a killed process was writing
+        path.unlink()
     return file
 
 

@@ -24,11 +24,10 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
-from command_line import (Parser, choose_device, describe_environment, fail, fraction, load_json, make_directory,
-                          non_negative_float, non_negative_int, positive_int, save_json)
+from command_line import (Parser, StopSignal, choose_device, describe_environment, fail, fraction, load_json,
+                          make_directory, non_negative_float, non_negative_int, positive_int, save_json)
 from model import GPT
 from run_directory import (RUN_FILES, load_checkpoint, lock, refuse_other_arguments, run_tag, save_checkpoint,
                            save_tensors)
@@ -40,7 +39,10 @@ FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, wh
 
 
 def train(args, run_dir, trainer, on_row):
-    """Train until the validation loss has turned up, or --max_iters. Returns the state of the finished run."""
+    """Train until the validation loss has turned up, or --max_iters. Returns the state of the finished run.
+
+    On SIGTERM or SIGUSR1 the run is saved after the step that it is in, and ends by that signal.
+    """
     chief = trainer.processes.rank == 0
     state = {"step": 0, "history": [], "best": None, "best_weights": None, "stopped": None, "loss_sum": 0.0,
              "seconds": 0.0, "training_seconds": 0.0}
@@ -52,6 +54,7 @@ def train(args, run_dir, trainer, on_row):
         trainer.scaler.load_state_dict(saved["scaler"])
     n_tokens = len(trainer.windows.tokens)
     clock = saved_at = time.monotonic()
+    stop = StopSignal()
 
     with (open(run_dir / "metrics.csv" if chief else os.devnull, "w", newline="", encoding="utf-8") as file,
           tqdm(total=args.max_iters, initial=state["step"], unit="step", desc=run_dir.name, disable=not chief) as bar):
@@ -95,13 +98,17 @@ def train(args, run_dir, trainer, on_row):
                 bar.set_postfix(train=f"{row['train_loss']:.4f}", valid=f"{valid_loss:.4f}",
                                 best=f"{state['best']['valid_loss']:.4f}")
             bar.update()
-            if chief and (state["stopped"] or time.monotonic() - saved_at >= args.checkpoint_seconds):
+            stopping = trainer.processes.any(stop.received)  # all processes end after the same step
+            if chief and (stopping or state["stopped"] or time.monotonic() - saved_at >= args.checkpoint_seconds):
                 now = time.monotonic()
                 state["seconds"], clock = state["seconds"] + now - clock, now
                 save_checkpoint(run_dir, {"state": state, "weights": trainer.model.state_dict(),
                                           "optimizer": trainer.optimizer.state_dict(),
                                           "scaler": trainer.scaler.state_dict()})
                 saved_at = time.monotonic()
+            if stopping:
+                trainer.processes.wait()
+                stop.end()
     return state
 
 
@@ -274,7 +281,7 @@ def main():
         result = load_json(run_dir / "final.json", "the result")
         if processes.rank == 0:
             print(f"{run_dir.name}: finished before, validation loss {result['best_valid_loss']:.4f}")
-        return
+        return processes.end()
 
     log = None
     if args.wandb and processes.rank == 0:
@@ -295,8 +302,9 @@ def main():
         print(f"{run_dir.name}: validation loss {result['best_valid_loss']:.4f} (mean over the window), "
               f"{result['full_context_loss']:.4f} (full context) at step {result['best_step']}, "
               f"{result['best_epochs']:.1f} epochs")
-    if processes.world > 1:
-        dist.destroy_process_group()
+        if log:
+            log.finish()
+    processes.end()
 
 
 if __name__ == "__main__":

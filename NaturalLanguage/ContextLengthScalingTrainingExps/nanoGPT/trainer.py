@@ -42,6 +42,7 @@ class Processes:
 
     def __init__(self, device):
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = device
         if self.world > 1:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
@@ -59,6 +60,12 @@ class Processes:
             for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
                 gradient.copy_(total.view_as(gradient))
 
+    def any(self, condition):
+        """Whether the condition holds in one of the processes."""
+        if self.world == 1:
+            return bool(condition)
+        return self.sum(torch.tensor(int(bool(condition)), device=self.device)).item() > 0
+
     def share(self, items):
         """This process's part of a sequence."""
         return items[len(items) * self.rank // self.world:len(items) * (self.rank + 1) // self.world]
@@ -66,6 +73,17 @@ class Processes:
     def wait(self):
         if self.world > 1:
             dist.barrier()
+
+    def end(self):
+        """End a process of several, all of them at once; nothing runs behind this.
+
+        Python is left without its own shutdown, which the threads of gloo can turn into an abort.
+        """
+        if self.world > 1:
+            self.wait()
+            dist.destroy_process_group()
+            sys.stdout.flush()
+            os._exit(0)
 
 
 class Trainer:

@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_not_used(finished, tmp_path):
     process = start_script(FOLDER / "train.py", *flags, cwd=tmp_path)
     while not (run_dir / "ckpt_prev.pt").exists():
         time.sleep(0.01)
-    process.terminate()  # it saves once more and then ends, so that both files are there
+    process.terminate()  # it saves once more and ends, so that both files are there
     process.join()
     saved = {name: bytearray((run_dir / name).read_bytes()) for name in ("ckpt_last.pt", "ckpt_prev.pt")}
     for name, contents in saved.items():

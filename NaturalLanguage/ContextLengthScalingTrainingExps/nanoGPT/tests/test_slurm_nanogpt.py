@@ -1,0 +1,133 @@
+"""The launchers of this part, submitted to a real Slurm: time limits, failing nodes, several nodes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from nanogpt_helpers import FOLDER, TIMINGS, TINY
+from script_process import quick_python
+from slurm_jobs import control, needs_slurm, records, submit, wait_for
+
+pytestmark = needs_slurm
+STEPS = 2000
+FLAGS = (*map(str, TINY), "--eval_interval", "50", "--patience", "1000", "--max_iters", str(STEPS), "--train_tokens",
+         "6000", "--checkpoint_seconds", "1000")  # so never by the clock
+RUN = "ctl32_tok6000_seed0"
+SBATCH = ("sbatch", "--cpus-per-task=2", "--mem=2G")
+
+
+def copy_of_the_folder(small_bins, place):
+    """With a corpus where train_script.sh 32 2p0 looks for it."""
+    copy = shutil.copytree(FOLDER, place / "nanoGPT", ignore=shutil.ignore_patterns(
+        "outputs", "*.bin", "config", "results", "tests", "__pycache__", "*.log"))
+    for path in small_bins.parent.glob("LONGCONTEXTSUBSET_*"):
+        name = path.name if "tokenizer" in path.name else path.name.replace("P100.0", "P2.0")
+        shutil.copy(path, copy / "data" / "openwebtext" / name)
+    return copy
+
+
+@pytest.fixture
+def folder(small_bins, tmp_path):
+    return copy_of_the_folder(small_bins, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_bins, tmp_path_factory):
+    """The directory of a run on one process that nothing interrupts."""
+    folder = copy_of_the_folder(small_bins, tmp_path_factory.mktemp("undisturbed"))
+    subprocess.run(["bash", "train_script.sh", "32", "2p0", *FLAGS], cwd=folder, capture_output=True, check=True,
+                   env={**os.environ, "PYTHON": quick_python()}, timeout=120)
+    return folder / "outputs" / "runs" / RUN
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limited(small_bins, tmp_path_factory):
+    """A job whose lives have a minute each, of which Slurm takes 40 s back by USR1; it runs beside the other tests."""
+    folder = copy_of_the_folder(small_bins, tmp_path_factory.mktemp("limited"))
+    _, (job,) = submit(folder, *SBATCH, "--time=1", "--signal=B:USR1@40", "train_script.sh", "32", "2p0", *FLAGS,
+                       "--max_iters", 3 * STEPS, PYTHON=sys.executable)
+    return folder, job
+
+
+def result(run_dir):
+    return {name: value for name, value in json.loads((run_dir / "final.json").read_text()).items()
+            if name not in TIMINGS}
+
+
+def assert_same_bits(run_dir, other):
+    assert result(run_dir) == result(other)
+    weights = [torch.load(place / "best.pt", weights_only=True) for place in (run_dir, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def wait_for_training(run_dir, rows=4, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (run_dir / "metrics.csv").exists() or (run_dir / "metrics.csv").read_text().count("\n") < rows:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def log(folder, job):
+    return (folder / f"train_script_{job}.log").read_text()
+
+
+def test_usr1_to_one_of_two_jobs_on_two_nodes(folder, undisturbed):
+    """They share the nodes, each with a rendezvous of its own; the one that is stopped and requeued loses no step."""
+    jobs = [submit(folder, *SBATCH, "--nodes=2", "--nodelist=node[1-2]", "train_script.sh", "32", "2p0", *FLAGS,
+                   "--out_dir", name, PYTHON=sys.executable)[1][0] for name in ("first", "second")]
+    wait_for_training(folder / "first" / RUN)
+    subprocess.run(["scancel", "--batch", "--signal=USR1", str(jobs[0])], check=True)
+    for job, name, restarts in zip(jobs, ("first", "second"), ("1", "0")):
+        record, = wait_for(job, seconds=180)
+        assert (record["JobState"], record["Restarts"]) == ("COMPLETED", restarts), log(folder, job)
+        assert result(folder / name / RUN)["processes"] == 2
+    assert_same_bits(folder / "first" / RUN, folder / "second" / RUN)
+    one = result(undisturbed)
+    assert result(folder / "first" / RUN)["best_valid_loss"] == pytest.approx(one["best_valid_loss"], abs=1e-3)
+
+
+def test_a_failing_node_and_a_second_job_on_the_same_run(folder, undisturbed):
+    _, (job,) = submit(folder, *SBATCH, "train_script.sh", "32", "2p0", *FLAGS, PYTHON=sys.executable)
+    wait_for_training(folder / "outputs" / "runs" / RUN)
+    _, (second,) = submit(folder, *SBATCH, "train_script.sh", "32", "2p0", *FLAGS, PYTHON=sys.executable)
+    refused, = wait_for(second)
+    assert refused["ExitCode"] == "2:0"
+    assert "train.py: another process is training in outputs/runs/" + RUN in log(folder, second).splitlines()[-1]
+    node = records(job)[0]["NodeList"]
+    try:
+        control("update", f"nodename={node}", "state=down", "reason=test")
+        record, = wait_for(job)
+    finally:  # refused where it came back by itself
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True)
+    assert (record["JobState"], record["Restarts"]) == ("COMPLETED", "1"), log(folder, job)
+    assert_same_bits(folder / "outputs" / "runs" / RUN, undisturbed)
+
+
+def test_a_sweep_and_the_preset(folder, small_bins, tmp_path):
+    train_bin = folder / "data" / "openwebtext" / small_bins.name.replace("P100.0", "P2.0")
+    _, (array, collector) = submit(
+        folder, "bash", "train_sweep.sh", "--submit", *map(str, TINY), "--max_iters", "10", SBATCH_TIMELIMIT="5",
+        CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000", TRAIN_BIN=str(train_bin), PYTHON=quick_python())
+    parts = FOLDER.parents[1]
+    root = shutil.copytree(parts, tmp_path / "NaturalLanguage", ignore=shutil.ignore_patterns(
+        "outputs", "*.bin", "config", "tests", "__pycache__", "*.log"))
+    _, (preset,) = submit(root, *SBATCH, "reproduce.sh", "smoke", PYTHON=quick_python())
+    assert [record["ExitCode"] for record in wait_for(array)] == ["0:0"] * 2
+    assert [record["ExitCode"] for record in wait_for(collector)] == ["0:0"]
+    assert (folder / "outputs" / "figures" / "loss_vs_context.pdf").exists()
+    record, = wait_for(preset, seconds=240)
+    assert record["ExitCode"] == "0:0", next(root.glob("*.log")).read_text()
+    assert list((root / "Measuring" / "outputs" / "smoke" / "figures").glob("*.pdf"))
+
+
+def test_a_job_that_only_ever_reaches_its_time_limit_finishes(limited):
+    folder, job = limited
+    record, = wait_for(job, seconds=240)
+    assert record["JobState"] == "COMPLETED" and int(record["Restarts"]) >= 1, log(folder, job)
+    assert log(folder, job).count(f"job {job} is requeued") == int(record["Restarts"])
