@@ -54,9 +54,11 @@ def last_step(history, args):
     return min(learned[0] + args.decay_steps, args.max_steps) if learned else args.max_steps
 
 
-def learning_rate(step, last, args):
-    """Linear warm-up, then constant, then linear decay to zero at the last step."""
-    return args.learning_rate * min(step / args.warmup_steps, (last - step) / args.decay_steps, 1.0)
+def schedule(step, last, args):
+    """The optimizer's learning rate (warm-up, constant, linear decay to zero at the last step) and weight decay."""
+    decaying = step > last - args.decay_steps
+    return {"lr": args.learning_rate * min(step / args.warmup_steps, (last - step) / args.decay_steps, 1.0),
+            "weight_decay": args.weight_decay if decaying else args.plateau_weight_decay}
 
 
 @torch.no_grad()
@@ -114,8 +116,7 @@ def train(args, run_dir, model, sampler, pairs):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, last, args)
+            optimizer.param_groups[0].update(schedule(step, last, args))
             optimizer.step()
             loss_sum += loss.detach()  # read only at an evaluation, so that the device does not wait for the host
             bar.update()
@@ -126,7 +127,7 @@ def train(args, run_dir, model, sampler, pairs):
                 history.append({"step": step, "train_loss": loss_sum.item() / since,
                                 "largest_task_loss": task_losses[-1].max().item(),  # with all bits visible
                                 "largest_difference": gaps.max().item(),
-                                "learning_rate": learning_rate(step, last, args),
+                                "learning_rate": schedule(step, last, args)["lr"],
                                 "seconds": round(seconds + time.monotonic() - started, 2),
                                 **{f"difference_{length}": gap for length, gap in zip(lengths, gaps.tolist())}})
                 last = last_step(history, args)
@@ -162,7 +163,8 @@ def parse_args():
     add("--decay_steps", type=positive_int, default=20_000, help="last steps, in which the learning rate falls to 0")
     add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, between warm-up and decay")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW")
+    add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW, in the last --decay_steps")
+    add("--plateau_weight_decay", type=non_negative_float, default=0.0, help="of AdamW before")
     add("--learned_loss", type=non_negative_float, default=0.35,
         help="every subtask is learned when, with all bits visible, its loss is below this (nats; 0: at the last step)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
