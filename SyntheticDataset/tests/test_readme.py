@@ -61,20 +61,14 @@ def test_the_commands_of_this_folder(checkout):
             continue
         for line in lines[1:]:
             line = re.sub(r'(CONTEXT_LENGTHS|TRAIN_SIZES)=("[^"]*"|\S+) ', "", line)
-            if line.startswith("sbatch"):  # one task of the array, as Slurm would start it
-                grid = (FOLDER / "train_model.sh").read_text()
-                sizes = [len(re.search(rf"^{name}=\$\{{{name}:-(.*)\}}$", grid, re.M).group(1).split())
-                         for name in ("CONTEXT_LENGTHS", "TRAIN_SIZES", "WEIGHT_DECAYS", "SEEDS")]
-                assert f"--array=0-{sizes[0] * sizes[1] * sizes[2] * sizes[3] - 1}%" in line
-                line = "SLURM_ARRAY_TASK_ID=1 bash train_model.sh" + line.split("train_model.sh")[1]
             line = line.replace(" --device cuda --dtype bfloat16 --compile", "")
             line = re.sub(r"reproduce_transformer.sh (small|paper)$", "reproduce_transformer.sh smoke", line)
             name = re.search(r"\w+\.(py|sh)", line).group()
             bash(f"{line} {SMALLER.get(name, '')}", checkout / FOLDER.name, quick_python(), **GRID)
             ran.add(name)
     scripts = {path.name for pattern in ("*.py", "*.sh") for path in FOLDER.glob(pattern)}
-    modules = {"mlp.py", "plotting.py", "runs.py", "samples.py", "scripting.py", "tasks.py",
-               "transformer.py"}
+    modules = {"mlp.py", "plotting.py", "runs.py", "samples.py", "scripting.py", "tasks.py", "transformer.py",
+               "launching.sh"}
     assert ran == scripts - modules - {"reproduce.sh"}
 
 
