@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Redraw this part's figures from the committed results: bash redraw_figures.sh [FOLDER, by default outputs/redrawn]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+PYTHON=${PYTHON:-python}
+out=${1:-outputs/redrawn}
+for name in small many_sizes; do
+    "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
+done
+"$PYTHON" draw_training_curves.py --results results/small/sweep_curves.csv --out_dir "$out/small"
+"$PYTHON" draw_intrinsic_dimension.py --measures results/small/measures --out_dir "$out/small"
+"$PYTHON" draw_entropy_vs_loss.py --measures results/transformer_small/measures --out_dir "$out/transformer_small"
