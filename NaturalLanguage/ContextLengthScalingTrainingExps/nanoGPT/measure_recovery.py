@@ -1,0 +1,96 @@
+"""How often the intervals of fit_optimal_context.py hold the truth, on tables drawn from a law that is known.
+
+    python measure_recovery.py --results results/small/sweep.csv --tables 200 --out outputs/recovery.json
+
+The truth is the law fitted to a sweep; a table has its cells, with as many seeds, whose noise is normal and has in each
+cell the standard deviation that the sweep's seeds have there (so at least two seeds a cell). Every table is fitted from
+nothing, with the bootstrap. Writes, for each parameter, for the optimum of each training size, for their growth and
+for the loss of each cell, the share of tables whose 95% interval holds the truth; for the parameters also the median of
+the fits beside the truth. The law itself is given to each fit: whether it would be chosen is not asked here.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from command_line import Parser, fail, make_directory, non_negative_int, positive_int, save_json
+from fit_optimal_context import QUANTILES, REACH, choose, growth
+from optimal_context_law import DRAWS, LAWS, bootstrap, described, fit_law, optimal_length, predict
+from optimal_context_table import Cells, read_losses, refuse_what_cannot_carry_a_fit
+
+
+def quantities(fit, cells, theta_draws):
+    """{name: (truth or draws, ...)} of a fit: parameters, optima, their growth, losses at the cells."""
+    sizes = np.unique(cells.sizes)
+    optima = optimal_length(fit, sizes, cells.lengths.min(), REACH * cells.lengths.max(), theta_draws)
+    found = described(fit, fit.draws if theta_draws else fit.theta)
+    found.update({f"optimum at {size:g}": optima[..., place] for place, size in enumerate(sizes)})
+    found["losses"] = predict(fit, cells.lengths, cells.sizes, theta_draws)[1]
+    return found, np.atleast_2d(optima)
+
+
+def recovered(truth, cells, draws, generator, seed):
+    """One table: {name: whether its interval holds the truth}, and {name: its estimate}."""
+    _, losses = predict(truth, cells.lengths, cells.sizes)
+    seeds = tuple(loss + one.std(ddof=1) * generator.standard_normal(len(one))
+                  for loss, one in zip(losses, cells.seeds))
+    table = Cells(cells.lengths, cells.sizes, np.array([one.mean() for one in seeds]), seeds)
+    fit = bootstrap(fit_law(truth.law, table, seed=seed), table, draws, seed)
+    (true, true_optima), (drawn, optima), (estimate, _) = (
+        quantities(truth, cells, False), quantities(fit, cells, True), quantities(fit, cells, False))
+    inside = {}
+    for name, values in drawn.items():
+        low, high = np.quantile(values, QUANTILES, axis=0)
+        inside[name] = (low <= true[name]) & (true[name] <= high)
+    slopes = growth(np.vstack([true_optima, optima]), np.unique(cells.sizes), cells)
+    if slopes is not None:
+        low, high = np.quantile(slopes[1:], QUANTILES)
+        inside["exponent"] = low <= slopes[0] <= high
+    return inside, estimate
+
+
+def measure(truth, cells, tables, draws, seed):
+    """Coverage over many tables: {name: share of tables}, {name: median estimate}, share of every cell's loss."""
+    generator = np.random.default_rng(seed)
+    found = [recovered(truth, cells, draws, generator, seed + place) for place in range(tables)]
+    coverage = {name: np.mean([inside[name] for inside, _ in found], axis=0) for name in found[0][0]}
+    losses = coverage.pop("losses")
+    medians = {name: float(np.median([estimate[name] for _, estimate in found]))
+               for name in described(truth, truth.theta)}
+    return {name: float(share) for name, share in coverage.items()}, losses, medians
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--results", nargs="+", default=["outputs/sweep.csv"], help="CSVs, a row a run")
+    parser.add_argument("--law", choices=[law.name for law in LAWS], help="the truth; default: the best held out")
+    parser.add_argument("--tables", type=positive_int, default=200, help="drawn from the truth")
+    parser.add_argument("--draws", type=positive_int, default=DRAWS, help="of the bootstrap of each")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of tables, starts and bootstrap")
+    parser.add_argument("--out", default="outputs/recovery.json", help="file to write")
+    args = parser.parse_args()
+    cells = read_losses(args.results, "context_length", None, "best_valid_loss", None)
+    refuse_what_cannot_carry_a_fit(cells)
+    if min(map(len, cells.seeds)) < 2:
+        fail("the noise of a cell is that of its seeds, and a cell of the table has only one; train another seed")
+    law = next((law for law in LAWS if law.name == args.law), None) or choose(LAWS, cells, args.seed)[0]
+    if law is None or len(law.parameters) >= len(cells.losses):
+        fail(f"the table's {len(cells.losses)} cells are too few for a law; train more cells of the grid")
+    make_directory(Path(args.out).parent)
+    truth = fit_law(law, cells, seed=args.seed)
+    coverage, losses, medians = measure(truth, cells, args.tables, args.draws, args.seed)
+    true = {name: float(value) for name, value in described(truth, truth.theta).items()}
+    save_json(args.out, {
+        "results": args.results, "law": law.name, "tables": args.tables, "draws": args.draws, "seed": args.seed,
+        "level": QUANTILES[1] - QUANTILES[0], "coverage": coverage,
+        "coverage_of_losses": {"lowest": float(losses.min()), "mean": float(losses.mean())},
+        "parameters": {name: {"truth": true[name], "median_estimate": medians[name]} for name in true}})
+    print(f"law {law.name}, {args.tables} tables, 95% intervals hold the truth in a share of:")
+    for name, share in coverage.items():
+        fitted = f" (truth {true[name]:.4g}, median of the fits {medians[name]:.4g})" if name in true else ""
+        print(f"  {name}: {share:.3f}{fitted}")
+    print(f"  losses of the {len(losses)} cells: {losses.mean():.3f}, lowest {losses.min():.3f}\n-> {args.out}")
+
+
+if __name__ == "__main__":
+    main()
