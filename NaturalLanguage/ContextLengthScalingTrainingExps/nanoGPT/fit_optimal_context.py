@@ -5,11 +5,12 @@
 
 Reads one CSV or several with a row a run. optimal_context_law.py says what is fitted and how. Candidate laws are
 compared by leaving one training size out: each is fitted to the other sizes and predicts the losses at the left-out
-size's best length and the lengths on either side; that with the lowest root mean square error over all sizes is kept,
-unless --law names one. Laws with as many parameters as cells left cannot be compared. Intervals are the middle 95% of
-the fits to resampled seeds and cells. Writes all that is printed, the fitted curves and the errors of the losing laws
-as JSON for draw_optimal_context.py. With --check also two baselines on the left-out sizes (the nearest size; a line in
-log size at each length), and how each law, fitted to the smaller half of the sizes, predicts the larger half.
+size's best length and the lengths on either side. Of those within one standard error of the lowest mean square error,
+the one with the fewest parameters is kept, unless --law names one. Laws with as many parameters as cells left cannot be
+compared. Intervals are the middle 95% of the fits to resampled seeds and cells. Writes all that is printed, the fitted
+curves and the errors of the losing laws as JSON for draw_optimal_context.py. With --check also two baselines on the
+left-out sizes (the nearest size; a line in log size at each length), and how each law, fitted to the smaller half of
+the sizes, predicts the larger half.
 Exits with code 2, and says what is missing, where a table cannot carry the fit.
 """
 
@@ -53,12 +54,19 @@ def leave_one_size_out(law, cells, seed):
 
 
 def choose(laws, cells, seed):
-    """The law with the lowest held-out error, and {name: rows of leave_one_size_out or None}."""
+    """The law to keep (None if none can be compared), and {name: rows of leave_one_size_out or None}.
+
+    Of the laws whose held-out error, a mean square over sizes, is within one standard error of the lowest one, the one
+    with the fewest parameters (the usual rule of cross-validation; of two with as many, the one with the lower error).
+    """
     rows = {law.name: leave_one_size_out(law, cells, seed) for law in laws}
-    eligible = [law for law in laws if rows[law.name]]
-    if not eligible:
+    errors = {law: np.array([row["near_square"] for row in rows[law.name]]) for law in laws if rows[law.name]}
+    if not errors:
         return None, rows
-    return min(eligible, key=lambda law: summary(rows[law.name])["near_error_rms"]), rows
+    best = min(errors.values(), key=np.mean)
+    limit = best.mean() + best.std(ddof=1) / np.sqrt(len(best))
+    near = [law for law, error in errors.items() if error.mean() <= limit]
+    return min(near, key=lambda law: (len(law.parameters), errors[law].mean())), rows
 
 
 def check_larger_half(laws, cells, seed):

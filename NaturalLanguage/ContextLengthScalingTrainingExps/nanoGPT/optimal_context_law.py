@@ -16,6 +16,7 @@ K(l) = H - R_Bayes(l) can be gained, and of that the share exp(-L_approx / K) is
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import norm as normal, t as student_t
 
 BAYES, APPROXIMATION = ("C0", "log_gain", "log_gamma"), ("log_A", "a", "log_alpha")
 STARTS, DRAWS = 24, 500
@@ -73,7 +74,7 @@ def predict(fit, lengths, sizes, draws=False):
     return (bayes, loss) if draws else (bayes[0], loss[0])
 
 
-def solve(law, theta, log_length, log_size, losses, weights, scale=None, iterations=150):
+def solve(law, theta, log_length, log_size, losses, weights, scale=None, iterations=400):
     """Levenberg and Marquardt's method on many problems at once: theta (batch, p) -> minimum (batch, p), cost (batch,).
 
     losses and weights are (batch, n) or (1, n). With `scale`, in nats and (batch, 1), the cost is soft_l1 of
@@ -98,12 +99,12 @@ def solve(law, theta, log_length, log_size, losses, weights, scale=None, iterati
         trial_residual = residuals(trial)
         trial_cost = cost(trial_residual)
         better = trial_cost < best
-        still = 0 if np.any(better & (best - trial_cost > 1e-7 * best)) else still + 1
+        still = 0 if np.any(better & (best - trial_cost > 1e-8 * best)) else still + 1
         theta, residual = (np.where(better[:, None], new, old)
                            for new, old in ((trial, theta), (trial_residual, residual)))
         best = np.where(better, trial_cost, best)
         damping = np.clip(np.where(better[:, None, None], damping / 5, damping * 4), 1e-9, 1e9)
-        if still == 8:
+        if still == 15:
             break
     return theta, best
 
@@ -143,8 +144,10 @@ def resampled_losses(fit, cells, draws, generator):
 
     Seeds: those of each cell are drawn again (deviations from their mean, scaled for the mean's degree of freedom).
     Cells: what the seeds do not explain of a residual, the misfit of the law, returns with a random sign. One share,
-    of all squared residuals together, is the misfit's; with one seed a cell it is 1.
+    of all squared residuals together, is the misfit's; with one seed a cell it is 1. All deviations are widened by
+    Student's t over the normal quantile for the n - p degrees of freedom that few cells leave.
     """
+    widening = student_t.ppf(0.975, max(len(cells.losses) - len(fit.theta), 2)) / normal.ppf(0.975)
     log_length, log_size = np.log(cells.lengths / fit.reference[0]), np.log(cells.sizes / fit.reference[1])
     fitted = parts(fit.law, fit.theta[None], log_length, log_size)[1][0]
     slopes = np.stack([(parts(fit.law, fit.theta[None] + step, log_length, log_size)[1][0] - fitted) / 1e-6
@@ -155,10 +158,10 @@ def resampled_losses(fit, cells, draws, generator):
     noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
     misfit = max(0.0, 1 - noise.sum() / max((residual**2).sum(), 1e-30))
     signs = generator.choice((-1.0, 1.0), size=(draws, len(residual)))
-    losses = fitted + np.sqrt(misfit) * signs * residual
+    losses = fitted + widening * np.sqrt(misfit) * signs * residual
     for place, seeds in enumerate(cells.seeds):
         if len(seeds) > 1:
-            deviation = (seeds - seeds.mean()) * np.sqrt(len(seeds) / (len(seeds) - 1))
+            deviation = widening * (seeds - seeds.mean()) * np.sqrt(len(seeds) / (len(seeds) - 1))
             losses[:, place] += deviation[generator.integers(len(seeds), size=(draws, len(seeds)))].mean(1)
     return losses
 
