@@ -7,7 +7,7 @@ Reads one CSV or several with a row a run. optimal_context_law.py says what is f
 compared by leaving one training size out: each is fitted to the other sizes and predicts the losses at the left-out
 size's best length and the lengths on either side. Of those within one standard error of the lowest mean square error,
 the one with the fewest parameters is kept, unless --law names one. Laws with as many parameters as cells left cannot be
-compared. Intervals are the middle 95% of the fits to resampled seeds and cells. Writes all that is printed, the fitted
+compared. 95% intervals are those of the fits to resampled seeds and cells. Writes all that is printed, the fitted
 curves and the errors of the losing laws as JSON for draw_optimal_context.py. With --check also two baselines on the
 left-out sizes (the nearest size; a line in log size at each length), and how each law, fitted to the smaller half of
 the sizes, predicts the larger half.
@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from command_line import Parser, fail, make_directory, non_negative_int, number, positive_int, save_json
-from optimal_context_law import DRAWS, LAWS, bootstrap, described, fit_law, optimal_length, predict, with_ceiling
+from optimal_context_law import (DRAWS, LAWS, bootstrap, described, fit_law, intervals, optimal_length, predict,
+                                 with_ceiling)
 from optimal_context_table import BASELINES, compared, read_losses, refuse_what_cannot_carry_a_fit, summary
 
 REACH = 4  # optima are looked for up to this many times the longest length
-QUANTILES = (0.025, 0.975)
 
 
 def interval(value, draws):
-    """A number with the middle 95% of its draws."""
-    low, high = np.quantile(draws, QUANTILES)
+    """A number with its interval from its draws (draws,)."""
+    low, high = intervals(np.asarray(value), draws)
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
@@ -104,13 +104,13 @@ def predictions(fit, cells, sizes):
     return found
 
 
-def curves(fit, cells, points=80):
+def curves(fit, cells, points=60):
     """For drawing: R_Bayes and loss of each size over the lengths, with the interval of the loss."""
     lengths = np.geomspace(cells.lengths.min(), cells.lengths.max(), points)
     found = []
     for size in np.unique(cells.sizes):
         bayes, loss = predict(fit, lengths, np.full(points, size))
-        low, high = np.quantile(predict(fit, lengths, np.full(points, size), draws=True)[1], QUANTILES, axis=0)
+        low, high = intervals(loss, predict(fit, lengths, np.full(points, size), draws=True)[1])
         found.append({"train_tokens": float(size), "context_length": lengths.tolist(), "bayes_risk": bayes.tolist(),
                       "loss": loss.tolist(), "low": low.tolist(), "high": high.tolist()})
     return found
@@ -154,7 +154,7 @@ def describe(fit, cells, candidates, predict_sizes):
 
 
 def print_errors(title, all_rows):
-    """A table: how each law and baseline met the sizes that it had not seen."""
+    """A table: how each law and baseline met the sizes that it had not seen, and the noise of what they are held to."""
     print(f"{title}\n  {'':26}{'optimum within':>15}{'same':>8}{'error near it (nats):':>23}{'':18}{'cost of':>12}\n"
           f"  {'':26}{'one step':>15}{'length':>8}{'root mean square':>23}{'largest':>18}{'the choice':>12}")
     for name, rows in all_rows.items():
@@ -164,6 +164,9 @@ def print_errors(title, all_rows):
         told = summary(rows)
         print(f"  {name:26}{told['within_one_step']:>10} of {told['sizes']}{told['same_length']:>8}"
               f"{told['near_error_rms']:>23.4g}{told['near_error_max']:>18.4g}{told['regret_mean']:>12.4f}")
+    noise = [row["near_noise"] for rows in all_rows.values() for row in rows or [] if row["near_noise"] is not None]
+    print(f"  (standard error of the measured losses there, over seeds: up to {max(noise):.4f} nats)" if noise else
+          "  (the noise of the measured losses is not known from one seed)")
 
 
 def report(found):

@@ -4,9 +4,9 @@
 
 The truth is the law fitted to a sweep; a table has its cells, with as many seeds, whose noise is normal and has in each
 cell the standard deviation that the sweep's seeds have there (so at least two seeds a cell). Every table is fitted from
-nothing, with the bootstrap. Writes, for each parameter, for the optimum of each training size, for their growth and
-for the loss of each cell, the share of tables whose 95% interval holds the truth; for the parameters also the median of
-the fits beside the truth. The law itself is given to each fit: whether it would be chosen is not asked here.
+nothing, with the bootstrap. Writes, for each parameter, for the optimum of each training size, for their exponent in
+the size and for the loss of each cell, the share of tables whose 95% interval holds the truth; for the parameters also
+the median of the fits beside the truth. The law itself is given to each fit: whether it would be chosen is not asked.
 """
 
 from pathlib import Path
@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from command_line import Parser, fail, make_directory, non_negative_int, positive_int, save_json
-from fit_optimal_context import QUANTILES, REACH, choose, growth
-from optimal_context_law import DRAWS, LAWS, bootstrap, described, fit_law, optimal_length, predict
+from fit_optimal_context import REACH, choose
+from optimal_context_law import DRAWS, LAWS, LEVEL, bootstrap, described, fit_law, intervals, optimal_length, predict
 from optimal_context_table import Cells, read_losses, refuse_what_cannot_carry_a_fit
 
 
-def quantities(fit, cells, theta_draws):
-    """{name: (truth or draws, ...)} of a fit: parameters, optima, their growth, losses at the cells."""
+def quantities(fit, cells, draws=False):
+    """{name: value, or with draws (draws, ...)} of a fit: parameters, optima and their growth, losses at the cells."""
     sizes = np.unique(cells.sizes)
-    optima = optimal_length(fit, sizes, cells.lengths.min(), REACH * cells.lengths.max(), theta_draws)
-    found = described(fit, fit.draws if theta_draws else fit.theta)
+    optima = optimal_length(fit, sizes, cells.lengths.min(), REACH * cells.lengths.max(), draws)
+    found = described(fit, fit.draws if draws else fit.theta)
     found.update({f"optimum at {size:g}": optima[..., place] for place, size in enumerate(sizes)})
-    found["losses"] = predict(fit, cells.lengths, cells.sizes, theta_draws)[1]
-    return found, np.atleast_2d(optima)
+    found["exponent"] = np.polyfit(np.log(sizes), np.log(optima).T, 1)[0]
+    return {**found, "losses": predict(fit, cells.lengths, cells.sizes, draws)[1]}
 
 
 def recovered(truth, cells, draws, generator, seed):
@@ -36,16 +36,11 @@ def recovered(truth, cells, draws, generator, seed):
                   for loss, one in zip(losses, cells.seeds))
     table = Cells(cells.lengths, cells.sizes, np.array([one.mean() for one in seeds]), seeds)
     fit = bootstrap(fit_law(truth.law, table, seed=seed), table, draws, seed)
-    (true, true_optima), (drawn, optima), (estimate, _) = (
-        quantities(truth, cells, False), quantities(fit, cells, True), quantities(fit, cells, False))
+    true, estimate, drawn = quantities(truth, cells), quantities(fit, cells), quantities(fit, cells, draws=True)
     inside = {}
     for name, values in drawn.items():
-        low, high = np.quantile(values, QUANTILES, axis=0)
+        low, high = intervals(estimate[name], values)
         inside[name] = (low <= true[name]) & (true[name] <= high)
-    slopes = growth(np.vstack([true_optima, optima]), np.unique(cells.sizes), cells)
-    if slopes is not None:
-        low, high = np.quantile(slopes[1:], QUANTILES)
-        inside["exponent"] = low <= slopes[0] <= high
     return inside, estimate
 
 
@@ -82,7 +77,7 @@ def main():
     true = {name: float(value) for name, value in described(truth, truth.theta).items()}
     save_json(args.out, {
         "results": args.results, "law": law.name, "tables": args.tables, "draws": args.draws, "seed": args.seed,
-        "level": QUANTILES[1] - QUANTILES[0], "coverage": coverage,
+        "level": LEVEL, "coverage": coverage,
         "coverage_of_losses": {"lowest": float(losses.min()), "mean": float(losses.mean())},
         "parameters": {name: {"truth": true[name], "median_estimate": medians[name]} for name in true}})
     print(f"law {law.name}, {args.tables} tables, 95% intervals hold the truth in a share of:")

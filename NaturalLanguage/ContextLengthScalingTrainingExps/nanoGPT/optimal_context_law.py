@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import norm as normal, t as student_t
 
 BAYES, APPROXIMATION = ("C0", "log_gain", "log_gamma"), ("log_A", "a", "log_alpha")
-STARTS, DRAWS = 24, 500
+STARTS, DRAWS, LEVEL = 24, 500, 0.95
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def resampled_losses(fit, cells, draws, generator):
     of all squared residuals together, is the misfit's; with one seed a cell it is 1. All deviations are widened by
     Student's t over the normal quantile for the n - p degrees of freedom that few cells leave.
     """
-    widening = student_t.ppf(0.975, max(len(cells.losses) - len(fit.theta), 2)) / normal.ppf(0.975)
+    quantile = (1 + LEVEL) / 2
+    widening = student_t.ppf(quantile, max(len(cells.losses) - len(fit.theta), 2)) / normal.ppf(quantile)
     log_length, log_size = np.log(cells.lengths / fit.reference[0]), np.log(cells.sizes / fit.reference[1])
     fitted = parts(fit.law, fit.theta[None], log_length, log_size)[1][0]
     slopes = np.stack([(parts(fit.law, fit.theta[None] + step, log_length, log_size)[1][0] - fitted) / 1e-6
@@ -181,6 +182,18 @@ def optimal_length(fit, sizes, shortest, longest, draws=False, points=600):
     """The context length of the lowest loss between two lengths: (sizes,), or with draws (draws, sizes)."""
     lengths = np.geomspace(shortest, longest, points)
     return np.stack([lengths[predict(fit, lengths, np.full(points, size), draws)[1].argmin(-1)] for size in sizes], -1)
+
+
+def intervals(values, draws):
+    """The 95% intervals, low and high (...,), of values (...,) with their draws (draws, ...).
+
+    Quantiles of the draws, corrected for the bias that shows in where the value lies among them (Efron's BC interval).
+    """
+    share = ((draws < values).mean(0) + (draws <= values).mean(0)) / 2
+    shift, ordered = 2 * normal.ppf(np.clip(share, 0.03, 0.97)), np.sort(draws, 0)
+    places = [np.rint(normal.cdf(shift + normal.ppf(level)) * (len(draws) - 1)).astype(int)
+              for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
+    return [np.take_along_axis(ordered, place[None], 0)[0] for place in places]
 
 
 def described(fit, theta):

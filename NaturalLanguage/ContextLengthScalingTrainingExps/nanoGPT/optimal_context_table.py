@@ -119,16 +119,21 @@ BASELINES = {"nearest size": nearest_size, "log-linear interpolation": interpola
 def compared(truth, predicted):
     """How a predicted curve {length: loss} meets the measured cells of one training size: a dictionary.
 
-    steps: of the grid of lengths between the two optima; near_error: the largest error (nats) at the measured optimum
-    and the length on either side; near_square: their mean square; curve_error: root mean square over all lengths;
-    regret: what the predicted optimum costs, in measured nats above the best length.
+    steps: of the grid of lengths between the two optima; optimum_error: of the loss (nats) at the measured optimum;
+    near_error: the largest error there and at the length on either side; near_square: their mean square; near_noise:
+    the largest standard error of these measured losses over seeds (None for one seed); curve_error: root mean square
+    over all lengths; regret: what the predicted optimum costs, in measured nats above the best length.
     """
     keep = np.array([length in predicted for length in truth.lengths])
     losses, guess = truth.losses[keep], np.array([predicted[length] for length in truth.lengths[keep]])
     best, chosen = int(losses.argmin()), int(guess.argmin())
-    near = (guess - losses)[max(best - 1, 0):best + 2]
+    around = slice(max(best - 1, 0), best + 2)
+    near = (guess - losses)[around]
+    seeds = [values for values, kept in zip(truth.seeds, keep) if kept][around]
+    noise = [float(values.std(ddof=1) / np.sqrt(len(values))) for values in seeds if len(values) > 1]
     return {"train_tokens": truth.sizes[0], "measured_optimum": truth.lengths[keep][best],
             "predicted_optimum": truth.lengths[keep][chosen], "steps": chosen - best,
+            "optimum_error": float(abs(guess[best] - losses[best])), "near_noise": max(noise, default=None),
             "near_error": float(np.abs(near).max()), "near_square": float((near**2).mean()),
             "curve_error": float(np.sqrt(((guess - losses)**2).mean())), "regret": float(losses[chosen] - losses[best])}
 
@@ -140,6 +145,8 @@ def summary(rows):
             "near_error_rms": float(np.sqrt(np.mean([row["near_square"] for row in rows]))),
             "near_error_max": max(row["near_error"] for row in rows),
             "near_error_median": float(np.median([row["near_error"] for row in rows])),
+            "optimum_error_median": float(np.median([row["optimum_error"] for row in rows])),
+            "optimum_error_max": max(row["optimum_error"] for row in rows),
             "curve_error_rms": float(np.sqrt(np.mean([row["curve_error"]**2 for row in rows]))),
             "regret_mean": float(np.mean([row["regret"] for row in rows])),
             "regret_max": max(row["regret"] for row in rows)}
