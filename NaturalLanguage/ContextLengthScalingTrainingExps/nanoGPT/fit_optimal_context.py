@@ -7,10 +7,10 @@ Reads one CSV or several with a row a run. optimal_context_law.py says what is f
 compared by leaving one training size out: each is fitted to the other sizes and predicts the losses at the left-out
 size's best length and the lengths on either side. Of those within one standard error of the lowest mean square error,
 the one with the fewest parameters is kept, unless --law names one. Laws with as many parameters as cells left cannot be
-compared. 95% intervals are those of the fits to resampled seeds and cells. Writes all that is printed, the fitted
-curves and the errors of the losing laws as JSON for draw_optimal_context.py. With --check also two baselines on the
-left-out sizes (the nearest size; a line in log size at each length), and how each law, fitted to the smaller half of
-the sizes, predicts the larger half.
+compared, and a bounded law is not kept if the losses do not come near its fitted bound. 95% intervals are those of the
+fits to resampled seeds and cells. Writes all that is printed, the fitted curves and the errors of the losing laws as
+JSON for draw_optimal_context.py. With --check also two baselines on the left-out sizes (the nearest size; a line in
+log size at each length), and how each law, fitted to the smaller half of the sizes, predicts the larger half.
 Exits with code 2, and says what is missing, where a table cannot carry the fit.
 """
 
@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from command_line import Parser, fail, make_directory, non_negative_int, number, positive_int, save_json
-from optimal_context_law import (DRAWS, LAWS, bootstrap, described, fit_law, intervals, optimal_length, predict,
+from optimal_context_law import (DRAWS, LAWS, bootstrap, described, fit_law, intervals, optimum, predict,
                                  with_ceiling)
 from optimal_context_table import BASELINES, compared, read_losses, refuse_what_cannot_carry_a_fit, summary
 
 REACH = 4  # optima are looked for up to this many times the longest length
 
 
-def interval(value, draws):
+def interval(value, draws, corrected=True):
     """A number with its interval from its draws (draws,)."""
-    low, high = intervals(np.asarray(value), draws)
+    low, high = intervals(np.asarray(value), draws, corrected)
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
@@ -41,7 +41,7 @@ def met(fit, cells, size):
     """How a fit to other sizes meets this one (`compared`), with its optimum between and beyond the grid's lengths."""
     truth = cells.of_size(size)
     row = compared(truth, dict(zip(truth.lengths, predict(fit, truth.lengths, truth.sizes)[1])))
-    return {**row, "optimum": float(optimal_length(fit, [size], cells.lengths.min(), REACH * cells.lengths.max())[0])}
+    return {**row, "optimum": float(optimum(fit, [size], cells.lengths.min(), REACH * cells.lengths.max())[0][0])}
 
 
 def leave_one_size_out(law, cells, seed):
@@ -58,9 +58,12 @@ def choose(laws, cells, seed):
 
     Of the laws whose held-out error, a mean square over sizes, is within one standard error of the lowest one, the one
     with the fewest parameters (the usual rule of cross-validation; of two with as many, the one with the lower error).
+    Not kept is a bounded law whose fitted bound is further above the losses than these are apart: it was not reached.
     """
     rows = {law.name: leave_one_size_out(law, cells, seed) for law in laws}
-    errors = {law: np.array([row["near_square"] for row in rows[law.name]]) for law in laws if rows[law.name]}
+    reach = cells.losses.max() + np.ptp(cells.losses)
+    errors = {law: np.array([row["near_square"] for row in rows[law.name]]) for law in laws if rows[law.name]
+              and ("ceiling" not in law.parameters or fit_law(law, cells, seed=seed).theta[-1] <= reach)}
     if not errors:
         return None, rows
     best = min(errors.values(), key=np.mean)
@@ -89,18 +92,18 @@ def predictions(fit, cells, sizes):
     """For each size the optimum with its interval, and the cost in nats of each length of the table against it."""
     lengths, longest, found = np.unique(cells.lengths), cells.lengths.max(), []
     for size in sizes:
-        best, draws = (optimal_length(fit, [size], lengths[0], REACH * longest, drawn)[..., 0]
-                       for drawn in (False, True))
-        lowest = predict(fit, [best], [size])[1][0]
-        lowest_draws = np.diagonal(predict(fit, draws, np.full(len(draws), size), draws=True)[1])
+        (best, lowest), (draws, lowest_draws) = (
+            [values[..., 0] for values in optimum(fit, [size], lengths[0], REACH * longest, drawn)]
+            for drawn in (False, True))
         losses, loss_draws = (predict(fit, lengths, np.full(len(lengths), size), drawn)[1] for drawn in (False, True))
+        costs, cost_draws = np.maximum(losses - lowest, 0), np.maximum(loss_draws - lowest_draws[:, None], 0)
         found.append({
             "train_tokens": float(size), "optimum": interval(best, draws), "loss": interval(lowest, lowest_draws),
             "beyond_the_lengths": bool(best >= longest) - bool(best <= lengths[0]),
             "beyond_the_sizes": float(max(size / cells.sizes.max(), cells.sizes.min() / size, 1)),
-            "lengths": [{"context_length": length, "loss": interval(loss, one), "cost": interval(loss - lowest, cost)}
-                        for length, loss, one, cost in zip(lengths.tolist(), losses, loss_draws.T,
-                                                           (loss_draws - lowest_draws[:, None]).T)]})
+            "lengths": [{"context_length": length, "loss": interval(losses[place], loss_draws[:, place]),
+                         "cost": interval(costs[place], cost_draws[:, place], corrected=False)}
+                        for place, length in enumerate(lengths.tolist())]})
     return found
 
 
@@ -134,8 +137,8 @@ def describe(fit, cells, candidates, predict_sizes):
     residual = cells.losses - fitted
     values, draws = described(fit, fit.theta), described(fit, fit.draws)
     span = cells.lengths.min(), REACH * cells.lengths.max()
-    exponents = growth(np.vstack([optimal_length(fit, sizes, *span), optimal_length(fit, sizes, *span, draws=True)]),
-                       sizes, cells)
+    optima = np.vstack([optimum(fit, sizes, *span)[0], optimum(fit, sizes, *span, draws=True)[0]])
+    exponents = growth(optima, sizes, cells)
     return {
         "law": fit.law.name, "alpha": fit.law.exponent, "bounded": fit.law.bounded, "given_ceiling": fit.law.ceiling,
         "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),

@@ -178,18 +178,21 @@ def bootstrap(fit, cells, draws=DRAWS, seed=0):
     return replace(fit, draws=theta)
 
 
-def optimal_length(fit, sizes, shortest, longest, draws=False, points=600):
-    """The context length of the lowest loss between two lengths: (sizes,), or with draws (draws, sizes)."""
+def optimum(fit, sizes, shortest, longest, draws=False, points=600):
+    """The context length with the lowest loss between two lengths, and that loss: (sizes,) each, or (draws, sizes)."""
     lengths = np.geomspace(shortest, longest, points)
-    return np.stack([lengths[predict(fit, lengths, np.full(points, size), draws)[1].argmin(-1)] for size in sizes], -1)
+    losses = [predict(fit, lengths, np.full(points, size), draws)[1] for size in sizes]
+    return (np.stack([lengths[loss.argmin(-1)] for loss in losses], -1),
+            np.stack([loss.min(-1) for loss in losses], -1))
 
 
-def intervals(values, draws):
+def intervals(values, draws, corrected=True):
     """The 95% intervals, low and high (...,), of values (...,) with their draws (draws, ...).
 
-    Quantiles of the draws, corrected for the bias that shows in where the value lies among them (Efron's BC interval).
+    Quantiles of the draws, corrected for the bias that shows in where the value lies among them (Efron's BC interval);
+    not corrected for what cannot be negative and may be 0, whose draws lie above it without any bias to correct.
     """
-    share = ((draws < values).mean(0) + (draws <= values).mean(0)) / 2
+    share = ((draws < values).mean(0) + (draws <= values).mean(0)) / 2 if corrected else np.full(np.shape(values), 0.5)
     shift, ordered = 2 * normal.ppf(np.clip(share, 0.03, 0.97)), np.sort(draws, 0)
     places = [np.rint(normal.cdf(shift + normal.ppf(level)) * (len(draws) - 1)).astype(int)
               for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]

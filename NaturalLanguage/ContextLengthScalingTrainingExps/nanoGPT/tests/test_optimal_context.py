@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 
 from measure_recovery import measure
 from nanogpt_helpers import FOLDER
-from optimal_context_law import LAWS, Fit, described, fit_law, optimal_length, parts, predict, with_ceiling
+from optimal_context_law import LAWS, Fit, described, fit_law, optimum, parts, predict, with_ceiling
 from optimal_context_table import from_losses, interpolated, nearest_size
 
 SYNTHETIC = FOLDER.parents[2] / "SyntheticDataset" / "results" / "small" / "sweep.csv"
@@ -48,7 +48,7 @@ def test_a_table_without_noise_gives_its_law_back(name):
     cells = table(truth)
     fit = fit_law(truth.law, cells)
     assert np.allclose(predict(fit, cells.lengths, cells.sizes)[1], cells.losses, atol=1e-4)
-    assert np.allclose(optimal_length(fit, SIZES, 16, 512), optimal_length(truth, SIZES, 16, 512), rtol=0.02)
+    assert np.allclose(optimum(fit, SIZES, 16, 512), optimum(truth, SIZES, 16, 512), rtol=0.02)
     for parameter, value in described(truth, truth.theta).items():
         assert described(fit, fit.theta)[parameter] == pytest.approx(value, rel=0.05, abs=0.03), parameter
 
@@ -79,9 +79,9 @@ def test_the_bounded_law_is_the_power_law_for_much_data_and_the_ceiling_for_litt
 
 def test_the_intervals_hold_the_truth():
     truth = true_fit("bounded_constant")
-    coverage, losses, medians = measure(truth, table(truth, noise=0.01), tables=20, draws=150, seed=0)
-    assert np.mean(list(coverage.values())) >= 0.88 and min(coverage.values()) >= 0.7
-    assert losses.mean() >= 0.88
+    coverage, medians = measure(truth, table(truth, noise=0.01), tables=30, draws=200, seed=0)
+    shares = {name: np.mean(share) for name, share in coverage.items()}
+    assert np.mean(list(shares.values())) >= 0.9 and min(shares.values()) >= 0.8, shares
     assert medians["alpha_ref"] == pytest.approx(0.8, rel=0.2)
 
 
@@ -111,7 +111,7 @@ def test_a_sweep_is_fitted_and_checked(synthetic):
     assert found["bounded"] and found["r_squared"] > 0.99 and len(found["cells"]) == 15
     for row in found["optima"] + found["predictions"]:
         assert row["optimum"]["low"] <= row["optimum"]["value"] <= row["optimum"]["high"]
-        assert min(entry["cost"]["low"] for entry in row["lengths"]) >= -1e-5  # of a search grid
+        assert min(entry["cost"]["low"] for entry in row["lengths"]) >= 0
     assert [row["beyond_the_sizes"] for row in found["predictions"]] == [1, pytest.approx(120 / 85)]
     held_out = found["candidates"][found["law"]]
     assert all(abs(row["steps"]) <= 1 for row in held_out)
