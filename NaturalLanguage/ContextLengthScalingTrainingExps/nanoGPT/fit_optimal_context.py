@@ -73,9 +73,9 @@ def choose(laws, cells, seed):
 
 
 def check_larger_half(laws, cells, seed):
-    """How laws and baselines, given the smaller half of the sizes (at least two), predict each size of the rest."""
+    """How laws and baselines, given the smaller half of the sizes (rounded up), predict each size of the rest."""
     sizes = np.unique(cells.sizes)
-    count = max(2, len(sizes) // 2)
+    count = (len(sizes) + 1) // 2
     small = cells.part(cells.sizes <= sizes[count - 1])
     chosen, _ = choose(laws, small, seed) if count > 2 else (None, None)
     found = {}

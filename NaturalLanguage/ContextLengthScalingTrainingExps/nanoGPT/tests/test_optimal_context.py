@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from fit_optimal_context import choose
 from measure_recovery import measure
 from nanogpt_helpers import FOLDER
 from optimal_context_law import LAWS, Fit, described, fit_law, optimum, parts, predict, with_ceiling
@@ -83,6 +84,15 @@ def test_the_intervals_hold_the_truth():
     shares = {name: np.mean(share) for name, share in coverage.items()}
     assert np.mean(list(shares.values())) >= 0.9 and min(shares.values()) >= 0.8, shares
     assert medians["alpha_ref"] == pytest.approx(0.8, rel=0.2)
+
+
+def test_the_simplest_law_that_predicts_is_kept_and_no_bound_that_was_not_reached():
+    cells = table(true_fit("power_constant"), noise=0.004)
+    law, rows = choose(LAWS, cells, seed=0)
+    assert law.name == "power_constant" and len(rows) == len(LAWS)
+    assert all(row["steps"] == 0 for row in rows["power_constant"])
+    few = cells.part((cells.sizes < 3e5) & (cells.lengths < 200))
+    assert choose(LAWS, few, seed=0) == (None, dict.fromkeys(BY_NAME))
 
 
 def test_the_baselines():
