@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from script_process import bash, quick_python
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PARTS = [ROOT / part for part in ("SyntheticDataset", "NaturalLanguage/Measuring",
                                   "NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT")]
-LAUNCHERS = sorted(path for path in ROOT.rglob("*.sh") if path.name != "launching.sh" and "outputs" not in path.parts)
+LAUNCHERS = sorted(path for path in ROOT.rglob("*.sh") if path.name not in ("launching.sh", "redraw_figures.sh")
+                   and "outputs" not in path.parts)
 
 
 def test_the_parts_have_one_text_for_what_they_share():
@@ -48,13 +51,24 @@ def test_the_commands_of_the_readme_submit_what_is_there(tmp_path):
     called = (tmp_path / "notes").read_text().splitlines()
     assert [re.sub(r".*?sbatch ", "", line) for line in called] == [
         "--parsable --array=0-47%8 train_model.sh --num_epochs 2000 --valid_dataset_size 100000",
-        "--parsable --dependency=afterany:7 --gres=none --output=train_model_collect_%j.log train_model.sh --collect "
+        "--parsable --dependency=afterany:7 --output=train_model_collect_%j.log train_model.sh --collect "
         "--num_epochs 2000 --valid_dataset_size 100000",
         "--nodes=2 --gres=gpu:8 train_script.sh 5120 10p0 --train_tokens 80000000 --compile",
         "--parsable --array=0-2%8 measure.sh meta-llama/Llama-3.1-8B Qwen/Qwen3-8B-Base google/recurrentgemma-9b",
-        "--parsable --dependency=afterany:7 --gres=none --output=measure_collect_%j.log measure.sh --collect "
+        "--parsable --dependency=afterany:7 --output=measure_collect_%j.log measure.sh --collect "
         "meta-llama/Llama-3.1-8B Qwen/Qwen3-8B-Base google/recurrentgemma-9b",
         "--gres=gpu:1 reproduce_transformer.sh paper"]
     for line in called:
         launcher = re.search(r"\w+\.sh", line).group()
         assert (Path(line.split(" sbatch ")[0]) / launcher).exists()
+
+
+def test_every_committed_figure_is_redrawn_from_the_committed_results(tmp_path):
+    line, = re.findall(r"^bash SyntheticDataset/redraw_figures.sh && .*$", README, re.M)
+    for part in PARTS:
+        shutil.copytree(part, tmp_path / part.relative_to(ROOT), ignore=shutil.ignore_patterns(
+            "outputs", "data", "runs", "figures", "__pycache__"))
+    bash(line, tmp_path, quick_python())
+    for part in PARTS:
+        redrawn = {path.name for path in (tmp_path / part.relative_to(ROOT) / "outputs" / "redrawn").rglob("*.*")}
+        assert {path.name for path in (part / "results").rglob("figures/*")} <= redrawn

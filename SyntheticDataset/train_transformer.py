@@ -7,9 +7,9 @@
 Every batch is drawn fresh on the device from (seed, step); half of its samples are whole, of the others the last X bits
 are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each visible length from the first
 solvable one to all bits, the cross entropy is measured on samples of every subtask in equal number, weighted by
-frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. The learning rate stays constant
-until every subtask is learned, each after a plateau of its own, and then falls to 0 in --decay_steps; --max_steps is
-the budget for both. Started again, a finished run is skipped and an interrupted one goes on to the same result.
+frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. A subtask is learned after a
+plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle by whose end every subtask
+is learned, or the last one. Started again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
 import csv
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments
@@ -29,6 +30,7 @@ from tasks import bayes_risk, load_task_definition
 from transformer import TaskSampler, Transformer, tokens
 
 EVALUATION_BATCH = 4096
+PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
 METRICS = ("step", "train_loss", "largest_task_loss", "largest_difference", "learning_rate", "seconds")
 MODEL_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
 
@@ -48,17 +50,33 @@ def visible_lengths(pairs, context_bits):
     return range(min(max(pair[:2]) for pair in pairs), context_bits + 1)
 
 
-def last_step(history, args):
-    """Where training ends: --decay_steps after every subtask was learned, or at --max_steps."""
-    learned = [row["step"] for row in history if row["largest_task_loss"] < args.learned_loss]
-    return min(learned[0] + args.decay_steps, args.max_steps) if learned else args.max_steps
+def has_ended(history, args):
+    """Whether the last evaluation is at the end of a cycle, and every subtask learned or the cycle the last one."""
+    if not history or history[-1]["step"] % args.cycle_steps:
+        return False
+    return (history[-1]["largest_task_loss"] < args.learned_loss
+            or history[-1]["step"] == args.max_cycles * args.cycle_steps)
 
 
-def schedule(step, last, args):
-    """The optimizer's learning rate (warm-up, constant, linear decay to zero at the last step) and weight decay."""
-    decaying = step > last - args.decay_steps
-    return {"lr": args.learning_rate * min(step / args.warmup_steps, (last - step) / args.decay_steps, 1.0),
-            "weight_decay": args.weight_decay if decaying else args.plateau_weight_decay}
+def learning_rate(step, args):
+    """In each cycle a linear warm-up, then a linear decay to zero."""
+    place = (step - 1) % args.cycle_steps + 1
+    return args.learning_rate * min(place / args.warmup_steps, (args.cycle_steps - place) / args.cycle_steps)
+
+
+def flops_per_sample(model, sampler, max_masked, n=8):
+    """Operations of the matrix products of a training step, forward and backward, a sample."""
+    inputs, answers = sampler.training_batch(0, 0, n, max_masked)
+    with FlopCounterMode(display=False) as counter:
+        F.binary_cross_entropy_with_logits(model(inputs), answers).backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / n
+
+
+def share_of_peak(flops_per_second, device):
+    """Of the dense bfloat16 peak of a GPU that the table knows, else None."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((flops_per_second / (tflops * 1e12) for part, tflops in PEAK_TFLOPS.items() if part in name), None)
 
 
 @torch.no_grad()
@@ -84,7 +102,7 @@ def measure(model, sampler, lengths, samples_per_task, seed):
 
 
 def train(args, run_dir, model, sampler, pairs):
-    """Train to the last step. Returns the history of evaluations."""
+    """Train until every subtask is learned at the end of a cycle. Returns the history of evaluations."""
     device = sampler.device
     lengths = visible_lengths(pairs, args.context_bits)
     risks = torch.tensor([bayes_risk(pairs, length) for length in lengths], dtype=torch.float64)
@@ -99,16 +117,15 @@ def train(args, run_dir, model, sampler, pairs):
         step, seconds, loss_sum = saved["step"], saved["seconds"], saved["loss_sum"]
     forward = torch.compile(model) if args.compile else model
     precision = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
-    last = last_step(history, args)
     started = saved_at = time.monotonic()
     stop = StopSignal()
 
     with (open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file,
-          tqdm(total=args.max_steps, initial=step, unit="step", desc=run_dir.name) as bar):
+          tqdm(total=args.max_cycles * args.cycle_steps, initial=step, unit="step", desc=run_dir.name) as bar):
         writer = csv.DictWriter(file, [*METRICS, *(f"difference_{length}" for length in lengths)])
         writer.writeheader()
         writer.writerows(history)
-        while step < last:
+        while not has_ended(history, args):
             step += 1
             inputs, answers = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
             with precision:
@@ -116,21 +133,20 @@ def train(args, run_dir, model, sampler, pairs):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.param_groups[0].update(schedule(step, last, args))
+            optimizer.param_groups[0]["lr"] = learning_rate(step, args)
             optimizer.step()
             loss_sum += loss.detach()  # read only at an evaluation, so that the device does not wait for the host
             bar.update()
-            if step % args.eval_interval == 0 or step == last:
+            if step % args.eval_interval == 0 or step % args.cycle_steps == 0:
                 losses, _, task_losses = measure(model, sampler, lengths, args.eval_samples_per_task, args.seed)
                 gaps = losses - risks
                 since = step - (history[-1]["step"] if history else 0)
                 history.append({"step": step, "train_loss": loss_sum.item() / since,
                                 "largest_task_loss": task_losses[-1].max().item(),  # with all bits visible
                                 "largest_difference": gaps.max().item(),
-                                "learning_rate": schedule(step, last, args)["lr"],
+                                "learning_rate": learning_rate(step, args),
                                 "seconds": round(seconds + time.monotonic() - started, 2),
                                 **{f"difference_{length}": gap for length, gap in zip(lengths, gaps.tolist())}})
-                last = last_step(history, args)
                 if not math.isfinite(history[-1]["train_loss"]):
                     fail(f"the loss became NaN or infinite before step {step} of {run_dir}; lower --learning_rate and "
                          "add --overwrite")
@@ -138,7 +154,8 @@ def train(args, run_dir, model, sampler, pairs):
                 file.flush()
                 loss_sum.zero_()
                 bar.set_postfix(train=f"{history[-1]['train_loss']:.4f}", largest_difference=f"{gaps.max():.4f}")
-            if stop.received or step == last or time.monotonic() - saved_at >= args.checkpoint_seconds:
+            if (stop.received or time.monotonic() - saved_at >= args.checkpoint_seconds
+                    or step % args.cycle_steps == 0):
                 saved_at = time.monotonic()
                 save_tensors(checkpoint, {"history": history, "step": step, "loss_sum": loss_sum,
                                           "seconds": seconds + saved_at - started, "weights": model.state_dict(),
@@ -159,14 +176,13 @@ def parse_args():
     add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
     add("--batch_size", type=positive_int, default=1024, help="samples a step")
-    add("--max_steps", type=positive_int, default=100_000, help="steps at most")
-    add("--decay_steps", type=positive_int, default=20_000, help="last steps, in which the learning rate falls to 0")
-    add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, between warm-up and decay")
+    add("--cycle_steps", type=positive_int, default=30_000, help="steps in which the learning rate falls to 0")
+    add("--max_cycles", type=positive_int, default=4, help="cycles at most; one is enough if every subtask is learned")
+    add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, after the warm-up")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW, in the last --decay_steps")
-    add("--plateau_weight_decay", type=non_negative_float, default=0.0, help="of AdamW before")
+    add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW")
     add("--learned_loss", type=non_negative_float, default=0.35,
-        help="every subtask is learned when, with all bits visible, its loss is below this (nats; 0: at the last step)")
+        help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
     add("--eval_samples_per_task", type=positive_int, default=64, help="in an evaluation")
     add("--final_samples_per_task", type=positive_int, default=1024, help="in the last one, of other samples")
@@ -215,8 +231,11 @@ def main():
     lengths = visible_lengths(pairs, args.context_bits)
     losses, errors, _ = measure(model, sampler, lengths, args.final_samples_per_task, args.seed + 2**32)
     risks = [bayes_risk(pairs, length) for length in lengths]
-    result = {"seed": args.seed, "steps": history[-1]["step"], "samples": history[-1]["step"] * args.batch_size,
-              "seconds": history[-1]["seconds"], "parameters": sum(p.numel() for p in model.parameters()),
+    samples, seconds = history[-1]["step"] * args.batch_size, history[-1]["seconds"]
+    speed = flops_per_sample(model, sampler, args.max_masked) * samples / seconds
+    result = {"seed": args.seed, "steps": history[-1]["step"], "samples": samples, "seconds": seconds,
+              "samples_per_second": round(samples / seconds), "mfu": share_of_peak(speed, device),
+              "parameters": sum(p.numel() for p in model.parameters()),
               "visible_context_length": list(lengths), "cross_entropy": losses.tolist(), "bayes_risk": risks,
               "standard_error": errors.tolist(), "difference": [a - b for a, b in zip(losses.tolist(), risks)]}
     save_tensors(run_dir / "last.pt", model.state_dict())

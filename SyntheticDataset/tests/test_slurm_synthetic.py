@@ -60,6 +60,7 @@ def test_the_settings_of_a_cluster_come_from_one_file(folder):
     """cluster.env above the folder: options at submission, environment in the job; what is exported counts more."""
     (folder.parent / "cluster.env").write_text(
         "export SBATCH_TIMELIMIT=${SBATCH_TIMELIMIT:-7}\nexport SBATCH_ACCOUNT=ours MAX_TASKS=3\n"
+        "export SBATCH_GPUS_PER_NODE=1\n"
         f"module_that_is_not_there\nPYTHON={quick_python()}\n")
     flags = ("train_model.sh", "--submit", "--num_epochs", 1)
     for limit, variables in (("00:07:00", {}), ("00:09:00", {"SBATCH_TIMELIMIT": "9"})):
@@ -68,7 +69,8 @@ def test_the_settings_of_a_cluster_come_from_one_file(folder):
         records = wait_for(array)
         assert {(one["TimeLimit"], one["Account"]) for one in records} == {(limit, "ours")}
         assert exit_codes(records) == ["2:0"] * 6  # there are no samples
-        wait_for(collector)
+        assert all("gpu" in one["TresPerNode"] for one in records)
+        assert "TresPerNode" not in wait_for(collector)[0]
     assert "data/train.pt" in next(folder.glob(f"train_model_{array}_0.log")).read_text()
 
 

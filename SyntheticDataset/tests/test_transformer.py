@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,14 +18,14 @@ from generate_data import make_splits
 from generate_tasks import position_weighted_tasks
 from synthetic_helpers import FOLDER
 from tasks import bayes_risk, task_weights
-from train_transformer import measure
+from train_transformer import flops_per_sample, has_ended, learning_rate, measure
 from transformer import MASKED, TaskSampler, Transformer, tokens
 
 PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
 TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 32,
         "--eval_interval", 5, "--eval_samples_per_task", 4, "--final_samples_per_task", 8, "--device", "cpu",
-        "--checkpoint_seconds", 0)
+        "--checkpoint_seconds", 0, "--cycle_steps", 10, "--max_cycles", 2)
 
 
 def test_the_theory_column_of_table_1():
@@ -111,6 +112,16 @@ class Bayes(torch.nn.Module):
         return logits
 
 
+def test_the_operations_of_a_step_are_counted():
+    """Of the weights' products, by hand; the attention itself is the small rest."""
+    model, width, length = Transformer(8, len(SMALL), width=64, n_layer=2, n_head=2), 64, 9
+    first = 12 * width**2 * length  # multiplications of a layer of 12 width^2 weights at every position
+    last = (2 * width**2) * length + 10 * width**2 + width  # keys and values everywhere, the rest at the last position
+    counted = flops_per_sample(model, TaskSampler(SMALL, 8, torch.device("cpu")), 6)
+    assert 0.9 * 6 * (first + last) < counted < 1.3 * 6 * (first + last)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
     losses, errors, task_losses = measure(Bayes(), sampler, range(2, 9), 5, seed=0)
@@ -122,6 +133,15 @@ def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     assert tokens(bits, torch.tensor([0, 1]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
 
 
+def test_training_ends_with_the_cycle_that_has_learned_everything():
+    args = SimpleNamespace(cycle_steps=100, max_cycles=3, learned_loss=0.3, learning_rate=1.0, warmup_steps=10)
+    assert [learning_rate(step, args) for step in (1, 10, 50, 100, 101, 150)] == [0.1, 0.9, 0.5, 0.0, 0.1, 0.5]
+    for step, loss, ended in ((50, 0.1, False), (100, 0.1, True), (100, 0.69, False), (200, 0.1, True),
+                              (300, 0.69, True)):
+        assert has_ended([{"step": step, "largest_task_loss": loss}], args) == ended
+    assert not has_ended([], args)
+
+
 @pytest.fixture
 def tiny_tasks(tmp_path):
     (tmp_path / "tasks.json").write_text(json.dumps(SMALL))
@@ -129,8 +149,8 @@ def tiny_tasks(tmp_path):
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path):
-    script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "whole")
-    script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "cut")
+    script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
+    script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
     name = "transformer_bits8_width16_layers2_seed0"
     run = tmp_path / "cut" / name
     whole = torch.load(tmp_path / "whole" / name / "last.pt", weights_only=True)
@@ -140,17 +160,15 @@ def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path
             "def stop(path, contents):\n    real(path, contents)\n    raise SystemExit(9)\n"
             "t.save_tensors = stop\nt.main()")
     stopped = subprocess.run([sys.executable, "-c", code, str(FOLDER / "train_transformer.py"), *map(str, tiny_tasks),
-                              "--max_steps", "20", "--save_position", "cut", "--overwrite"], cwd=tmp_path,
-                             capture_output=True, text=True)
+                              "--save_position", "cut", "--overwrite"], cwd=tmp_path, capture_output=True, text=True)
     assert stopped.returncode == 9 and not (run / "final.json").exists() and (run / "ckpt_last.pt").exists()
-    done = script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "cut")
+    done = script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
     assert "finished before" not in done.stdout
     again = torch.load(run / "last.pt", weights_only=True)
     assert all(torch.equal(whole[key], again[key]) for key in whole)
-    assert "finished before" in script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position",
-                                       "cut").stdout
+    assert "finished before" in script("train_transformer.py", *tiny_tasks, "--save_position", "cut").stdout
     (tmp_path / "tasks.json").write_text(json.dumps(position_weighted_tasks(8, 3, 1, 1.0, 0)))
-    other = script("train_transformer.py", *tiny_tasks, "--max_steps", 20, "--save_position", "cut", check=False)
+    other = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False)
     assert other.returncode == 2 and "add --overwrite" in other.stderr
 
 

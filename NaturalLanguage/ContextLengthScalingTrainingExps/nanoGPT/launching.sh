@@ -7,10 +7,13 @@
 
 folder=$PWD
 until [[ -e $folder/cluster.env || $folder == / ]]; do folder=$(dirname "$folder"); done
-CLUSTER_ENV=${CLUSTER_ENV:-$folder/cluster.env}
+if [[ -n ${CLUSTER_ENV:-} && ! -f $CLUSTER_ENV ]]; then
+    echo "$(basename "$0"): there is no CLUSTER_ENV $CLUSTER_ENV; copy .cluster.env.example there" >&2
+    exit 2
+fi
 set +eu  # modules and environments are seldom written for these
 # shellcheck disable=SC1090
-[[ ! -e $CLUSTER_ENV ]] || source "$CLUSTER_ENV"
+[[ ! -e ${CLUSTER_ENV:-$folder/cluster.env} ]] || source "${CLUSTER_ENV:-$folder/cluster.env}"
 set -eu
 
 if [[ -n ${SLURM_JOB_ID:-} && ${LAUNCHED_IN:-} == "$SLURM_JOB_ID" ]]; then
@@ -55,8 +58,10 @@ submit_cells() {  # launcher, its arguments: an array job of the cells without t
         return
     fi
     job=$(submit --array="${list#,}%${MAX_TASKS:-8}" "$launcher" "$@")
-    submit --dependency="afterany:$job" --gres=none --output="${launcher%.sh}_collect_%j.log" "$launcher" --collect "$@" \
-        >/dev/null
+    (
+        unset SBATCH_GPUS SBATCH_GPUS_PER_NODE SBATCH_GPUS_PER_TASK SBATCH_GRES  # collecting needs none
+        submit --dependency="afterany:$job" --output="${launcher%.sh}_collect_%j.log" "$launcher" --collect "$@" >/dev/null
+    )
     echo "array job $job, at most ${MAX_TASKS:-8} tasks at once (MAX_TASKS); a job behind it collects the results"
 }
 

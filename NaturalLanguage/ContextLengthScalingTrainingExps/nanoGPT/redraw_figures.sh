@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Redraw this part's figures from the committed results: bash redraw_figures.sh [FOLDER, by default outputs/redrawn]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+PYTHON=${PYTHON:-python}
+out=${1:-outputs/redrawn}
+for name in small wikitext; do
+    "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
+done
+for name in synthetic small wikitext; do
+    "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"
+done
