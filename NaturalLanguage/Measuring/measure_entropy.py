@@ -222,14 +222,13 @@ def main():
     for directory in args.results:
         for length, path in tqdm(feature_files(directory).items(), desc=str(directory), unit="file"):
             target, spectrum = path.with_name(f"measures_seq_{length}.json"), path.with_name(f"{length}_eigvals.pt")
-            if target.exists() and target.stat().st_mtime >= path.stat().st_mtime and not args.overwrite:
-                continue
-            if not spectrum.exists() or spectrum.stat().st_mtime < path.stat().st_mtime:
-                fail(f"{spectrum} is not there or older than the features; run compute_eigvals.py {directory} first")
-            try:
-                save_json(target, measure(path, load_tensors(spectrum, "the spectrum"), device, args.draws))
-            except ValueError as error:
-                fail(f"{path}: {error}; save more with save_mid_features.py --n_samples")
+            if not target.exists() or target.stat().st_mtime < path.stat().st_mtime or args.overwrite:
+                if not spectrum.exists() or spectrum.stat().st_mtime < path.stat().st_mtime:
+                    fail(f"{spectrum} is not there or older than the features; run compute_eigvals.py {directory} first")
+                try:
+                    save_json(target, measure(path, load_tensors(spectrum, "the spectrum"), device, args.draws))
+                except ValueError as error:
+                    fail(f"{path}: {error}; save more with save_mid_features.py --n_samples")
             write_entropy_table(directory)
 
 
