@@ -224,7 +224,7 @@ def main():
             target, spectrum = path.with_name(f"measures_seq_{length}.json"), path.with_name(f"{length}_eigvals.pt")
             if not target.exists() or target.stat().st_mtime < path.stat().st_mtime or args.overwrite:
                 if not spectrum.exists() or spectrum.stat().st_mtime < path.stat().st_mtime:
-                    fail(f"{spectrum} is not there or older than the features; run compute_eigvals.py {directory} first")
+                    fail(f"{spectrum} is missing or older than the features; run compute_eigvals.py {directory} first")
                 try:
                     save_json(target, measure(path, load_tensors(spectrum, "the spectrum"), device, args.draws))
                 except ValueError as error:
