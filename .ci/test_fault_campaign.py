@@ -22,7 +22,8 @@ SYNTHETIC, MEASURING = ROOT / "SyntheticDataset", ROOT / "NaturalLanguage" / "Me
 NANOGPT = ROOT / "NaturalLanguage" / "ContextLengthScalingTrainingExps" / "nanoGPT"
 KILLS = 8  # of each script in the whole campaign
 # What differs between undisturbed runs too; the last is a random number of the package datasets.
-NOT_RESULTS = {"seconds", "tokens_per_second", "samples_per_second", "peak_memory_gigabytes", "mfu", "_fingerprint"}
+NOT_RESULTS = {"seconds", "tokens_per_second", "samples_per_second", "peak_memory_gigabytes", "mfu", "environment",
+               "_fingerprint"}
 
 TRANSFORMER = ("--task_definition", "tasks.json", "--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2,
                "--n_head", 2, "--batch_size", 32, "--cycle_steps", 75, "--max_cycles", 2, "--eval_interval", 25,

@@ -6,6 +6,7 @@ Then transformers' AutoModelForCausalLM and AutoTokenizer read OUT_DIR without r
 those of the run to rounding (GPT-NeoX has biases, ours has none: they are zeros).
 """
 
+import filecmp
 import shutil
 from argparse import BooleanOptionalAction
 from pathlib import Path
@@ -64,8 +65,6 @@ def main():
     parser.add_argument("--out_dir", required=True, help="directory for the model")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace what is there")
     args = parser.parse_args()
-    if (Path(args.out_dir) / "config.json").exists() and not args.overwrite:
-        fail(f"{args.out_dir} holds a model; add --overwrite to replace it, or choose another --out_dir")
     model, arguments = load_run(args.run)
     from transformers import PreTrainedTokenizerFast
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(args.run) / "tokenizer.json"),
@@ -81,6 +80,13 @@ def main():
         shutil.rmtree(unfinished, ignore_errors=True)
         tokenizer.save_pretrained(unfinished)
         neox.save_pretrained(unfinished)
+        if out_dir.exists() and not args.overwrite:
+            names = [path.name for path in unfinished.iterdir()]
+            same = not any(filecmp.cmpfiles(unfinished, out_dir, names, shallow=False)[1:])
+            shutil.rmtree(unfinished)
+            if not same:
+                fail(f"{out_dir} holds something else; add --overwrite to replace it, or choose another --out_dir")
+            return print(f"{args.run} -> {out_dir}: exported before")
         if out_dir.exists():
             shutil.rmtree(out_dir)
         unfinished.rename(out_dir)

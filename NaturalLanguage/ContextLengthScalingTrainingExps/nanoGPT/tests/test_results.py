@@ -108,8 +108,10 @@ def test_the_exported_model_has_the_logits_and_the_tokenizer_of_the_run(sweep, n
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert tokenizer(text).input_ids == Tokenizer.from_file(str(run_dir / "tokenizer.json")).encode(text).ids
     assert tokenizer.decode(tokenizer(text).input_ids) == text and tokenizer.eos_token == "<|endoftext|>"
-    done = nanogpt("export_hf.py", run_dir, "--out_dir", "model", check=False)
-    assert done.returncode == 2 and "--overwrite" in done.stderr and done.stderr.count("\n") == 1
+    assert "exported before" in nanogpt("export_hf.py", run_dir, "--out_dir", "model").stdout
+    done = nanogpt("export_hf.py", run_dir.with_name("ctl32_tok3000_seed0"), "--out_dir", "model", check=False)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(
+        "model holds something else; add --overwrite to replace it, or choose another --out_dir")
     done = nanogpt("export_hf.py", sweep[0], "--out_dir", "other", check=False)
     assert done.returncode == 2 and not (tmp_path / "other").exists()
 
