@@ -60,7 +60,7 @@ def test_the_commands_of_this_folder(checkout):
         if lines[0] != f"cd {FOLDER.name}":
             continue
         for line in lines[1:]:
-            line = re.sub(r'(CONTEXT_LENGTHS|TRAIN_SIZES)=("[^"]*"|\S+) ', "", line)
+            line = re.sub(r'(CONTEXT_LENGTHS|TRAIN_SIZES|SEEDS)=("[^"]*"|\S+) ', "", line)
             line = line.replace(" --device cuda --dtype bfloat16 --compile", "")
             line = re.sub(r"reproduce_transformer.sh (small|paper)$", "reproduce_transformer.sh smoke", line)
             name = re.search(r"\w+\.(py|sh)", line).group()

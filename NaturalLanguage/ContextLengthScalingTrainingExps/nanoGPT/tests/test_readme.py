@@ -9,6 +9,7 @@ import statistics
 import pytest
 
 from nanogpt_helpers import FOLDER, TINY, make_texts
+from optimal_context_table import BASELINES, summary
 from script_process import bash, quick_python
 
 ROOT = FOLDER.parents[2]
@@ -114,3 +115,31 @@ def test_the_longer_model_is_that_of_the_results():
     assert (f"{int(row['parameters']):,} parameters, context length {row['context_length']}, "
             f"{int(row['last_step']) * 2048:,} tokens: validation loss {float(row['best_valid_loss']):.3f}") in \
         " ".join(README.split())
+
+
+@pytest.mark.parametrize("name", ["synthetic", "small", "wikitext"])
+def test_the_optima_are_those_of_the_fits(name):
+    found = json.loads((RESULTS / "optimal_context" / name / "fit.json").read_text())
+    held = {row["train_tokens"]: row for row in found["candidates"][found["law"]]}
+    for row in found["optima"]:
+        size, best = row["train_tokens"], row["optimum"]
+        assert (f"| {size:,.0f} | {held[size]['measured_optimum']:g} | {best['value']:.3g} [{best['low']:.3g}, "
+                f"{best['high']:.3g}] | {held[size]['optimum']:.3g} |") in README
+    power = found["exponent"]
+    assert f"D^{power['value']:.2f} [{power['low']:.2f}, {power['high']:.2f}]" in README
+    for rows in ({**found["candidates"], **found["check"]["baselines"]}, found["check"]["larger_half"]["rows"]):
+        for label, told in ((label, summary(row)) for label, row in rows.items() if row):
+            if label in (found["law"], *BASELINES) or name == "synthetic":
+                assert (f"| {label} | {told['within_one_step']} of {told['sizes']} | {told['same_length']} | "
+                        f"{told['near_error_rms']:.3f} | {told['near_error_max']:.3f} | "
+                        f"{told['regret_mean']:.3f} |") in README
+
+
+def test_the_recovery_is_that_of_the_results():
+    found = json.loads((RESULTS / "optimal_context" / "synthetic" / "recovery.json").read_text())
+    assert found["tables"] == 200
+    for label, share in found["coverage"].items():
+        if not label.startswith("optimum"):
+            assert f"{label} {share:.3f}" in " ".join(README.split())
+    optima = [share for label, share in found["coverage"].items() if label.startswith("optimum")]
+    assert f"optima {min(optima):.3f} to {max(optima):.3f}" in " ".join(README.split())
