@@ -145,10 +145,16 @@ def resampled_losses(fit, cells, draws, generator):
     Seeds: those of each cell are drawn again (deviations from their mean, scaled for the mean's degree of freedom).
     Cells: what the seeds do not explain of a residual, the misfit of the law, returns with a random sign. One share,
     of all squared residuals together, is the misfit's; with one seed a cell it is 1. All deviations are widened by
-    Student's t over the normal quantile for the n - p degrees of freedom that few cells leave.
+    Student's t over the normal quantile for the degrees of freedom: the n - p that few cells leave, or, if they are
+    fewer, those that few seeds give their variances, together (Welch and Satterthwaite).
     """
+    noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
+    freedom = len(cells.losses) - len(fit.theta)
+    if noise.any():
+        freedom = min(freedom, noise.sum()**2 / sum(one**2 / (len(seeds) - 1)
+                                                    for one, seeds in zip(noise, cells.seeds) if one))
     quantile = (1 + LEVEL) / 2
-    widening = student_t.ppf(quantile, max(len(cells.losses) - len(fit.theta), 2)) / normal.ppf(quantile)
+    widening = student_t.ppf(quantile, max(freedom, 2)) / normal.ppf(quantile)
     log_length, log_size = np.log(cells.lengths / fit.reference[0]), np.log(cells.sizes / fit.reference[1])
     fitted = parts(fit.law, fit.theta[None], log_length, log_size)[1][0]
     slopes = np.stack([(parts(fit.law, fit.theta[None] + step, log_length, log_size)[1][0] - fitted) / 1e-6
@@ -156,7 +162,6 @@ def resampled_losses(fit, cells, draws, generator):
     left = np.linalg.svd(slopes / np.maximum(np.linalg.norm(slopes, axis=0), 1e-12), full_matrices=False)
     leverage = (left[0][:, left[1] > 1e-8 * left[1][0]]**2).sum(1)
     residual = (cells.losses - fitted) / np.sqrt(1 - np.minimum(leverage, 0.95))
-    noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
     misfit = max(0.0, 1 - noise.sum() / max((residual**2).sum(), 1e-30))
     signs = generator.choice((-1.0, 1.0), size=(draws, len(residual)))
     losses = fitted + widening * np.sqrt(misfit) * signs * residual
