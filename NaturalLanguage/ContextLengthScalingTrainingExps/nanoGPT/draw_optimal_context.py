@@ -37,7 +37,8 @@ def draw_parts(axis, found, size):
                   yerr=[cell["standard_deviation"] or 0 for cell in cells], label="measured")
     best = next(row for row in found["optima"] if row["train_tokens"] == size)
     axis.plot(best["optimum"]["value"], best["loss"]["value"], color="gold", label="optimum", **OPTIMUM)
-    axis.set(title=f"training size {tokens_label(size)}", ylabel="cross entropy (nats)")
+    unknown = " (parts not told apart)" if min(cell["bayes_risk"] for cell in cells) < 0 else ""
+    axis.set(title=f"training size {tokens_label(size)}{unknown}", ylabel="cross entropy (nats)")
     axis.legend(fontsize=7)
 
 

@@ -193,6 +193,9 @@ def report(found):
         if row in found["predictions"]:
             for entry in row["lengths"]:
                 print(f"  context {entry['context_length']:g} costs {shown(entry['cost'], 2)} nats more")
+    if min(cell["bayes_risk"] for cell in found["cells"]) < 0:
+        print("the fitted Bayes risk is below 0: this table tells the sum of the two parts, not the parts; trust the "
+              "optimum and its interval, and add larger sizes")
     print(f"the optimum grows as D to the power {shown(found['exponent'], 3)}" if found["exponent"]
           else "fewer than two optima lie inside the lengths of the table, so how they grow is not told")
 

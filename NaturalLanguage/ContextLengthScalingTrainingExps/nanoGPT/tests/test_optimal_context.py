@@ -146,6 +146,16 @@ def test_the_figure_is_drawn_from_the_fit(synthetic, nanogpt, tmp_path):
     assert nanogpt("draw_optimal_context.py", "--fit", "other.json", check=False).returncode == 2
 
 
+def test_parts_that_a_table_does_not_tell_apart_are_called_so(nanogpt, tmp_path):
+    """Losses that fall like log D hold no Bayes risk."""
+    write_csv(tmp_path / "straight.csv", from_losses({
+        (size, length): [9 - np.log(size / 1000) + 0.05 * np.log(length / 60)**2]
+        for size in SIZES for length in LENGTHS}))
+    done = nanogpt("fit_optimal_context.py", "--results", "straight.csv", "--out", "fit.json", "--draws", 20)
+    assert "the fitted Bayes risk is below 0" in done.stdout
+    nanogpt("draw_optimal_context.py", "--fit", "fit.json", "--out_dir", "figures")
+
+
 def test_own_columns_one_seed_and_a_given_law(nanogpt, tmp_path):
     cells = table(true_fit("power_constant"), noise=0.004, seeds=1)
     write_csv(tmp_path / "own.csv", cells, ("window", "words", "nats", "run"))
