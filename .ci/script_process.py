@@ -6,6 +6,7 @@ The main commands of the README, the benchmarks and what is killed from a shell 
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -94,7 +95,8 @@ def answer(connection):
             time.sleep(0.005)
             with STARTING:
                 code = process.exitcode
-        connection.sendall(str(code).encode())
+        with contextlib.suppress(BrokenPipeError):  # who asked was killed
+            connection.sendall(str(code).encode())
 
 
 @functools.cache
