@@ -46,7 +46,7 @@ def records(job):
     return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if line]
 
 
-def wait_for(job, states=("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds=120):
+def wait_for(job, states=("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds=300):
     """Wait until every task of a job is in one of the states. Returns their records."""
     deadline = time.monotonic() + seconds
     while not all(record["JobState"] in states for record in records(job)):
