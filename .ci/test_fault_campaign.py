@@ -87,7 +87,7 @@ def read(path):
 
 
 def is_result(path):
-    return path.is_file() and path.suffix not in (".tmp", ".lock") and path.name != "lock" and ".tmp" not in str(path)
+    return path.is_file() and path.name != "lock" and path.suffix != ".lock" and ".tmp" not in str(path)
 
 
 def contents(folder):

@@ -49,10 +49,7 @@ esac
 
 OUT=${OUT:-outputs/$PRESET}
 BI_SEEDS=${BI_SEEDS:-0}
-PYTHON=${PYTHON:-python}
-export PYTHON SEEDS
-say() { echo; echo "== $*"; }
-run() { echo "\$ $*"; "$@"; }
+export SEEDS
 
 say "1/6 samples"
 # shellcheck disable=SC2086  # the presets are lists of flags

@@ -39,8 +39,6 @@ esac
 
 OUT=${OUT:-outputs/transformer_$PRESET}
 SEEDS=${SEEDS:-0}
-PYTHON=${PYTHON:-python}
-run() { echo "\$ $*"; "$@"; }
 
 mkdir -p "$OUT"
 # shellcheck disable=SC2086  # the presets are lists of flags

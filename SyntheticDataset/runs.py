@@ -15,7 +15,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from scripting import fail, load_json
+from scripting import fail, load_json, make_directory, save_json
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
 # Arguments that say where and how a run is made, not what comes out of it.
@@ -87,3 +87,19 @@ def refuse_other_arguments(run_dir, description):
                 fail(f"{run_dir} holds a run with {name} {old.get(part, {}).get(name)}, not {value}; "
                      "add --overwrite to replace it, or choose another --save_position")
 
+
+def begin(run_dir, description, overwrite):
+    """Take the run directory for this run: its lock, to be kept, and the result if it has finished before, else None.
+
+    Exits with code 2 where another process trains there, or it holds a run of other arguments or data.
+    """
+    make_directory(run_dir)
+    locked = lock(run_dir)
+    if overwrite:
+        for name in RUN_FILES:
+            (run_dir / name).unlink(missing_ok=True)
+    refuse_other_arguments(run_dir, description)
+    if (run_dir / "final.json").exists():
+        return locked, load_json(run_dir / "final.json", "the result")
+    save_json(run_dir / "args.json", description)
+    return locked, None

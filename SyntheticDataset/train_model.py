@@ -22,10 +22,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mlp import build_model
-from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments, run_tag
+from runs import begin, describe_environment, run_tag
 from samples import load_samples
-from scripting import (Parser, StopSignal, choose_device, fail, load_json, load_tensors, make_directory,
-                       non_negative_float, non_negative_int, positive_int, save_json, save_tensors)
+from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
+                       positive_int, save_json, save_tensors)
 from tasks import bayes_risk, solvable_tasks
 
 EVALUATION_BATCH = 8192
@@ -213,17 +213,10 @@ def main():
                                                  args.weight_decay, args.seed)
     description = {"arguments": vars(args), "data": {**source, "task_definition": pairs},
                    "environment": describe_environment(device)}
-    make_directory(run_dir)
-    locked = lock(run_dir)  # noqa: F841  held until the program ends
-    if args.overwrite:
-        for name in RUN_FILES:
-            (run_dir / name).unlink(missing_ok=True)
-    refuse_other_arguments(run_dir, description)
-    if (run_dir / "final.json").exists():
-        result = load_json(run_dir / "final.json", "the result")
+    locked, result = begin(run_dir, description, args.overwrite)  # the lock is held until the program ends
+    if result:
         print(f"{run_dir.name}: finished before, validation loss {result['best_valid_loss']:.4f}")
         return
-    save_json(run_dir / "args.json", description)
 
     torch.manual_seed(args.seed)
     model = build_model(vars(args), args.context_length, len(pairs)).to(device)

@@ -31,7 +31,6 @@ SEEDS=${SEEDS:-0}
 SAVE_POSITION=${SAVE_POSITION:-outputs/runs}
 RUNS_PER_GPU=${RUNS_PER_GPU:-4}
 CORES_PER_RUN=${CORES_PER_RUN:-1}
-PYTHON=${PYTHON:-python}
 
 mode=run
 case ${1:-} in --submit | --collect) mode=${1#--}; shift ;; esac

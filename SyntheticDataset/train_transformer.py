@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from runs import RUN_FILES, describe_environment, lock, refuse_other_arguments
-from scripting import (Parser, StopSignal, choose_device, fail, load_json, load_tensors, make_directory,
-                       non_negative_float, non_negative_int, positive_int, save_json, save_tensors)
+from runs import begin, describe_environment
+from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
+                       positive_int, save_json, save_tensors)
 from tasks import bayes_risk, load_task_definition
 from transformer import TaskSampler, Transformer, tokens
 
@@ -210,19 +210,13 @@ def main():
     pairs = load_task_definition(args.task_definition)
     if max(max(pair[:2]) for pair in pairs) > args.context_bits:
         fail(f"{args.task_definition} has bits beyond --context_bits {args.context_bits}; give its own number")
-    run_dir = make_directory(Path(args.save_position) / run_tag(args))
+    run_dir = Path(args.save_position) / run_tag(args)
     arguments = {name: value for name, value in vars(args).items() if name != "task_definition"}  # its contents count
     description = {"arguments": arguments, "data": {"task_definition": pairs},
                    "environment": describe_environment(device)}
-    locked = lock(run_dir)  # noqa: F841  held until the program ends
-    if args.overwrite:
-        for name in RUN_FILES:
-            (run_dir / name).unlink(missing_ok=True)
-    refuse_other_arguments(run_dir, description)
-    if (run_dir / "final.json").exists():
-        result = load_json(run_dir / "final.json", "the result")
+    locked, result = begin(run_dir, description, args.overwrite)  # the lock is held until the program ends
+    if result:
         return print(f"{run_dir.name}: finished before, {max(result['difference']):.4f} nats above Bayes at most")
-    save_json(run_dir / "args.json", description)
 
     torch.manual_seed(args.seed)
     model = build_transformer(vars(args), len(pairs)).to(device)

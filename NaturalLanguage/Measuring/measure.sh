@@ -33,18 +33,16 @@ DRAWS=${DRAWS:-20}
 OUT=${OUT:-outputs}
 DEVICE=${DEVICE:-auto}
 DEVICE_MAP=${DEVICE_MAP:-}
-PYTHON=${PYTHON:-python}
 
 mode=run
 case ${1:-} in --submit | --collect) mode=${1#--}; shift ;; esac
 (( $# > 0 )) || { echo "measure.sh: name at least one model: bash measure.sh MODEL [MODEL ...]" >&2; exit 2; }
-run() { echo "\$ $*"; "$@"; }
 results=()
 for model in "$@"; do results+=("$OUT/$(basename "$model")/measured"); done  # there when it is done
 
 draw() {  # the folder for the figures, folders of results ...
     local figures=$1; shift
-    echo; echo "== figures"
+    say figures
     run "$PYTHON" draw_CE_vs_context.py --results "$@" --out_dir "$figures"
     # shellcheck disable=SC2086  # a list
     run "$PYTHON" draw_CE_vs_entropy.py --results "$@" --out_dir "$figures" --exclude ${EXCLUDE:-}
@@ -81,7 +79,7 @@ elif (( gpus > 1 )); then launch=(-m torch.distributed.run --standalone --nproc_
 measured=()
 for model in "$@"; do
     name=$(basename "$model")
-    echo; echo "== $model"
+    say "$model"
     # shellcheck disable=SC2086  # lists of flags
     run "$PYTHON" prepare_data.py --model_name "$model" --save_path "$OUT/data/$name" $DATA
     # shellcheck disable=SC2206

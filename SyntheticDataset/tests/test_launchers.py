@@ -11,16 +11,10 @@ import time
 import pytest
 
 from script_process import quick_python, run_script
-from synthetic_helpers import FOLDER
+from synthetic_helpers import copy_of_the_folder
 
 FIGURES = ("loss_vs_context", "approximation_loss", "training_curves", "intrinsic_dimension")
 TINY = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "2000", "BI_CONTEXT_LENGTHS": "22"}
-
-
-def copy_of_the_folder(place):
-    """The folder without anything that was made by running it."""
-    made = shutil.ignore_patterns("outputs", "data", "results", "tests", "__pycache__")
-    return shutil.copytree(FOLDER, place / "SyntheticDataset", ignore=made)
 
 
 @pytest.fixture

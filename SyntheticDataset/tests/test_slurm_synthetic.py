@@ -1,21 +1,19 @@
 """The launchers of this part, submitted to a real Slurm."""
 
 import csv
-import shutil
 
 import pytest
 
 from script_process import quick_python, run_script
 from slurm_jobs import needs_slurm, submit, wait_for
-from synthetic_helpers import FOLDER
+from synthetic_helpers import copy_of_the_folder
 
 pytestmark = needs_slurm
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return shutil.copytree(FOLDER, tmp_path / "SyntheticDataset", ignore=shutil.ignore_patterns(
-        "outputs", "data", "results", "tests", "__pycache__", "*.log"))
+    return copy_of_the_folder(tmp_path)
 
 
 def exit_codes(records):

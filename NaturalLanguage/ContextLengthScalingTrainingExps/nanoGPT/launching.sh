@@ -38,6 +38,10 @@ elif [[ -n ${SLURM_JOB_ID:-} ]]; then
     exit "$code"
 fi
 
+export PYTHON=${PYTHON:-python}
+say() { echo; echo "== $*"; }
+run() { echo "\$ $*"; "$@"; }
+
 submit() {  # options of sbatch, a launcher, its arguments: submit it, print the command, answer with the job's number
     echo "\$ sbatch $*" >&2
     sbatch --parsable "$@" | cut -d ';' -f 1

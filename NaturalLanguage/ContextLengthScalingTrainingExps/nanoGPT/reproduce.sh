@@ -53,10 +53,7 @@ esac
 
 OUT=${OUT:-outputs/$PRESET}
 SEEDS=${SEEDS:-0}
-PYTHON=${PYTHON:-python}
-export PYTHON SEEDS CONTEXT_LENGTHS TRAIN_TOKENS
-say() { echo; echo "== $*"; }
-run() { echo "\$ $*"; "$@"; }
+export SEEDS CONTEXT_LENGTHS TRAIN_TOKENS
 
 say "1/5 corpus"
 # shellcheck disable=SC2086  # the presets are lists of flags

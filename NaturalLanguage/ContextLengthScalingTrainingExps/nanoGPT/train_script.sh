@@ -27,8 +27,6 @@ if (( $# < 2 )); then
 fi
 context_length=$1 percent_name=$2
 shift 2
-PYTHON=${PYTHON:-python}
-run() { echo "\$ $*"; "$@"; }
 
 config=$("$PYTHON" create_config.py --context_length "$context_length" --percent_name "$percent_name")
 gpus=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")

@@ -29,7 +29,6 @@ SEEDS=${SEEDS:-0}
 TRAIN_BIN=${TRAIN_BIN:-data/openwebtext/LONGCONTEXTSUBSET_train_P10.0_SFrom0.0.bin}
 OUT_DIR=${OUT_DIR:-outputs/runs}
 CORES_PER_RUN=${CORES_PER_RUN:-1}
-PYTHON=${PYTHON:-python}
 
 mode=run
 case ${1:-} in --submit | --collect) mode=${1#--}; shift ;; esac
