@@ -50,7 +50,7 @@ def undisturbed(small_bins, tmp_path_factory):
 def limited(small_bins, tmp_path_factory):
     """A job whose lives have a minute each, of which Slurm takes 40 s back by USR1; it runs beside the other tests."""
     folder = copy_of_the_folder(small_bins, tmp_path_factory.mktemp("limited"))
-    _, (job,) = submit(folder, *SBATCH, "--time=1", "--signal=B:USR1@40", "train_script.sh", "32", "2p0", *FLAGS,
+    _, (job,) = submit(folder, *SBATCH, "--nodelist=node1", "--time=1", "--signal=B:USR1@40", "train_script.sh", "32", "2p0", *FLAGS,
                        "--max_iters", 3 * STEPS, PYTHON=sys.executable)
     return folder, job
 
@@ -104,7 +104,8 @@ def test_a_second_job_on_the_same_run_is_refused(folder):
 
 
 def test_a_run_goes_on_when_its_node_fails(folder, undisturbed):
-    _, (job,) = submit(folder, *SBATCH, "train_script.sh", "32", "2p0", *FLAGS, PYTHON=sys.executable)
+    _, (job,) = submit(folder, *SBATCH, "--exclude=node1", "train_script.sh", "32", "2p0", *FLAGS,  # where `limited` is
+                       PYTHON=sys.executable)
     wait_for_training(folder / "outputs" / "runs" / RUN)
     node = records(job)[0]["NodeList"]
     try:
