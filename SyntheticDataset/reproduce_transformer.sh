@@ -25,14 +25,14 @@ PRESET=${1:-small}
 case $PRESET in
 smoke)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=200
-    training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 64 --cycle_steps 20 --max_cycles 1
-        --eval_interval 10 --eval_samples_per_task 4 --final_samples_per_task 8 --device cpu" ;;
+    training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 64 --tasks_per_context 8
+        --cycle_steps 20 --max_cycles 1 --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu" ;;
 small)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=10000
     training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 128 --weight_decay 0.5
-        --cycle_steps 6000 --eval_interval 500 --final_samples_per_task 256 --device cpu" ;;
+        --cycle_steps 6000 --eval_interval 500 --final_contexts 256 --device cpu" ;;
 paper)
-    tasks=""; n_samples=20000; training="--dtype bfloat16 --compile" ;;
+    tasks=""; n_samples=10000; training="--dtype bfloat16 --compile" ;;
 *)
     echo "reproduce_transformer.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac

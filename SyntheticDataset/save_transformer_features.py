@@ -24,7 +24,7 @@ from transformer import TaskSampler, tokens
 @torch.no_grad()
 def extract_features(model, bits, tasks, visible):
     """Hidden states (n, width), float32 on the CPU, with the first `visible` bits shown."""
-    return torch.cat([model.features(tokens(part, task, visible)).float().cpu()
+    return torch.cat([model.features(tokens(part, task, visible)).squeeze(1).float().cpu()
                       for part, task in zip(bits.split(EVALUATION_BATCH), tasks.split(EVALUATION_BATCH))])
 
 

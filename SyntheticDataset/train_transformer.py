@@ -4,12 +4,14 @@
     python train_transformer.py --task_definition small_tasks.json --context_bits 16 --max_masked 12 --width 64 ...
     python train_transformer.py --task_definition weighted_tasks.json --device cuda --dtype bfloat16 --compile
 
-Every batch is drawn fresh on the device from (seed, step); half of its samples are whole, of the others the last X bits
-are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each visible length from the first
-solvable one to all bits, the cross entropy is measured on samples of every subtask in equal number, weighted by
-frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. A subtask is learned after a
-plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle by whose end every subtask
-is learned, or the last one. Started again, a finished run is skipped and an interrupted one goes on to the same result.
+Every batch is drawn fresh on the device from (seed, step): --batch_size samples, a context and a subtask each. A context
+is asked --tasks_per_context subtasks at once, which costs little more than one. Half of the contexts are whole, of the
+others the last X bits are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each visible
+length from the first solvable one to all bits, the cross entropy is measured on contexts that are asked every subtask,
+weighted by frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. A subtask is learned
+after a plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle by whose end every
+subtask is learned, or the last one. Started again, a finished run is skipped and an interrupted one goes on to the same
+result.
 """
 
 import csv
@@ -29,7 +31,7 @@ from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, no
 from tasks import bayes_risk, load_task_definition
 from transformer import TaskSampler, Transformer, tokens
 
-EVALUATION_BATCH = 4096
+EVALUATION_BATCH = 256  # contexts
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
 METRICS = ("step", "train_loss", "largest_task_loss", "largest_difference", "learning_rate", "seconds")
 MODEL_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
@@ -64,13 +66,13 @@ def learning_rate(step, args):
     return args.learning_rate * min(place / args.warmup_steps, (args.cycle_steps - place) / args.cycle_steps)
 
 
-def flops_per_sample(model, sampler, max_masked, n=8):
-    """Operations of the matrix products of a training step, forward and backward, a sample."""
-    inputs, answers = sampler.training_batch(0, 0, n, max_masked)
+def flops_per_sample(model, sampler, n_asked, max_masked, n=8):
+    """Operations of the matrix products of a training step, forward and backward, a sample (context and subtask)."""
+    inputs, answers = sampler.training_batch(0, 0, n, n_asked, max_masked)
     with FlopCounterMode(display=False) as counter:
         F.binary_cross_entropy_with_logits(model(inputs), answers).backward()
     model.zero_grad(set_to_none=True)
-    return counter.get_total_flops() / n
+    return counter.get_total_flops() / answers.numel()
 
 
 def share_of_peak(flops_per_second, device):
@@ -80,23 +82,22 @@ def share_of_peak(flops_per_second, device):
 
 
 @torch.no_grad()
-def measure(model, sampler, lengths, samples_per_task, seed):
+def measure(model, sampler, lengths, n_contexts, seed):
     """Cross entropy (nats) at each visible length, its standard error, and the mean loss of each subtask there.
 
-    float64 tensors (lengths,), (lengths,) and (lengths, T) on the CPU. samples_per_task samples of each subtask are
-    scored, the same ones at every length; in the cross entropy a subtask counts by its frequency.
+    float64 tensors (lengths,), (lengths,) and (lengths, T) on the CPU. Each of n_contexts contexts, the same ones at
+    every length, is asked all subtasks; in the cross entropy a subtask counts by its frequency.
     """
     sampler.reseed(seed, 1)
-    tasks = torch.arange(sampler.n_tasks, device=sampler.device).repeat_interleave(samples_per_task)
-    bits, tasks, answers = sampler.draw(len(tasks), tasks)
+    tasks = torch.arange(sampler.n_tasks, device=sampler.device).expand(n_contexts, -1)
+    bits, tasks, answers = sampler.draw(n_contexts, tasks=tasks)
     means, errors = [], []
     for length in lengths:
         losses = torch.cat([
             F.binary_cross_entropy_with_logits(model(tokens(part, task, length)).float(), answer, reduction="none")
-            for part, task, answer in zip(*(x.split(EVALUATION_BATCH) for x in (bits, tasks, answers)))])
-        losses = losses.double().view(sampler.n_tasks, samples_per_task)
-        means.append(losses.mean(dim=1))
-        errors.append((sampler.weights.square() * losses.var(dim=1) / samples_per_task).sum().sqrt())
+            for part, task, answer in zip(*(x.split(EVALUATION_BATCH) for x in (bits, tasks, answers)))]).double()
+        means.append(losses.mean(dim=0))
+        errors.append((losses @ sampler.weights).std() / math.sqrt(n_contexts))
     means = torch.stack(means)
     return (means @ sampler.weights).cpu(), torch.stack(errors).cpu(), means.cpu()
 
@@ -127,7 +128,8 @@ def train(args, run_dir, model, sampler, pairs):
         writer.writerows(history)
         while not has_ended(history, args):
             step += 1
-            inputs, answers = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
+            inputs, answers = sampler.training_batch(args.seed, step, args.batch_size // args.tasks_per_context,
+                                                     args.tasks_per_context, args.max_masked)
             with precision:
                 loss = F.binary_cross_entropy_with_logits(forward(inputs).float(), answers)
             optimizer.zero_grad(set_to_none=True)
@@ -138,7 +140,7 @@ def train(args, run_dir, model, sampler, pairs):
             loss_sum += loss.detach()  # read only at an evaluation, so that the device does not wait for the host
             bar.update()
             if step % args.eval_interval == 0 or step % args.cycle_steps == 0:
-                losses, _, task_losses = measure(model, sampler, lengths, args.eval_samples_per_task, args.seed)
+                losses, _, task_losses = measure(model, sampler, lengths, args.eval_contexts, args.seed)
                 gaps = losses - risks
                 since = step - (history[-1]["step"] if history else 0)
                 history.append({"step": step, "train_loss": loss_sum.item() / since,
@@ -176,16 +178,17 @@ def parse_args():
     add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
     add("--batch_size", type=positive_int, default=1024, help="samples a step")
-    add("--cycle_steps", type=positive_int, default=30_000, help="steps in which the learning rate falls to 0")
+    add("--tasks_per_context", type=positive_int, default=32, help="samples that share a context; 1: none do")
+    add("--cycle_steps", type=positive_int, default=10_000, help="steps in which the learning rate falls to 0")
     add("--max_cycles", type=positive_int, default=4, help="cycles at most; one is enough if every subtask is learned")
-    add("--learning_rate", type=non_negative_float, default=1e-3, help="of AdamW, after the warm-up")
+    add("--learning_rate", type=non_negative_float, default=3e-4, help="of AdamW, after the warm-up")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, default=0.0, help="of AdamW")
+    add("--weight_decay", type=non_negative_float, default=0.5, help="of AdamW")
     add("--learned_loss", type=non_negative_float, default=0.35,
         help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
-    add("--eval_samples_per_task", type=positive_int, default=64, help="in an evaluation")
-    add("--final_samples_per_task", type=positive_int, default=1024, help="in the last one, of other samples")
+    add("--eval_contexts", type=positive_int, default=64, help="of an evaluation, each asked all subtasks")
+    add("--final_contexts", type=positive_int, default=1024, help="of the last one, other contexts")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrix products in training")
     add("--compile", action=BooleanOptionalAction, default=False, help="compile the model (a GPU)")
     add("--seed", type=non_negative_int, default=0, help="of the weights and of the samples")
@@ -198,6 +201,9 @@ def parse_args():
     args = parser.parse_args()
     if args.width % (2 * args.n_head):
         fail(f"--width {args.width} does not split into --n_head {args.n_head} heads of even width; change one of them")
+    if args.batch_size % args.tasks_per_context:
+        fail(f"--batch_size {args.batch_size} does not split into contexts of --tasks_per_context "
+             f"{args.tasks_per_context}; change one of them")
     if args.max_masked > args.context_bits:
         fail(f"--max_masked {args.max_masked} is more than the --context_bits {args.context_bits}")
     return args
@@ -223,10 +229,10 @@ def main():
     sampler = TaskSampler(pairs, args.context_bits, device)
     history = train(args, run_dir, model, sampler, pairs)
     lengths = visible_lengths(pairs, args.context_bits)
-    losses, errors, _ = measure(model, sampler, lengths, args.final_samples_per_task, args.seed + 2**32)
+    losses, errors, _ = measure(model, sampler, lengths, args.final_contexts, args.seed + 2**32)
     risks = [bayes_risk(pairs, length) for length in lengths]
     samples, seconds = history[-1]["step"] * args.batch_size, history[-1]["seconds"]
-    speed = flops_per_sample(model, sampler, args.max_masked) * samples / seconds
+    speed = flops_per_sample(model, sampler, args.tasks_per_context, args.max_masked) * samples / seconds
     result = {"seed": args.seed, "steps": history[-1]["step"], "samples": samples, "seconds": seconds,
               "samples_per_second": round(samples / seconds), "mfu": share_of_peak(speed, device),
               "parameters": sum(p.numel() for p in model.parameters()),

@@ -26,15 +26,14 @@ class Block(nn.Module):
         """(B, length, m width) -> m tensors (B, heads, length, head width)."""
         return x.unflatten(2, (-1, self.n_head, self.query.in_features // self.n_head)).permute(2, 0, 3, 1, 4)
 
-    def forward(self, x, cos, sin, from_position=0):
-        """x (B, length, width) to the states from `from_position` on: nobody reads the others behind the last block."""
+    def forward(self, x, cos, sin, sees, first=0):
+        """x (B, n, width) to the states from number `first` on; `sees` (n, n) says what each attends to."""
         inputs = self.attention_norm(x)
         key, value = self.heads(self.key_value(inputs))
-        query, = self.heads(self.query(inputs[:, from_position:]))
-        attended = F.scaled_dot_product_attention(  # the last position alone sees everything
-            rotate(query, cos[from_position:], sin[from_position:]), rotate(key, cos, sin), value,
-            is_causal=from_position == 0)
-        x = x[:, from_position:] + self.attention_out(attended.transpose(1, 2).flatten(2))
+        query, = self.heads(self.query(inputs[:, first:]))
+        attended = F.scaled_dot_product_attention(rotate(query, cos[first:], sin[first:]), rotate(key, cos, sin), value,
+                                                  attn_mask=sees[first:])
+        x = x[:, first:] + self.attention_out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -45,10 +44,14 @@ def rotate(x, cos, sin):
 
 
 class Transformer(nn.Module):
-    """Tokens (B, L + 1), bits then subtask, to logits (B,) of the answer, read at the last position."""
+    """Tokens (B, L + K), bits then K subtasks, to logits (B, K) of their answers, each read at its subtask.
+
+    Every subtask stands at position L and sees the bits and itself, so it is answered as if it were asked alone.
+    """
 
     def __init__(self, context_bits, n_tasks, width=208, n_layer=3, n_head=8, rope_base=4000.0):
         super().__init__()
+        self.context_bits = context_bits
         self.embedding = nn.Embedding(3 + n_tasks, width)
         self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
         self.final_norm = nn.RMSNorm(width)
@@ -62,15 +65,18 @@ class Transformer(nn.Module):
                 nn.init.normal_(weight, std=0.02 if "embedding" in name else width ** -0.5)
 
     def features(self, tokens):
-        """Hidden states (B, width) at the last position, after the final norm: what the answer is read from."""
+        """Hidden states (B, K, width) at the subtasks, after the final norm: what the answers are read from."""
         x = self.embedding(tokens)
-        last = x.shape[1] - 1
-        for number, block in enumerate(self.blocks, start=1):
-            x = block(x, self.cos, self.sin, last if number == len(self.blocks) else 0)
-        return self.final_norm(x[:, -1])
+        numbers = torch.arange(x.shape[1], device=x.device)
+        place = numbers.clamp(max=self.context_bits)
+        sees = (place < place[:, None]) | (numbers == numbers[:, None])
+        for block in self.blocks[:-1]:
+            x = block(x, self.cos[place], self.sin[place], sees)
+        x = self.blocks[-1](x, self.cos[place], self.sin[place], sees, first=self.context_bits)
+        return self.final_norm(x)
 
     def forward(self, tokens):
-        return self.head(self.features(tokens)).squeeze(1)
+        return self.head(self.features(tokens)).squeeze(2)
 
 
 class TaskSampler:
@@ -87,26 +93,29 @@ class TaskSampler:
         state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
         self.generator.manual_seed(int(state))
 
-    def draw(self, n, tasks=None):
-        """Bits int64 (n, L), subtasks int64 (n,) drawn by weight unless given, and answers float32 (n,)."""
+    def draw(self, n, n_asked=1, tasks=None):
+        """Bits int64 (n, L), subtasks int64 (n, K) and answers float32 (n, K) of n contexts.
+
+        Each context is asked K = n_asked subtasks, drawn by weight; or `tasks` (n, K), if given.
+        """
         options = {"generator": self.generator, "device": self.device}
         bits = torch.randint(2, (n, self.context_bits), **options)
         if tasks is None:
-            tasks = torch.searchsorted(self.thresholds, torch.rand(n, **options), right=True)
-        asked = bits.gather(1, self.bits[tasks])
-        return bits, tasks, (asked[:, 0] ^ asked[:, 1]).float()
+            tasks = torch.searchsorted(self.thresholds, torch.rand(n, n_asked, **options), right=True)
+        first, second = self.bits[tasks].unbind(2)
+        return bits, tasks, (bits.gather(1, first) ^ bits.gather(1, second)).float()
 
-    def training_batch(self, seed, step, n, max_masked):
-        """Tokens (n, L + 1) and answers (n,); of half of the samples the last 0 to max_masked bits are "?"."""
+    def training_batch(self, seed, step, n, n_asked, max_masked):
+        """Tokens (n, L + K) and answers (n, K); in half of the contexts the last 0 to max_masked bits are "?"."""
         self.reseed(seed, 0, step)
-        bits, tasks, answers = self.draw(n)
+        bits, tasks, answers = self.draw(n, n_asked)
         masked = torch.randint(max_masked + 1, (n,), generator=self.generator, device=self.device)
-        masked[:n // 2] = 0  # which half does not matter, as all samples are drawn alike
+        masked[:n // 2] = 0  # which half does not matter, as all contexts are drawn alike
         return tokens(bits, tasks, self.context_bits - masked), answers
 
 
 def tokens(bits, tasks, visible):
-    """Input (n, L + 1) from bits (n, L), the first `visible` ((n,) or a number) of them shown, and subtasks (n,)."""
+    """Input (n, L + K) from bits (n, L), the first `visible` ((n,) or a number) of them shown, and subtasks (n, K)."""
     visible = torch.as_tensor(visible, device=bits.device).expand(len(bits))
     shown = torch.arange(bits.shape[1], device=bits.device) < visible[:, None]
-    return torch.cat((torch.where(shown, bits, MASKED), 3 + tasks[:, None]), dim=1)
+    return torch.cat((torch.where(shown, bits, MASKED), 3 + tasks), dim=1)

@@ -24,7 +24,7 @@ from transformer import MASKED, TaskSampler, Transformer, tokens
 PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
 TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 32,
-        "--eval_interval", 5, "--eval_samples_per_task", 4, "--final_samples_per_task", 8, "--device", "cpu",
+        "--tasks_per_context", 4, "--eval_interval", 5, "--eval_contexts", 4, "--final_contexts", 8, "--device", "cpu",
         "--checkpoint_seconds", 0, "--cycle_steps", 10, "--max_cycles", 2)
 
 
@@ -54,28 +54,31 @@ def test_weighted_samples_for_the_mlp_have_their_frequencies_and_answers():
 
 def test_batches_are_a_function_of_seed_and_step_and_masked_as_the_paper_says():
     sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
-    inputs, answers = sampler.training_batch(3, 7, 4000, 6)
+    inputs, answers = sampler.training_batch(3, 7, 4000, 3, 6)
     sampler.draw(5)
-    again = sampler.training_batch(3, 7, 4000, 6)
+    again = sampler.training_batch(3, 7, 4000, 3, 6)
     assert torch.equal(inputs, again[0]) and torch.equal(answers, again[1])
-    assert not torch.equal(inputs, sampler.training_batch(3, 8, 4000, 6)[0])
+    assert not torch.equal(inputs, sampler.training_batch(3, 8, 4000, 3, 6)[0])
     masked = inputs[:, :8] == MASKED
     assert not masked[:2000].any()
     counts = torch.bincount(masked[2000:].sum(dim=1), minlength=7)
     assert len(counts) == 7 and (counts - 2000 / 7).abs().max() < 4 * math.sqrt(2000 / 7)
     assert all((row.int().diff() >= 0).all() for row in masked)  # the last bits
-    shown, tasks = inputs[:2000, :8], inputs[:2000, 8] - 3
-    for row, task, answer in zip(shown, tasks, answers):
-        a, b, _ = SMALL[task]
-        assert answer == row[a - 1] ^ row[b - 1]
+    tasks = inputs[:, 8:] - 3
+    for row, asked, parities in zip(inputs[:2000], tasks, answers):
+        for task, answer in zip(asked, parities, strict=True):
+            a, b, _ = SMALL[task]
+            assert answer == row[a - 1] ^ row[b - 1]
+    for asked in tasks.T:
+        frequency = torch.bincount(asked, minlength=len(SMALL)) / 4000
+        torch.testing.assert_close(frequency, torch.tensor(task_weights(SMALL)), atol=0.03, rtol=0)
 
 
 def test_the_transformer_against_attention_written_out():
-    """In float64, one head and one position at a time, rotary positions as complex numbers."""
+    """In float64, one head and one position at a time, rotary positions as complex numbers, one subtask at a time."""
     torch.manual_seed(0)
     model = Transformer(6, 4, width=12, n_layer=2, n_head=2, rope_base=50.0).double()
-    x = torch.cat((torch.randint(3, (5, 6)), 3 + torch.randint(4, (5, 1))), dim=1)
-    states = model.embedding(x)
+    x = torch.cat((torch.randint(3, (5, 6)), 3 + torch.randint(4, (5, 3))), dim=1)
 
     def norm(values, layer):
         return values / (values.square().mean(-1, keepdim=True) + torch.finfo(values.dtype).eps).sqrt() * layer.weight
@@ -84,41 +87,46 @@ def test_the_transformer_against_attention_written_out():
         pairs = torch.complex(head[..., :3], head[..., 3:])
         return pairs * torch.polar(torch.ones(3).double(), position * 50.0 ** -(torch.arange(0, 6, 2).double() / 6))
 
-    for block in model.blocks:
-        inner = norm(states, block.attention_norm)
-        query, (key, value) = block.query(inner), block.key_value(inner).chunk(2, dim=-1)
-        out = torch.zeros_like(states)
-        for head in (slice(0, 6), slice(6, 12)):
-            for position in range(7):
-                scores = torch.stack([(turned(query[:, position, head], position)
-                                       * turned(key[:, other, head], other).conj()).real.sum(-1) / math.sqrt(6)
-                                      for other in range(position + 1)], dim=1)
-                out[:, position, head] = (scores.softmax(1)[..., None] * value[:, :position + 1, head]).sum(1)
-        states = states + block.attention_out(out)
-        states = states + block.mlp(norm(states, block.mlp_norm))
-    expected = norm(states[:, -1], model.final_norm)
-    assert torch.allclose(model.features(x), expected, atol=1e-6)
-    assert torch.allclose(model(x), model.head(expected).squeeze(1), atol=1e-6)
+    for number in range(3):
+        states = model.embedding(x[:, [*range(6), 6 + number]])
+        for block in model.blocks:
+            inner = norm(states, block.attention_norm)
+            query, (key, value) = block.query(inner), block.key_value(inner).chunk(2, dim=-1)
+            out = torch.zeros_like(states)
+            for head in (slice(0, 6), slice(6, 12)):
+                for position in range(7):
+                    scores = torch.stack([(turned(query[:, position, head], position)
+                                           * turned(key[:, other, head], other).conj()).real.sum(-1) / math.sqrt(6)
+                                          for other in range(position + 1)], dim=1)
+                    out[:, position, head] = (scores.softmax(1)[..., None] * value[:, :position + 1, head]).sum(1)
+            states = states + block.attention_out(out)
+            states = states + block.mlp(norm(states, block.mlp_norm))
+        expected = norm(states[:, -1], model.final_norm)
+        assert torch.allclose(model.features(x)[:, number], expected, atol=1e-6)
+        assert torch.allclose(model(x)[:, number], model.head(expected).squeeze(1), atol=1e-6)
 
 
 class Bayes(torch.nn.Module):
     """Answers what it can see with certainty, and tosses a coin for the rest."""
 
     def forward(self, inputs):
-        logits = torch.zeros(len(inputs))
+        logits = torch.zeros(len(inputs), inputs.shape[1] - 8)
         for place, row in enumerate(inputs):
-            a, b = (row[bit - 1] for bit in SMALL[row[-1] - 3][:2])
-            logits[place] = 0 if MASKED in (a, b) else (1000 if a ^ b else -1000)
+            for number, task in enumerate(row[8:] - 3):
+                a, b = (row[bit - 1] for bit in SMALL[task][:2])
+                logits[place, number] = 0 if MASKED in (a, b) else (1000 if a ^ b else -1000)
         return logits
 
 
 def test_the_operations_of_a_step_are_counted():
     """Of the weights' products, by hand; the attention itself is the small rest."""
-    model, width, length = Transformer(8, len(SMALL), width=64, n_layer=2, n_head=2), 64, 9
-    first = 12 * width**2 * length  # multiplications of a layer of 12 width^2 weights at every position
-    last = (2 * width**2) * length + 10 * width**2 + width  # keys and values everywhere, the rest at the last position
-    counted = flops_per_sample(model, TaskSampler(SMALL, 8, torch.device("cpu")), 6)
-    assert 0.9 * 6 * (first + last) < counted < 1.3 * 6 * (first + last)
+    model, width = Transformer(8, len(SMALL), width=64, n_layer=2, n_head=2), 64
+    for n_asked in (1, 4):
+        length = 8 + n_asked
+        first = 12 * width**2 * length  # multiplications of a layer of 12 width^2 weights at every position
+        last = (2 * width**2) * length + (10 * width**2 + width) * n_asked  # but for keys and values, at the subtasks
+        counted = flops_per_sample(model, TaskSampler(SMALL, 8, torch.device("cpu")), n_asked, 6) * n_asked
+        assert 0.9 * 6 * (first + last) < counted < 1.3 * 6 * (first + last)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -130,7 +138,7 @@ def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     solvable = torch.tensor([[max(pair[:2]) <= length for pair in SMALL] for length in range(2, 9)])
     torch.testing.assert_close(task_losses, torch.where(solvable, 0, math.log(2)).double())
     bits = torch.arange(16).view(2, 8) % 2
-    assert tokens(bits, torch.tensor([0, 1]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
+    assert tokens(bits, torch.tensor([[0], [1]]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
 
 
 def test_training_ends_with_the_cycle_that_has_learned_everything():
@@ -199,6 +207,7 @@ def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
     for command, words in (
             (("generate_tasks.py", "--first_max_bit", 2), "choose another --first_max_bit"),
             (("train_transformer.py", *tiny_tasks, "--n_head", 3), "even width"),
+            (("train_transformer.py", *tiny_tasks, "--tasks_per_context", 5), "change one of them"),
             (("train_transformer.py", *tiny_tasks, "--max_masked", 9), "more than the --context_bits"),
             (("train_transformer.py", "--task_definition", "tasks.json", "--context_bits", 4, "--max_masked", 2),
              "bits beyond"),
