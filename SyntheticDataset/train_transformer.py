@@ -4,14 +4,14 @@
     python train_transformer.py --task_definition small_tasks.json --context_bits 16 --max_masked 12 --width 64 ...
     python train_transformer.py --task_definition weighted_tasks.json --device cuda --dtype bfloat16 --compile
 
-Every batch is drawn fresh on the device from (seed, step): --batch_size samples, a context and a subtask each. A context
-is asked --tasks_per_context subtasks at once, which costs little more than one. Half of the contexts are whole, of the
-others the last X bits are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each visible
-length from the first solvable one to all bits, the cross entropy is measured on contexts that are asked every subtask,
-weighted by frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. A subtask is learned
-after a plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle by whose end every
-subtask is learned, or the last one. Started again, a finished run is skipped and an interrupted one goes on to the same
-result.
+Every batch is drawn fresh on the device from (seed, step): --batch_size samples, each a context and a subtask. Each
+context is asked --tasks_per_context subtasks at once, which costs little more than one. Half of the contexts are whole,
+of the others the last X bits are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each
+visible length from the first solvable one to all bits, the cross entropy is measured on contexts that are asked every
+subtask, weighted by frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. A subtask is
+learned after a plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle by whose
+end every subtask is learned, or the last one. Started again, a finished run is skipped and an interrupted one goes on
+to the same result.
 """
 
 import csv
