@@ -70,10 +70,10 @@ class Transformer(nn.Module):
         numbers = torch.arange(x.shape[1], device=x.device)
         place = numbers.clamp(max=self.context_bits)
         sees = (place < place[:, None]) | (numbers == numbers[:, None])
+        cos, sin = self.cos[place], self.sin[place]
         for block in self.blocks[:-1]:
-            x = block(x, self.cos[place], self.sin[place], sees)
-        x = self.blocks[-1](x, self.cos[place], self.sin[place], sees, first=self.context_bits)
-        return self.final_norm(x)
+            x = block(x, cos, sin, sees)
+        return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=self.context_bits))
 
     def forward(self, tokens):
         return self.head(self.features(tokens)).squeeze(2)
