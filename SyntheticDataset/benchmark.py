@@ -8,6 +8,7 @@ training     an epoch of the MLP: bytes on the device, batches by indexing (trai
 generation   generate_data.py's way against a Python loop with a set of tuples
 script       the whole of generate_data.py at the paper's size, with its peak memory and its files
 kde          measure_features.py's kde_entropy against scipy.stats.gaussian_kde
+transformer  a training step of train_transformer.py, 32 subtasks to a context against one, as many samples
 Each figure is the median over --repeats of the two ways in turn. Both ways must agree on the result.
 """
 
@@ -26,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from generate_data import make_splits
+from generate_tasks import position_weighted_tasks
 from measure_features import kde_entropy
 from mlp import MLP
 from runs import describe_environment
@@ -33,8 +35,11 @@ from samples import Samples, unpack_bits
 from scripting import Parser, choose_device, make_directory, positive_int, save_json
 from tasks import load_task_definition
 from train_model import epoch_order, train_step
+from train_transformer import train_step as train_transformer_step
+from transformer import TaskSampler, Transformer
 
 CONTEXT_LENGTH = 36
+TASKS_PER_CONTEXT = 32
 
 
 class OneByOne(Dataset):
@@ -169,6 +174,26 @@ def benchmark_kde(n, width, repeats, device):
     return {"n": n, "width": width, "seconds": seconds, "times_faster": seconds["scipy"] / seconds["ours"]}
 
 
+def benchmark_transformer(batch_size, repeats, device):
+    pairs = position_weighted_tasks(context_bits=60, first_max_bit=11, subtasks_per_bit=2, exponent=1.15, seed=114)
+    torch.manual_seed(0)
+    model, sampler = Transformer(60, len(pairs)).to(device), TaskSampler(pairs, 60, device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+    def step(n_asked):
+        batch = sampler.training_batch(0, 1, batch_size // n_asked, n_asked, max_masked=50)
+        return train_transformer_step(model, optimizer, batch, precision).item()
+
+    seconds, losses = compare("transformer", {
+        "ours": lambda: step(TASKS_PER_CONTEXT),
+        "independent samples": lambda: step(1),
+    }, repeats, device)
+    assert abs(losses["ours"] - losses["independent samples"]) < 0.3, losses  # untrained, of different samples
+    return {"batch_size": batch_size, "tasks_per_context": TASKS_PER_CONTEXT, "seconds": seconds,
+            "times_faster": seconds["independent samples"] / seconds["ours"]}
+
+
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--train_size", type=positive_int, default=85_000, help="samples of the epoch")
@@ -178,6 +203,7 @@ def main():
                         help="training samples for the whole of generate_data.py")
     parser.add_argument("--kde_shapes", nargs="+", default=["4000x256", "10000x80"], metavar="NxWIDTH",
                         help="numbers of samples and their widths")
+    parser.add_argument("--transformer_batch_size", type=positive_int, default=1024, help="samples of its step")
     parser.add_argument("--repeats", type=positive_int, default=5, help="rounds, of which the median is taken")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     parser.add_argument("--task_definition", default="task_definition.json", help="JSON list of pairs of bit positions")
@@ -193,6 +219,9 @@ def main():
     except ValueError:
         parser.error(f"--kde_shapes {' '.join(args.kde_shapes)} are not of the form 4000x256")
 
+    if args.transformer_batch_size % TASKS_PER_CONTEXT:
+        parser.error(f"--transformer_batch_size must be a multiple of {TASKS_PER_CONTEXT}")
+
     make_directory(Path(args.out_json).parent)
     results = {
         "environment": describe_environment(device),
@@ -200,6 +229,7 @@ def main():
         "generation": benchmark_generation(args.generation_size, pairs, args.repeats, device),
         "script": benchmark_script(args.script_train_size),
         "kde": [benchmark_kde(n, width, args.repeats, device) for n, width in shapes],
+        "transformer": benchmark_transformer(args.transformer_batch_size, args.repeats, device),
     }
     training, generation, whole = results["training"], results["generation"], results["script"]
     print(f"training: {training['times_faster']:.2f} times faster than one sample at a time, "
@@ -209,6 +239,8 @@ def main():
           f"{whole['peak_gigabytes']:.1f} GB of memory, {whole['file_megabytes']:.0f} MB of files")
     for kde in results["kde"]:
         print(f"kde: {kde['times_faster']:.1f} times faster than scipy at n = {kde['n']}, d = {kde['width']}")
+    print(f"transformer: a step with {TASKS_PER_CONTEXT} subtasks to a context is "
+          f"{results['transformer']['times_faster']:.1f} times faster than with one, for as many samples")
     save_json(args.out_json, results)
     print(f"-> {args.out_json}")
 

@@ -6,18 +6,17 @@
 Writes OUT_CSV, one row a finished run, and beside it, with _curves in the name, one row an epoch of each (columns as in
 final.json and metrics.csv; results/README.md explains them) and, as _about.json, the arguments that all runs share and
 the hardware and versions they ran with. The cells expected are all combinations of the given context lengths, sizes,
-weight decays and seeds; what is not given is read off the run directories, unfinished ones included. A Bi-MLP is no
-part of the sweep: --use_bi_mlp gathers those instead. Cells without a finished run are named on stderr, and the exit
+weight decays and seeds; what is not given is read off the run directories, unfinished ones included. Gathers MLPs;
+another --model gathers those instead. Cells without a finished run are named on stderr, and the exit
 code is then 1; the CSVs hold the others.
 """
 
 import csv
 import itertools
 import sys
-from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from runs import INCIDENTAL, run_tag
+from runs import INCIDENTAL, MODELS, run_tag
 from scripting import Parser, fail, load_json, make_directory, positive_int, replacing, save_json
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
@@ -52,7 +51,8 @@ def parse_args():
     parser = Parser(__doc__)
     parser.add_argument("--runs", default="outputs/runs", help="--save_position of the runs")
     parser.add_argument("--out_csv", default="outputs/sweep.csv", help="file to write")
-    parser.add_argument("--use_bi_mlp", action=BooleanOptionalAction, default=False, help="gather Bi-MLPs, not MLPs")
+    parser.add_argument("--model", choices=MODELS, default="mlp", help="network of the runs to gather")
+    parser.add_argument("--use_bi_mlp", dest="model", action="store_const", const="bi_mlp", help="--model bi_mlp")
     parser.add_argument("--context_lengths", dest="context_length", type=positive_int, nargs="+", help="visible bits")
     parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
                         help="training samples")
@@ -64,14 +64,14 @@ def parse_args():
 def main():
     args = parse_args()
     started = [load_json(path, "the arguments of the run") for path in sorted(Path(args.runs).glob("*/args.json"))]
-    started = [run for run in started if run["arguments"]["use_bi_mlp"] == args.use_bi_mlp]
+    started = [run for run in started if run["arguments"]["model"] == args.model]
     if not started:
         fail(f"there are no such runs below {args.runs}; make some with train_model.sh")
     axes = [sorted(set(getattr(args, axis) or (run["arguments"][axis] for run in started))) for axis in AXES]
 
     rows, curves, described, missing = [], [], [], []
     for cell in itertools.product(*axes):
-        run_dir = Path(args.runs) / run_tag(args.use_bi_mlp, *cell)
+        run_dir = Path(args.runs) / run_tag(args.model, *cell)
         if not (run_dir / "final.json").exists():
             missing.append(run_dir.name)
             continue

@@ -1,7 +1,9 @@
-"""The two networks of the synthetic experiment (paper section 4, first version)."""
+"""The networks of train_model.py: the two of the paper's first version (section 4), and the ICLR version's."""
 
 import torch
 from torch import nn
+
+from transformer import SampleTransformer
 
 
 class MLP(nn.Module):
@@ -62,9 +64,15 @@ class BiMLP(nn.Module):
         return self.head(torch.cat([self.context_features(bits), control], dim=1)).squeeze(1)
 
 
+# The arguments that each network takes beside context_length and n_tasks.
+NETWORKS = {
+    "mlp": (MLP, ("hidden_size", "output_size")),
+    "bi_mlp": (BiMLP, ("task_hidden_size", "next_size", "next_hidden_size", "output_size")),
+    "transformer": (SampleTransformer, ("width", "n_layer", "n_head")),
+}
+
+
 def build_model(settings, context_length, n_tasks):
     """Build the network that `settings` (the arguments of train_model.py, as a dictionary) describe."""
-    if settings["use_bi_mlp"]:
-        widths = ("task_hidden_size", "next_size", "next_hidden_size", "output_size")
-        return BiMLP(context_length, n_tasks, **{name: settings[name] for name in widths})
-    return MLP(context_length, n_tasks, settings["hidden_size"], settings["output_size"])
+    network, names = NETWORKS[settings["model"]]
+    return network(context_length, n_tasks, **{name: settings[name] for name in names})

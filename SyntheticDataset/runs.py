@@ -18,14 +18,14 @@ from pathlib import Path
 from scripting import fail, load_json, make_directory, save_json
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
+MODELS = ("mlp", "bi_mlp", "transformer")
 # Arguments that say where and how a run is made, not what comes out of it.
 INCIDENTAL = {"training_data_position", "validation_data_position", "save_position", "device", "threads",
               "checkpoint_seconds", "overwrite"}
 
 
-def run_tag(use_bi_mlp, context_length, train_dataset_size, weight_decay, seed):
+def run_tag(model, context_length, train_dataset_size, weight_decay, seed):
     """The name of a run's directory, a function of the swept arguments alone."""
-    model = "bi_mlp" if use_bi_mlp else "mlp"
     return f"{model}_ctl{context_length}_train{train_dataset_size}_wd{weight_decay:g}_seed{seed}"
 
 

@@ -9,18 +9,19 @@ an MLP (200 wide); and with what they are the features of. --visible_context_len
 trained model: they are 0.5. A file that is there already, newer than the weights and of the same kind, is kept.
 """
 
-from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from mlp import build_model
+from runs import MODELS
 from samples import load_samples
 from scripting import Parser, choose_device, fail, load_json, load_tensors, make_directory, positive_int, save_tensors
 from tasks import solvable_tasks
 
-PAPER_WIDTHS = {"hidden_size": 400, "task_hidden_size": 400, "next_size": 80, "next_hidden_size": 200, "output_size": 1}
+PAPER_WIDTHS = {"hidden_size": 400, "task_hidden_size": 400, "next_size": 80, "next_hidden_size": 200,
+                "output_size": 1, "width": 208, "n_layer": 3, "n_head": 8}
 
 
 @torch.no_grad()
@@ -38,7 +39,7 @@ def read_settings(weights_path, args):
     """Widths, context length and seed of a run from the args.json beside its weights, flags taking precedence."""
     path = weights_path.with_name("args.json")
     run = load_json(path, "the arguments of the run")["arguments"] if path.exists() else {**PAPER_WIDTHS, "seed": None}
-    settings = {name: getattr(args, name) for name in ("context_length", "use_bi_mlp", *PAPER_WIDTHS)}
+    settings = {name: getattr(args, name) for name in ("context_length", "model", *PAPER_WIDTHS)}
     settings = {name: run.get(name) if value is None else value for name, value in settings.items()}
     missing = [f"--{name}" for name, value in settings.items() if value is None]
     if missing:
@@ -86,7 +87,8 @@ def parse_args():
     parser.add_argument("--visible_context_length", type=int, default=-1, help="bits the model is shown (-1: all)")
     parser.add_argument("--batch_size", type=positive_int, default=10_000, help="samples at a time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--use_bi_mlp", action=BooleanOptionalAction, help="overrides the run's")
+    parser.add_argument("--model", choices=MODELS, help="overrides the run's")
+    parser.add_argument("--use_bi_mlp", dest="model", action="store_const", const="bi_mlp", help="--model bi_mlp")
     for name in ("context_length", *PAPER_WIDTHS):
         parser.add_argument(f"--{name}", type=positive_int, help="overrides the run's")
     args = parser.parse_args()

@@ -7,16 +7,14 @@ and highest cross entropy over the seeds (nats), and the largest difference; pri
 have not finished are named, and the exit code is then 1.
 """
 
-import csv
 from pathlib import Path
 
-from scripting import Parser, fail, load_json, make_directory, replacing
-
-COLUMNS = ("context_length", "bayes_risk", "cross_entropy", "lowest", "highest", "largest_difference", "seeds")
+from collect_results import write_csv
+from scripting import Parser, fail, load_json, make_directory
 
 
 def table_rows(results):
-    """One dictionary with COLUMNS for each visible length, from the contents of final.json of several seeds."""
+    """One dictionary, a row of the table, for each visible length, from the contents of final.json of several seeds."""
     lengths = results[0]["visible_context_length"]
     if any(result["visible_context_length"] != lengths or result["bayes_risk"] != results[0]["bayes_risk"]
            for result in results):
@@ -42,10 +40,7 @@ def main():
         fail(f"there is no finished run in {args.runs}; make one with train_transformer.py")
     rows = table_rows([load_json(run / "final.json", "the result") for run in finished])
     make_directory(Path(args.out_csv).parent)
-    with replacing(args.out_csv) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(Path(args.out_csv), rows)
     print("| context | cross entropy | Bayes risk | largest difference |\n|---|---|---|---|")
     for row in rows:
         print(f"| {row['context_length']} | {row['cross_entropy']:.4f} [{row['lowest']:.4f}, {row['highest']:.4f}] | "

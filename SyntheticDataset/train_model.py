@@ -1,8 +1,9 @@
-"""Train one MLP, or Bi-MLP, on the first bits of the first samples (paper section 4, first version; Appendix F).
+"""Train an MLP, Bi-MLP or transformer on the first bits of the first samples (paper section 4; Appendix F).
 
     python train_model.py --context_length 36 --train_dataset_size 85000                  # the GPU if there is one
     python train_model.py --context_length 36 --train_dataset_size 85000 --device cuda:1
     python train_model.py --context_length 36 --use_bi_mlp                                # on all training samples
+    python train_model.py --context_length 36 --model transformer --batch_size 128
 
 Writes SAVE_POSITION/TAG/ (see runs.py). Started again, a finished run is skipped and an interrupted one goes on from
 its last checkpoint to the same result. Cross entropies are in nats, means over all samples; weights are those of the
@@ -22,11 +23,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mlp import build_model
-from runs import begin, describe_environment, run_tag
+from runs import MODELS, begin, describe_environment, run_tag
 from samples import load_samples
 from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
                        positive_int, save_json, save_tensors)
 from tasks import bayes_risk, solvable_tasks
+from transformer import check_heads
 
 EVALUATION_BATCH = 8192
 METRICS = ("epoch", "step", "train_loss", "valid_loss", "solvable_loss", "unsolvable_loss", "seconds")
@@ -152,7 +154,7 @@ def summarise(args, state, pairs):
     best, last = state["best"], state["history"][-1]
     risk = bayes_risk(pairs, args.context_length)
     result = {name: getattr(args, name)
-              for name in ("use_bi_mlp", "context_length", "train_dataset_size", "weight_decay", "seed")}
+              for name in ("model", "context_length", "train_dataset_size", "weight_decay", "seed")}
     result.update(stopped=state["stopped"], bayes_risk=risk, approximation_loss=best["valid_loss"] - risk)
     for name, row in (("best", best), ("last", last)):
         result.update({f"{name}_epoch": row["epoch"], f"{name}_step": row["step"],
@@ -170,12 +172,16 @@ def parse_args():
     parser.add_argument("--context_length", type=positive_int, required=True, help="visible bits")
     parser.add_argument("--train_dataset_size", type=positive_int, help="the first training samples (default: all)")
     parser.add_argument("--valid_dataset_size", type=positive_int, help="validation samples (default: all)")
-    parser.add_argument("--use_bi_mlp", action=BooleanOptionalAction, default=False,
-                        help="Bi-MLP: a context feature that cannot see the active subtask")
+    parser.add_argument("--model", choices=MODELS, default="mlp",
+                        help="bi_mlp: a context feature that cannot see the active subtask")
+    parser.add_argument("--use_bi_mlp", dest="model", action="store_const", const="bi_mlp", help="--model bi_mlp")
     parser.add_argument("--hidden_size", type=positive_int, default=400, help="MLP: width; the middle layer has half")
     parser.add_argument("--task_hidden_size", type=positive_int, default=400, help="Bi-MLP: width of the first layer")
     parser.add_argument("--next_size", type=positive_int, default=80, help="Bi-MLP: width of the context feature")
     parser.add_argument("--next_hidden_size", type=positive_int, default=200, help="Bi-MLP: width of the third layer")
+    parser.add_argument("--width", type=positive_int, default=208, help="transformer: of the hidden states")
+    parser.add_argument("--n_layer", type=positive_int, default=3, help="transformer: layers")
+    parser.add_argument("--n_head", type=positive_int, default=8, help="transformer: attention heads; of even width")
     parser.add_argument("--output_size", type=int, default=1, choices=[1], help="logits per sample")
     parser.add_argument("--num_epochs", type=positive_int, default=200, help="passes over the training samples at most")
     parser.add_argument("--early_stopping", type=positive_int, default=25,
@@ -194,7 +200,9 @@ def parse_args():
     parser.add_argument("--checkpoint_seconds", type=non_negative_float, default=10.0,
                         help="seconds between checkpoints, each at the end of a step")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
-    return parser.parse_args()
+    args = parser.parse_args()
+    check_heads(args.width, args.n_head)
+    return args
 
 
 def main():
@@ -209,7 +217,7 @@ def main():
              "seeds; make both with one call of generate_data.py")
     args.train_dataset_size, args.valid_dataset_size = len(train_samples.bits), len(valid_samples.bits)
 
-    run_dir = Path(args.save_position) / run_tag(args.use_bi_mlp, args.context_length, args.train_dataset_size,
+    run_dir = Path(args.save_position) / run_tag(args.model, args.context_length, args.train_dataset_size,
                                                  args.weight_decay, args.seed)
     description = {"arguments": vars(args), "data": {**source, "task_definition": pairs},
                    "environment": describe_environment(device)}

@@ -34,8 +34,9 @@ CORES_PER_RUN=${CORES_PER_RUN:-1}
 
 mode=run
 case ${1:-} in --submit | --collect) mode=${1#--}; shift ;; esac
-model=mlp bi=()
-[[ " $* " != *" --use_bi_mlp "* ]] || model=bi_mlp bi=(--use_bi_mlp)
+model=mlp
+if [[ " $* " == *" --use_bi_mlp "* ]]; then model=bi_mlp; fi
+if [[ " $* " =~ " --model "([a-z_]+) ]]; then model=${BASH_REMATCH[1]}; fi
 cells=() results=()
 for seed in $SEEDS; do for decay in $WEIGHT_DECAYS; do for size in $TRAIN_SIZES; do for length in $CONTEXT_LENGTHS; do
     cells+=("--context_length $length --train_dataset_size $size --weight_decay $decay --seed $seed")
@@ -53,7 +54,7 @@ collect() {
     local out code=0
     out=$(dirname "$SAVE_POSITION")
     # shellcheck disable=SC2086
-    "$PYTHON" collect_results.py --runs "$SAVE_POSITION" --out_csv "$out/sweep.csv" ${bi[@]+"${bi[@]}"} --seeds $SEEDS \
+    "$PYTHON" collect_results.py --runs "$SAVE_POSITION" --out_csv "$out/sweep.csv" --model "$model" --seeds $SEEDS \
         --context_lengths $CONTEXT_LENGTHS --train_dataset_sizes $TRAIN_SIZES --weight_decays $WEIGHT_DECAYS || code=$?
     (( code < 2 )) || return "$code"
     "$PYTHON" draw_loss_vs_context.py --results "$out/sweep.csv" --out_dir "$out/figures"

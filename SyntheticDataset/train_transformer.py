@@ -29,7 +29,7 @@ from runs import begin, describe_environment
 from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
                        positive_int, save_json, save_tensors)
 from tasks import bayes_risk, load_task_definition
-from transformer import TaskSampler, Transformer, tokens
+from transformer import TaskSampler, Transformer, check_heads, tokens
 
 EVALUATION_BATCH = 256  # contexts
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
@@ -102,6 +102,18 @@ def measure(model, sampler, lengths, n_contexts, seed):
     return (means @ sampler.weights).cpu(), torch.stack(errors).cpu(), means.cpu()
 
 
+def train_step(model, optimizer, batch, precision):
+    """One optimizer step on a training batch. Returns its loss (nats) before it, left on the device."""
+    inputs, answers = batch
+    with precision:
+        loss = F.binary_cross_entropy_with_logits(model(inputs).float(), answers)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.detach()
+
+
 def train(args, run_dir, model, sampler, pairs):
     """Train until every subtask is learned at the end of a cycle. Returns the history of evaluations."""
     device = sampler.device
@@ -128,16 +140,10 @@ def train(args, run_dir, model, sampler, pairs):
         writer.writerows(history)
         while not has_ended(history, args):
             step += 1
-            inputs, answers = sampler.training_batch(args.seed, step, args.batch_size // args.tasks_per_context,
-                                                     args.tasks_per_context, args.max_masked)
-            with precision:
-                loss = F.binary_cross_entropy_with_logits(forward(inputs).float(), answers)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.param_groups[0]["lr"] = learning_rate(step, args)
-            optimizer.step()
-            loss_sum += loss.detach()  # read only at an evaluation, so that the device does not wait for the host
+            batch = sampler.training_batch(args.seed, step, args.batch_size // args.tasks_per_context,
+                                           args.tasks_per_context, args.max_masked)
+            loss_sum += train_step(forward, optimizer, batch, precision)  # read only at an evaluation
             bar.update()
             if step % args.eval_interval == 0 or step % args.cycle_steps == 0:
                 losses, _, task_losses = measure(model, sampler, lengths, args.eval_contexts, args.seed)
@@ -199,11 +205,12 @@ def parse_args():
         help="seconds between checkpoints, each at the end of a step")
     add("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
     args = parser.parse_args()
-    if args.width % (2 * args.n_head):
-        fail(f"--width {args.width} does not split into --n_head {args.n_head} heads of even width; change one of them")
+    check_heads(args.width, args.n_head)
     if args.batch_size % args.tasks_per_context:
         fail(f"--batch_size {args.batch_size} does not split into contexts of --tasks_per_context "
              f"{args.tasks_per_context}; change one of them")
+    if args.final_contexts < 2:
+        fail("--final_contexts 1 has no standard error; give 2 or more")
     if args.max_masked > args.context_bits:
         fail(f"--max_masked {args.max_masked} is more than the --context_bits {args.context_bits}")
     return args

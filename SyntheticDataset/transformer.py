@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scripting import fail
 from tasks import task_weights
 
 MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t
@@ -35,6 +36,12 @@ class Block(nn.Module):
                                                   attn_mask=sees[first:])
         x = x[:, first:] + self.attention_out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.mlp_norm(x))
+
+
+def check_heads(width, n_head):
+    """Exit with code 2 if the heads cannot have the same, even width, as rotary positions need."""
+    if width % (2 * n_head):
+        fail(f"--width {width} does not split into --n_head {n_head} heads of even width; change one of them")
 
 
 def rotate(x, cos, sin):
@@ -77,6 +84,18 @@ class Transformer(nn.Module):
 
     def forward(self, tokens):
         return self.head(self.features(tokens)).squeeze(2)
+
+
+class SampleTransformer(Transformer):
+    """The causal transformer with the inputs and output of an MLP; it reads the visible bits only, and one subtask."""
+
+    def context_features(self, bits, control):
+        """Hidden states (B, width) at the active subtask, after the final norm."""
+        tokens = torch.where(bits == 0.5, MASKED, bits.long())
+        return self.features(torch.cat([tokens, 3 + control.argmax(1, keepdim=True)], dim=1)).squeeze(1)
+
+    def forward(self, bits, control):
+        return self.head(self.context_features(bits, control)).squeeze(1)
 
 
 class TaskSampler:

@@ -102,7 +102,7 @@ def test_weights_that_do_not_fit(script, small_data, tmp_path):
                    check=False), "context length of 9")
     (tmp_path / "alone.pt").write_bytes((run / "best.pt").read_bytes())
     refused(script("save_feature_tensor.py", "--model_state_dict_position", "alone.pt", check=False),
-            "--context_length", "--use_bi_mlp")
+            "--context_length", "--model")
     refused(script("save_feature_tensor.py", "--model_state_dict_position", "nothing", check=False), "nothing")
     assert not (run / "features.pt").exists()
 

@@ -109,6 +109,20 @@ def test_a_crashed_run_is_reported_and_the_others_finish(tiny_data):
     assert code == 0 and output.count("finished before") == 2
 
 
+def test_a_sweep_of_transformers_is_found_again(tiny_data):
+    variables = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "500", "SEEDS": "0"}
+    flags = ("--model", "transformer", "--width", "8", "--n_layer", "1", "--n_head", "2", "--num_epochs", "1")
+    code, output = run(tiny_data, "SyntheticDataset/train_model.sh", *flags, **variables)
+    assert code == 0, output
+    code, output = run(tiny_data, "SyntheticDataset/train_model.sh", "--collect", *flags, **variables)
+    assert code == 0 and "2 finished runs of 2" in output, output
+    with open(tiny_data / "outputs" / "sweep.csv") as file:
+        assert [(row["model"], row["context_length"]) for row in csv.DictReader(file)] == [
+            ("transformer", "22"), ("transformer", "27")]
+    code, output = run(tiny_data, "SyntheticDataset/train_model.sh", "--submit", *flags, **variables)
+    assert code == 0 and output == "all 2 cells have finished; nothing to submit\n"
+
+
 def test_one_array_task_does_one_cell(tiny_data):
     variables = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "1000 500", "SEEDS": "0", "PYTHON": quick_python()}
     flags = ("--num_epochs", "1", "--hidden_size", "8")

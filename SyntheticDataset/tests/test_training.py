@@ -18,6 +18,7 @@ from mlp import MLP, BiMLP, build_model
 from samples import load_samples
 from tasks import bayes_risk
 from train_model import epoch_order, evaluate, loss_sums_by_task
+from transformer import MASKED, SampleTransformer, Transformer
 
 QUICK = ("--context_length", 9, "--hidden_size", 16, "--batch_size", 50, "--learning_rate", 5e-3)
 
@@ -80,12 +81,24 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert not torch.equal(first, epoch_order(100, 3, 8, cpu)) and not torch.equal(first, epoch_order(100, 4, 7, cpu))
 
 
-@pytest.mark.parametrize("flags", [(), ("--use_bi_mlp", "--task_hidden_size", 64)])
-def test_memorises_a_tiny_set(script, small_data, tmp_path, flags):
+def test_the_transformer_reads_a_sample_as_its_tokens():
+    torch.manual_seed(0)
+    model = SampleTransformer(5, 3, width=12, n_layer=2, n_head=2)
+    bits = torch.tensor([[0, 1, 1, 0, 1], [1, 0.5, 0, 0.5, 0.5]])  # 0.5: hidden
+    control = torch.tensor([[0, 0, 1], [0, 1, 0]]).float()
+    read = torch.tensor([[0, 1, 1, 0, 1, 5], [1, MASKED, 0, MASKED, MASKED, 4]])
+    assert torch.equal(model(bits, control), Transformer.forward(model, read).squeeze(1))
+    assert torch.equal(model.context_features(bits, control), model.features(read).squeeze(1))
+
+
+@pytest.mark.parametrize("model, flags", [
+    ("mlp", ()), ("bi_mlp", ("--use_bi_mlp", "--task_hidden_size", 64)),
+    ("transformer", ("--model", "transformer", "--width", 32, "--n_layer", 1, "--n_head", 2))])
+def test_memorises_a_tiny_set(script, small_data, tmp_path, model, flags):
     """Forty samples are learned by heart: the training loss goes to 0 and the validation loss rises."""
     script("train_model.py", "--context_length", 9, "--train_dataset_size", 40, "--hidden_size", 64, "--batch_size", 9,
            "--learning_rate", 5e-3, "--num_epochs", 300, "--early_stopping", 300, *flags)
-    directory = run_dir(tmp_path, size=40, model="bi_mlp" if flags else "mlp")
+    directory = run_dir(tmp_path, size=40, model=model)
     result = final(directory)
     assert result["last_train_loss"] < 1e-3
     assert result["last_valid_loss"] > result["best_valid_loss"]

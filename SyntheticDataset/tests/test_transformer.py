@@ -209,6 +209,7 @@ def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
             (("train_transformer.py", *tiny_tasks, "--n_head", 3), "even width"),
             (("train_transformer.py", *tiny_tasks, "--tasks_per_context", 5), "change one of them"),
             (("train_transformer.py", *tiny_tasks, "--max_masked", 9), "more than the --context_bits"),
+            (("train_transformer.py", *tiny_tasks, "--final_contexts", 1), "give 2 or more"),
             (("train_transformer.py", "--task_definition", "tasks.json", "--context_bits", 4, "--max_masked", 2),
              "bits beyond"),
             (("table1.py",), "no finished run"), (("draw_entropy_vs_loss.py",), "too few measures"),
