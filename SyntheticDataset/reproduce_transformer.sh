@@ -3,7 +3,7 @@
 #
 #   smoke   every step once; learns nothing
 #   small   the default: 16 bits and a small transformer, minutes on 2 cores
-#   paper   60 bits, 3 layers of width 208: a GPU; without one, add --no-compile --dtype float32 --threads 2
+#   paper   60 bits, 3 layers of width 208: a GPU; without one, add --dtype float32 (and --no-compile if there is no C++ compiler)
 #
 # Writes outputs/transformer_PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds.
 # Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores.
@@ -25,11 +25,11 @@ PRESET=${1:-small}
 case $PRESET in
 smoke)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=200
-    training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 64 --tasks_per_context 8
+    training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 8
         --cycle_steps 20 --max_cycles 1 --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu" ;;
 small)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=10000
-    training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 128 --tasks_per_context 1
+    training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 32
         --learning_rate 1e-3 --cycle_steps 6000 --eval_interval 500 --final_contexts 256 --device cpu" ;;
 paper)
     tasks=""; n_samples=10000; training="--dtype bfloat16 --compile" ;;
@@ -43,7 +43,8 @@ SEEDS=${SEEDS:-0}
 mkdir -p "$OUT"
 # shellcheck disable=SC2086  # the presets are lists of flags
 run "$PYTHON" generate_tasks.py $tasks --out "$OUT/tasks.json"
-jobs=1; [[ $PRESET == paper ]] || jobs=$("$PYTHON" -c "import os; print(os.cpu_count())")
+jobs=$("$PYTHON" -c "import os, sys, torch
+print(1 if sys.argv[1] == 'paper' and torch.cuda.is_available() else os.cpu_count())" "$PRESET")
 # shellcheck disable=SC2086
 printf '%s\n' $SEEDS | xargs -P "$jobs" -I{} "$PYTHON" train_transformer.py --task_definition "$OUT/tasks.json" \
     --save_position "$OUT/runs" --seed {} $training "$@"

@@ -37,7 +37,7 @@ def save_run(run_dir, args, device):
     model.load_state_dict(load_tensors(run_dir / "last.pt", "the weights", device))
     sampler = TaskSampler(pairs, arguments["context_bits"], device)
     sampler.reseed(arguments["seed"], 2)
-    bits, tasks, _ = sampler.draw(args.n_samples)
+    bits, tasks = sampler.draw(args.n_samples)[0], sampler.draw_tasks(args.n_samples)
     measured = dict(zip(result["visible_context_length"], result["cross_entropy"]))
     folder = make_directory(run_dir / "features")
     for length in tqdm(args.visible_context_length or measured, desc=run_dir.name, unit="length"):

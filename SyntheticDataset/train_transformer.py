@@ -4,14 +4,14 @@
     python train_transformer.py --task_definition small_tasks.json --context_bits 16 --max_masked 12 --width 64 ...
     python train_transformer.py --task_definition weighted_tasks.json --device cuda --dtype bfloat16 --compile
 
-Every batch is drawn fresh on the device from (seed, step): --batch_size samples, each a context and a subtask. Each
-context is asked --tasks_per_context subtasks at once, which costs little more than one. Half of the contexts are whole,
-of the others the last X bits are "?", X uniform on 0 to --max_masked. Writes SAVE_POSITION/TAG/ (see runs.py). At each
-visible length from the first solvable one to all bits, the cross entropy is measured on contexts that are asked every
-subtask, weighted by frequency: metrics.csv logs its difference from the Bayes risk, final.json holds both. A subtask is
-learned after a plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle by whose
-end every subtask is learned, or the last one. Started again, a finished run is skipped and an interrupted one goes on
-to the same result.
+Every batch is drawn fresh on the device from (seed, step): --batch_size contexts. Half of them are whole, of the others
+the last X bits are "?", X uniform on 0 to --max_masked. Each is asked every subtask at once, and the loss weights the
+answers by the subtasks' frequencies: the mean over samples of a context and a subtask, without the noise of drawing the
+subtask. Writes SAVE_POSITION/TAG/ (see runs.py). The cross entropy is measured in the same way at each visible length
+from the first solvable one to all bits: metrics.csv logs its difference from the Bayes risk, final.json holds both. A
+subtask is learned after a plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle
+by whose end every subtask is learned, or the last one. Started again, a finished run is skipped and an interrupted one
+goes on to the same result.
 """
 
 import csv
@@ -66,9 +66,9 @@ def learning_rate(step, args):
     return args.learning_rate * min(place / args.warmup_steps, (args.cycle_steps - place) / args.cycle_steps)
 
 
-def flops_per_sample(model, sampler, n_asked, max_masked, n=8):
+def flops_per_sample(model, sampler, n=8):
     """Operations of the matrix products of a training step, forward and backward, a sample (context and subtask)."""
-    inputs, answers = sampler.training_batch(0, 0, n, n_asked, max_masked)
+    inputs, answers = sampler.training_batch(0, 0, n, max_masked=0)
     with FlopCounterMode(display=False) as counter:
         F.binary_cross_entropy_with_logits(model(inputs), answers).backward()
     model.zero_grad(set_to_none=True)
@@ -89,24 +89,23 @@ def measure(model, sampler, lengths, n_contexts, seed):
     every length, is asked all subtasks; in the cross entropy a subtask counts by its frequency.
     """
     sampler.reseed(seed, 1)
-    tasks = torch.arange(sampler.n_tasks, device=sampler.device).expand(n_contexts, -1)
-    bits, tasks, answers = sampler.draw(n_contexts, tasks=tasks)
+    bits, answers = sampler.draw(n_contexts)
     means, errors = [], []
     for length in lengths:
         losses = torch.cat([
-            F.binary_cross_entropy_with_logits(model(tokens(part, task, length)).float(), answer, reduction="none")
-            for part, task, answer in zip(*(x.split(EVALUATION_BATCH) for x in (bits, tasks, answers)))]).double()
+            F.binary_cross_entropy_with_logits(model(tokens(part, sampler.tasks, length)), answer, reduction="none")
+            for part, answer in zip(bits.split(EVALUATION_BATCH), answers.split(EVALUATION_BATCH))]).double()
         means.append(losses.mean(dim=0))
         errors.append((losses @ sampler.weights).std() / math.sqrt(n_contexts))
     means = torch.stack(means)
     return (means @ sampler.weights).cpu(), torch.stack(errors).cpu(), means.cpu()
 
 
-def train_step(model, optimizer, batch, precision):
-    """One optimizer step on a training batch. Returns its loss (nats) before it, left on the device."""
-    inputs, answers = batch
+def train_step(model, optimizer, inputs, answers, weights, precision):
+    """One optimizer step on tokens (n, L + K) and answers (n, K), weighted (K,). Returns the loss (nats) before it."""
     with precision:
-        loss = F.binary_cross_entropy_with_logits(model(inputs).float(), answers)
+        logits = model(inputs).float()
+    loss = (F.binary_cross_entropy_with_logits(logits, answers, reduction="none") @ weights).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -128,6 +127,7 @@ def train(args, run_dir, model, sampler, pairs):
         model.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds, loss_sum = saved["step"], saved["seconds"], saved["loss_sum"]
+    weights = sampler.weights.float()
     forward = torch.compile(model) if args.compile else model
     precision = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
     started = saved_at = time.monotonic()
@@ -141,9 +141,8 @@ def train(args, run_dir, model, sampler, pairs):
         while not has_ended(history, args):
             step += 1
             optimizer.param_groups[0]["lr"] = learning_rate(step, args)
-            batch = sampler.training_batch(args.seed, step, args.batch_size // args.tasks_per_context,
-                                           args.tasks_per_context, args.max_masked)
-            loss_sum += train_step(forward, optimizer, batch, precision)  # read only at an evaluation
+            batch = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
+            loss_sum += train_step(forward, optimizer, *batch, weights, precision)  # read only at an evaluation
             bar.update()
             if step % args.eval_interval == 0 or step % args.cycle_steps == 0:
                 losses, _, task_losses = measure(model, sampler, lengths, args.eval_contexts, args.seed)
@@ -183,9 +182,8 @@ def parse_args():
     add("--n_layer", type=positive_int, default=3, help="layers")
     add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
-    add("--batch_size", type=positive_int, default=1024, help="samples a step")
-    add("--tasks_per_context", type=positive_int, default=32, help="samples that share a context; 1: none do")
-    add("--cycle_steps", type=positive_int, default=10_000, help="steps in which the learning rate falls to 0")
+    add("--batch_size", type=positive_int, default=20, help="contexts a step, each asked every subtask")
+    add("--cycle_steps", type=positive_int, default=5000, help="steps in which the learning rate falls to 0")
     add("--max_cycles", type=positive_int, default=4, help="cycles at most; one is enough if every subtask is learned")
     add("--learning_rate", type=non_negative_float, default=3e-4, help="of AdamW, after the warm-up")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
@@ -206,9 +204,6 @@ def parse_args():
     add("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")
     args = parser.parse_args()
     check_heads(args.width, args.n_head)
-    if args.batch_size % args.tasks_per_context:
-        fail(f"--batch_size {args.batch_size} does not split into contexts of --tasks_per_context "
-             f"{args.tasks_per_context}; change one of them")
     if args.final_contexts < 2:
         fail("--final_contexts 1 has no standard error; give 2 or more")
     if args.max_masked > args.context_bits:
@@ -238,8 +233,8 @@ def main():
     lengths = visible_lengths(pairs, args.context_bits)
     losses, errors, _ = measure(model, sampler, lengths, args.final_contexts, args.seed + 2**32)
     risks = [bayes_risk(pairs, length) for length in lengths]
-    samples, seconds = history[-1]["step"] * args.batch_size, history[-1]["seconds"]
-    speed = flops_per_sample(model, sampler, args.tasks_per_context, args.max_masked) * samples / seconds
+    samples, seconds = history[-1]["step"] * args.batch_size * len(pairs), history[-1]["seconds"]
+    speed = flops_per_sample(model, sampler) * samples / seconds
     result = {"seed": args.seed, "steps": history[-1]["step"], "samples": samples, "seconds": seconds,
               "samples_per_second": round(samples / seconds), "mfu": share_of_peak(speed, device),
               "parameters": sum(p.numel() for p in model.parameters()),

@@ -102,8 +102,9 @@ class TaskSampler:
     """Draws samples of a task definition on the device: fresh ones, a function of the seed and a number alone."""
 
     def __init__(self, pairs, context_bits, device):
-        self.context_bits, self.device, self.n_tasks = context_bits, device, len(pairs)
+        self.context_bits, self.device = context_bits, device
         self.bits = torch.tensor([pair[:2] for pair in pairs], device=device) - 1  # (T, 2), counted from 0
+        self.tasks = torch.arange(len(pairs), device=device)[None]  # (1, T)
         self.weights = torch.tensor(task_weights(pairs), dtype=torch.float64, device=device)
         self.thresholds = self.weights.cumsum(0)[:-1].float()
         self.generator = torch.Generator(device=device)
@@ -112,29 +113,28 @@ class TaskSampler:
         state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
         self.generator.manual_seed(int(state))
 
-    def draw(self, n, n_asked=1, tasks=None):
-        """Bits int64 (n, L), subtasks int64 (n, K) and answers float32 (n, K) of n contexts.
+    def draw(self, n):
+        """Bits int64 (n, L) of n contexts, and the answers float32 (n, T) of every subtask."""
+        bits = torch.randint(2, (n, self.context_bits), generator=self.generator, device=self.device)
+        first, second = self.bits.T
+        return bits, (bits[:, first] ^ bits[:, second]).float()
 
-        Each context is asked K = n_asked subtasks, drawn by weight; or `tasks` (n, K), if given.
-        """
-        options = {"generator": self.generator, "device": self.device}
-        bits = torch.randint(2, (n, self.context_bits), **options)
-        if tasks is None:
-            tasks = torch.searchsorted(self.thresholds, torch.rand(n, n_asked, **options), right=True)
-        first, second = self.bits[tasks].unbind(2)
-        return bits, tasks, (bits.gather(1, first) ^ bits.gather(1, second)).float()
+    def draw_tasks(self, n):
+        """A subtask for each of n contexts, drawn by weight: int64 (n, 1)."""
+        uniform = torch.rand(n, 1, generator=self.generator, device=self.device)
+        return torch.searchsorted(self.thresholds, uniform, right=True)
 
-    def training_batch(self, seed, step, n, n_asked, max_masked):
-        """Tokens (n, L + K) and answers (n, K); in half of the contexts the last 0 to max_masked bits are "?"."""
+    def training_batch(self, seed, step, n, max_masked):
+        """Tokens (n, L + T) and answers (n, T); in half of the contexts the last 0 to max_masked bits are "?"."""
         self.reseed(seed, 0, step)
-        bits, tasks, answers = self.draw(n, n_asked)
+        bits, answers = self.draw(n)
         masked = torch.randint(max_masked + 1, (n,), generator=self.generator, device=self.device)
         masked[:n // 2] = 0  # which half does not matter, as all contexts are drawn alike
-        return tokens(bits, tasks, self.context_bits - masked), answers
+        return tokens(bits, self.tasks, self.context_bits - masked), answers
 
 
 def tokens(bits, tasks, visible):
-    """Input (n, L + K) from bits (n, L), the first `visible` ((n,) or a number) of them shown, and subtasks (n, K)."""
+    """Input (n, L + K): bits (n, L), the first `visible` ((n,) or a number) of them shown, and subtasks (n or 1, K)."""
     visible = torch.as_tensor(visible, device=bits.device).expand(len(bits))
     shown = torch.arange(bits.shape[1], device=bits.device) < visible[:, None]
-    return torch.cat((torch.where(shown, bits, MASKED), 3 + tasks), dim=1)
+    return torch.cat((torch.where(shown, bits, MASKED), 3 + tasks.expand(len(bits), -1)), dim=1)

@@ -10,7 +10,7 @@ from synthetic_helpers import FOLDER
 def test_benchmark(tmp_path):
     command = [sys.executable, FOLDER / "benchmark.py", "--train_size", "3000", "--batch_size", "500",
                "--generation_size", "3000", "--repeats", "1", "--kde_shapes", "400x8", "--script_train_size", "1000",
-               "--transformer_batch_size", "64",
+               "--transformer_batch_size", "2",
                "--task_definition", FOLDER / "task_definition.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

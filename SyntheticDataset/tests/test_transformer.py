@@ -7,24 +7,26 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from generate_data import make_splits
 from generate_tasks import position_weighted_tasks
 from synthetic_helpers import FOLDER
 from tasks import bayes_risk, task_weights
-from train_transformer import flops_per_sample, has_ended, learning_rate, measure
+from train_transformer import flops_per_sample, has_ended, learning_rate, measure, train_step
 from transformer import MASKED, TaskSampler, Transformer, tokens
 
 PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
-TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 32,
-        "--tasks_per_context", 4, "--eval_interval", 5, "--eval_contexts", 4, "--final_contexts", 8, "--device", "cpu",
+TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 8,
+        "--eval_interval", 5, "--eval_contexts", 4, "--final_contexts", 8, "--device", "cpu",
         "--checkpoint_seconds", 0, "--cycle_steps", 10, "--max_cycles", 2)
 
 
@@ -54,24 +56,44 @@ def test_weighted_samples_for_the_mlp_have_their_frequencies_and_answers():
 
 def test_batches_are_a_function_of_seed_and_step_and_masked_as_the_paper_says():
     sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
-    inputs, answers = sampler.training_batch(3, 7, 4000, 3, 6)
+    inputs, answers = sampler.training_batch(3, 7, 4000, 6)
     sampler.draw(5)
-    again = sampler.training_batch(3, 7, 4000, 3, 6)
+    again = sampler.training_batch(3, 7, 4000, 6)
     assert torch.equal(inputs, again[0]) and torch.equal(answers, again[1])
-    assert not torch.equal(inputs, sampler.training_batch(3, 8, 4000, 3, 6)[0])
+    assert not torch.equal(inputs, sampler.training_batch(3, 8, 4000, 6)[0])
     masked = inputs[:, :8] == MASKED
     assert not masked[:2000].any()
     counts = torch.bincount(masked[2000:].sum(dim=1), minlength=7)
     assert len(counts) == 7 and (counts - 2000 / 7).abs().max() < 4 * math.sqrt(2000 / 7)
     assert all((row.int().diff() >= 0).all() for row in masked)  # the last bits
-    tasks = inputs[:, 8:] - 3
-    for row, asked, parities in zip(inputs[:2000], tasks, answers):
-        for task, answer in zip(asked, parities, strict=True):
-            a, b, _ = SMALL[task]
+    assert (inputs[:, 8:] - 3 == torch.arange(len(SMALL))).all()
+    for row, parities in zip(inputs[:2000], answers):
+        for (a, b, _), answer in zip(SMALL, parities, strict=True):
             assert answer == row[a - 1] ^ row[b - 1]
-    for asked in tasks.T:
-        frequency = torch.bincount(asked, minlength=len(SMALL)) / 4000
-        torch.testing.assert_close(frequency, torch.tensor(task_weights(SMALL)), atol=0.03, rtol=0)
+
+
+def test_features_are_of_subtasks_drawn_by_weight():
+    sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
+    sampler.reseed(3)
+    frequency = torch.bincount(sampler.draw_tasks(4000).squeeze(1), minlength=len(SMALL)) / 4000
+    torch.testing.assert_close(frequency, torch.tensor(task_weights(SMALL)), atol=0.03, rtol=0)
+
+
+def test_the_loss_of_a_step_is_the_mean_over_independent_samples():
+    """Of many contexts and drawn subtasks: the weights make asking every subtask the same in the mean."""
+    torch.manual_seed(0)
+    model, sampler = Transformer(8, len(SMALL), width=16, n_layer=1, n_head=2), TaskSampler(SMALL, 8, torch.device("cpu"))
+    torch.nn.init.normal_(model.head.weight, std=2.0)  # so that the subtasks differ
+    optimizer = torch.optim.SGD(model.parameters(), lr=0)
+    inputs, answers = sampler.training_batch(0, 1, 20_000, 6)
+    loss = train_step(model, optimizer, inputs, answers, sampler.weights.float(), nullcontext())
+    asked = sampler.draw_tasks(20_000)
+    with torch.no_grad():
+        logits = model(torch.cat((inputs[:, :8], 3 + asked), dim=1))
+    drawn = F.binary_cross_entropy_with_logits(logits, answers.gather(1, asked), reduction="none")
+    assert abs(loss - drawn.mean()) < 4 * drawn.std() / math.sqrt(20_000)
+    plain = F.binary_cross_entropy_with_logits(model(inputs), answers)  # without the weights it is another one
+    assert abs(plain - drawn.mean()) > 4 * drawn.std() / math.sqrt(20_000)
 
 
 def test_the_transformer_against_attention_written_out():
@@ -120,13 +142,12 @@ class Bayes(torch.nn.Module):
 
 def test_the_operations_of_a_step_are_counted():
     """Of the weights' products, by hand; the attention itself is the small rest."""
-    model, width = Transformer(8, len(SMALL), width=64, n_layer=2, n_head=2), 64
-    for n_asked in (1, 4):
-        length = 8 + n_asked
-        first = 12 * width**2 * length  # multiplications of a layer of 12 width^2 weights at every position
-        last = (2 * width**2) * length + (10 * width**2 + width) * n_asked  # but for keys and values, at the subtasks
-        counted = flops_per_sample(model, TaskSampler(SMALL, 8, torch.device("cpu")), n_asked, 6) * n_asked
-        assert 0.9 * 6 * (first + last) < counted < 1.3 * 6 * (first + last)
+    width, n_asked = 64, len(SMALL)
+    model, length = Transformer(8, n_asked, width=width, n_layer=2, n_head=2), 8 + n_asked
+    first = 12 * width**2 * length  # multiplications of a layer of 12 width^2 weights at every position
+    last = (2 * width**2) * length + (10 * width**2 + width) * n_asked  # but for keys and values, at the subtasks
+    counted = flops_per_sample(model, TaskSampler(SMALL, 8, torch.device("cpu"))) * n_asked
+    assert 0.9 * 6 * (first + last) < counted < 1.3 * 6 * (first + last)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -207,7 +228,6 @@ def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
     for command, words in (
             (("generate_tasks.py", "--first_max_bit", 2), "choose another --first_max_bit"),
             (("train_transformer.py", *tiny_tasks, "--n_head", 3), "even width"),
-            (("train_transformer.py", *tiny_tasks, "--tasks_per_context", 5), "change one of them"),
             (("train_transformer.py", *tiny_tasks, "--max_masked", 9), "more than the --context_bits"),
             (("train_transformer.py", *tiny_tasks, "--final_contexts", 1), "give 2 or more"),
             (("train_transformer.py", "--task_definition", "tasks.json", "--context_bits", 4, "--max_masked", 2),
