@@ -70,6 +70,9 @@ class Transformer(nn.Module):
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 nn.init.normal_(weight, std=0.02 if "embedding" in name else width ** -0.5)
+        for block in self.blocks:  # what is added to the residual stream starts smaller, as in GPT-2
+            for layer in (block.attention_out, block.mlp[2]):
+                layer.weight.data /= (2 * n_layer) ** 0.5
 
     def features(self, tokens):
         """Hidden states (B, K, width) at the subtasks, after the final norm: what the answers are read from."""
