@@ -191,7 +191,10 @@ def benchmark_transformer(batch_size, repeats, device):
         return train_transformer_step(model, optimizer, inputs, answers.gather(1, asked),
                                       torch.ones(1, device=device), precision).item()
 
-    seconds, losses = compare("transformer", {"ours": every_subtask, "independent samples": one_subtask}, repeats, device)
+    seconds, losses = compare("transformer", {
+        "ours": every_subtask,
+        "independent samples": one_subtask,
+    }, repeats, device)
     assert abs(losses["ours"] - losses["independent samples"]) < 0.3, losses  # untrained, of different samples
     return {"samples": batch_size * len(pairs), "seconds": seconds,
             "times_faster": seconds["independent samples"] / seconds["ours"]}

@@ -82,7 +82,8 @@ def test_features_are_of_subtasks_drawn_by_weight():
 def test_the_loss_of_a_step_is_the_mean_over_independent_samples():
     """Of many contexts and drawn subtasks: the weights make asking every subtask the same in the mean."""
     torch.manual_seed(0)
-    model, sampler = Transformer(8, len(SMALL), width=16, n_layer=1, n_head=2), TaskSampler(SMALL, 8, torch.device("cpu"))
+    model = Transformer(8, len(SMALL), width=16, n_layer=1, n_head=2)
+    sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
     torch.nn.init.normal_(model.head.weight, std=2.0)  # so that the subtasks differ
     optimizer = torch.optim.SGD(model.parameters(), lr=0)
     inputs, answers = sampler.training_batch(0, 1, 20_000, 6)
