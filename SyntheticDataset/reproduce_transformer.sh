@@ -29,7 +29,7 @@ smoke)
         --cycle_steps 20 --max_cycles 1 --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu" ;;
 small)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=10000
-    training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 32
+    training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 16 --weight_decay 1
         --learning_rate 1e-3 --cycle_steps 6000 --eval_interval 500 --final_contexts 256 --device cpu" ;;
 paper)
     tasks=""; n_samples=10000; training="--dtype bfloat16 --compile" ;;
