@@ -9,4 +9,6 @@ for name in small many_sizes; do
 done
 "$PYTHON" draw_training_curves.py --results results/small/sweep_curves.csv --out_dir "$out/small"
 "$PYTHON" draw_intrinsic_dimension.py --measures results/small/measures --out_dir "$out/small"
-"$PYTHON" draw_entropy_vs_loss.py --measures results/transformer_small/measures --out_dir "$out/transformer_small"
+for name in transformer_small transformer_paper; do
+    "$PYTHON" draw_entropy_vs_loss.py --measures "results/$name/measures" --out_dir "$out/$name"
+done

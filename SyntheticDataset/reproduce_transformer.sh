@@ -3,7 +3,7 @@
 #
 #   smoke   every step once; learns nothing
 #   small   the default: 16 bits and a small transformer, minutes on 2 cores
-#   paper   60 bits, 3 layers of width 208: a GPU; without one, add --dtype float32, and --no-compile if there is no C++ compiler
+#   paper   60 bits, 3 layers of width 208: a GPU; without one, add --dtype float32 (--no-compile without a C++ compiler)
 #
 # Writes outputs/transformer_PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds.
 # Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores.

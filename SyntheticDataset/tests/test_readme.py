@@ -112,13 +112,31 @@ def test_the_transformers_are_those_of_the_results():
     for row in read(RESULTS / "transformer_small" / "table1.csv"):
         risk, mean, low, high = (float(row[name]) for name in ("bayes_risk", "cross_entropy", "lowest", "highest"))
         assert f"| {row['context_length']} | {risk:.4f} | {mean:.4f} [{low:.4f}, {high:.4f}] |" in README
-    seeds = load_by_seed(RESULTS / "transformer_small" / "measures")
+    for found in correlations("transformer_small"):
+        assert f"R = {np.mean(found):.3f} [{min(found):.3f}, {max(found):.3f}]" in " ".join(README.split())
+
+
+def correlations(name):
+    """R of the cross entropy against the KDE entropy and the two sums of log eigenvalues: three lists over the seeds."""
+    seeds = load_by_seed(RESULTS / name / "measures")
     losses = {seed: column(measures, "cross_entropy") for seed, measures in seeds.items()}
     kde = [np.corrcoef(column(measures, "kde_entropy"), losses[seed])[0, 1] for seed, measures in seeds.items()]
     sums = [[straightest(log_sums(measures, relative), losses[seed])[1] for seed, measures in seeds.items()]
             for relative in (False, True)]
-    for found in (kde, *sums):
-        assert f"R = {np.mean(found):.3f} [{min(found):.3f}, {max(found):.3f}]" in " ".join(README.split())
+    return kde, *sums
+
+
+def test_the_transformer_of_the_papers_size_is_that_of_the_results():
+    rows = {int(row["context_length"]): row for row in read(RESULTS / "transformer_paper" / "table1.csv")}
+    assert list(rows) == list(range(11, 61))
+    shown = re.findall(r"^\| (\d+) \| (0\.\d{5}) \| (0\.\d{5}) \|", README, re.M)
+    assert len(shown) > 5
+    for length, risk, loss in shown:
+        row = rows[int(length)]
+        assert (risk, loss) == (f"{float(row['bayes_risk']):.5f}", f"{float(row['cross_entropy']):.5f}")
+    assert max(float(row["largest_difference"]) for row in rows.values()) < 0.00003
+    for found in correlations("transformer_paper"):
+        assert f"R = {found[0]:.4f}" in README
 
 
 def test_the_ratios_are_those_of_the_results():
