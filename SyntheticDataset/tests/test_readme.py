@@ -117,7 +117,7 @@ def test_the_transformers_are_those_of_the_results():
 
 
 def correlations(name):
-    """R of the cross entropy against the KDE entropy and the two sums of log eigenvalues: three lists over the seeds."""
+    """R of the cross entropy against the KDE entropy and the two sums of log eigenvalues: three lists, by seed."""
     seeds = load_by_seed(RESULTS / name / "measures")
     losses = {seed: column(measures, "cross_entropy") for seed, measures in seeds.items()}
     kde = [np.corrcoef(column(measures, "kde_entropy"), losses[seed])[0, 1] for seed, measures in seeds.items()]
