@@ -43,8 +43,8 @@ SEEDS=${SEEDS:-0}
 mkdir -p "$OUT"
 # shellcheck disable=SC2086  # the presets are lists of flags
 run "$PYTHON" generate_tasks.py $tasks --out "$OUT/tasks.json"
-jobs=$("$PYTHON" -c "import os, sys, torch
-print(1 if sys.argv[1] == 'paper' and torch.cuda.is_available() else os.cpu_count())" "$PRESET")
+jobs=$("$PYTHON" -c "import os; print(os.cpu_count())")
+if [[ $PRESET == paper ]] && "$PYTHON" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then jobs=1; fi
 # shellcheck disable=SC2086
 printf '%s\n' $SEEDS | xargs -P "$jobs" -I{} "$PYTHON" train_transformer.py --task_definition "$OUT/tasks.json" \
     --save_position "$OUT/runs" --seed {} $training "$@"
