@@ -9,9 +9,9 @@ the last X bits are "?", X uniform on 0 to --max_masked. Each is asked every sub
 answers by the subtasks' frequencies: the mean over samples of a context and a subtask, without the noise of drawing the
 subtask. Writes SAVE_POSITION/TAG/ (see runs.py). The cross entropy is measured in the same way at each visible length
 from the first solvable one to all bits: metrics.csv logs its difference from the Bayes risk, final.json holds both. A
-subtask is learned after a plateau of its own; the learning rate falls to 0 in cycles, and training ends with the cycle
-by whose end every subtask is learned, or the last one. Started again, a finished run is skipped and an interrupted one
-goes on to the same result.
+subtask is learned after a plateau of its own: the learning rate stays until an evaluation finds every subtask learned,
+and only then falls to 0, with weight decay. Started again, a finished run is skipped and an interrupted one goes on to
+the same result.
 """
 
 import csv
@@ -52,18 +52,16 @@ def visible_lengths(pairs, context_bits):
     return range(min(max(pair[:2]) for pair in pairs), context_bits + 1)
 
 
-def has_ended(history, args):
-    """Whether the last evaluation is at the end of a cycle, and every subtask learned or the cycle the last one."""
-    if not history or history[-1]["step"] % args.cycle_steps:
-        return False
-    return (history[-1]["largest_task_loss"] < args.learned_loss
-            or history[-1]["step"] == args.max_cycles * args.cycle_steps)
+def learning_end(history, args):
+    """The step of the first evaluation that found every subtask learned, or --learning_steps; None before either."""
+    return next((row["step"] for row in history
+                 if row["largest_task_loss"] < args.learned_loss or row["step"] >= args.learning_steps), None)
 
 
-def learning_rate(step, args):
-    """In each cycle a linear warm-up, then a linear decay to zero."""
-    place = (step - 1) % args.cycle_steps + 1
-    return args.learning_rate * min(place / args.warmup_steps, (args.cycle_steps - place) / args.cycle_steps)
+def learning_rate(step, learned, args):
+    """A linear warm-up; from the step `learned` on, unless None, a linear fall to 0 in --decay_steps."""
+    left = 1 if learned is None else 1 - (step - learned) / args.decay_steps
+    return args.learning_rate * min(step / args.warmup_steps, left)
 
 
 def flops_per_sample(model, sampler, n=8):
@@ -114,7 +112,7 @@ def train_step(model, optimizer, inputs, answers, weights, precision):
 
 
 def train(args, run_dir, model, sampler, pairs):
-    """Train until every subtask is learned at the end of a cycle. Returns the history of evaluations."""
+    """Train until every subtask is learned, and --decay_steps more. Returns the history of evaluations."""
     device = sampler.device
     lengths = visible_lengths(pairs, args.context_bits)
     risks = torch.tensor([bayes_risk(pairs, length) for length in lengths], dtype=torch.float64)
@@ -134,24 +132,26 @@ def train(args, run_dir, model, sampler, pairs):
     stop = StopSignal()
 
     with (open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file,
-          tqdm(total=args.max_cycles * args.cycle_steps, initial=step, unit="step", desc=run_dir.name) as bar):
+          tqdm(total=args.learning_steps + args.decay_steps, initial=step, unit="step", desc=run_dir.name) as bar):
         writer = csv.DictWriter(file, [*METRICS, *(f"difference_{length}" for length in lengths)])
         writer.writeheader()
         writer.writerows(history)
-        while not has_ended(history, args):
+        while (learned := learning_end(history, args)) is None or step < learned + args.decay_steps:
             step += 1
-            optimizer.param_groups[0]["lr"] = learning_rate(step, args)
+            optimizer.param_groups[0].update(lr=learning_rate(step, learned, args),
+                                             weight_decay=0.0 if learned is None else args.weight_decay)
+            last = learned is not None and step == learned + args.decay_steps
             batch = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
             loss_sum += train_step(forward, optimizer, *batch, weights, precision)  # read only at an evaluation
             bar.update()
-            if step % args.eval_interval == 0 or step % args.cycle_steps == 0:
+            if step % args.eval_interval == 0 or step == args.learning_steps or last:
                 losses, _, task_losses = measure(model, sampler, lengths, args.eval_contexts, args.seed)
                 gaps = losses - risks
                 since = step - (history[-1]["step"] if history else 0)
                 history.append({"step": step, "train_loss": loss_sum.item() / since,
                                 "largest_task_loss": task_losses[-1].max().item(),  # with all bits visible
                                 "largest_difference": gaps.max().item(),
-                                "learning_rate": learning_rate(step, args),
+                                "learning_rate": optimizer.param_groups[0]["lr"],
                                 "seconds": round(seconds + time.monotonic() - started, 2),
                                 **{f"difference_{length}": gap for length, gap in zip(lengths, gaps.tolist())}})
                 if not math.isfinite(history[-1]["train_loss"]):
@@ -161,8 +161,7 @@ def train(args, run_dir, model, sampler, pairs):
                 file.flush()
                 loss_sum.zero_()
                 bar.set_postfix(train=f"{history[-1]['train_loss']:.4f}", largest_difference=f"{gaps.max():.4f}")
-            if (stop.received or time.monotonic() - saved_at >= args.checkpoint_seconds
-                    or step % args.cycle_steps == 0):
+            if stop.received or time.monotonic() - saved_at >= args.checkpoint_seconds or last:
                 saved_at = time.monotonic()
                 save_tensors(checkpoint, {"history": history, "step": step, "loss_sum": loss_sum,
                                           "seconds": seconds + saved_at - started, "weights": model.state_dict(),
@@ -183,11 +182,11 @@ def parse_args():
     add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
     add("--batch_size", type=positive_int, default=20, help="contexts a step, each asked every subtask")
-    add("--cycle_steps", type=positive_int, default=5000, help="steps in which the learning rate falls to 0")
-    add("--max_cycles", type=positive_int, default=4, help="cycles at most; one is enough if every subtask is learned")
+    add("--learning_steps", type=positive_int, default=20000, help="steps at most until every subtask is learned")
+    add("--decay_steps", type=positive_int, default=8000, help="steps after that, as the learning rate falls to 0")
     add("--learning_rate", type=non_negative_float, default=3e-4, help="of AdamW, after the warm-up")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, default=0.5, help="of AdamW")
+    add("--weight_decay", type=non_negative_float, default=1.0, help="of AdamW, in the --decay_steps")
     add("--learned_loss", type=non_negative_float, default=0.35,
         help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")

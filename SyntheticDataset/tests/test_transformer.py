@@ -20,14 +20,14 @@ from generate_data import make_splits
 from generate_tasks import position_weighted_tasks
 from synthetic_helpers import FOLDER
 from tasks import bayes_risk, task_weights
-from train_transformer import flops_per_sample, has_ended, learning_rate, measure, train_step
+from train_transformer import flops_per_sample, learning_end, learning_rate, measure, train_step
 from transformer import MASKED, TaskSampler, Transformer, tokens
 
 PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
 TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 8,
         "--eval_interval", 5, "--eval_contexts", 4, "--final_contexts", 8, "--device", "cpu",
-        "--checkpoint_seconds", 0, "--cycle_steps", 10, "--max_cycles", 2)
+        "--checkpoint_seconds", 0, "--learning_steps", 12, "--decay_steps", 8)
 
 
 def test_the_theory_column_of_table_1():
@@ -163,13 +163,15 @@ def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     assert tokens(bits, torch.tensor([[0], [1]]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
 
 
-def test_training_ends_with_the_cycle_that_has_learned_everything():
-    args = SimpleNamespace(cycle_steps=100, max_cycles=3, learned_loss=0.3, learning_rate=1.0, warmup_steps=10)
-    assert [learning_rate(step, args) for step in (1, 10, 50, 100, 101, 150)] == [0.1, 0.9, 0.5, 0.0, 0.1, 0.5]
-    for step, loss, ended in ((50, 0.1, False), (100, 0.1, True), (100, 0.69, False), (200, 0.1, True),
-                              (300, 0.69, True)):
-        assert has_ended([{"step": step, "largest_task_loss": loss}], args) == ended
-    assert not has_ended([], args)
+def test_the_learning_rate_falls_once_everything_is_learned():
+    args = SimpleNamespace(learning_steps=300, decay_steps=100, learned_loss=0.3, learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(step, learned, args) for step, learned in
+             ((1, None), (10, None), (299, None), (50, 50), (100, 50), (150, 50), (5, 0))]
+    assert rates == [0.1, 1.0, 1.0, 1.0, 0.5, 0.0, 0.5]
+    for losses, learned in (([], None), ([0.69], None), ([0.69, 0.2], 200), ([0.69, 0.2, 0.69], 200),
+                            ([0.69, 0.69, 0.69], 300), ([0.69, 0.69, 0.69, 0.2], 300)):
+        history = [{"step": 100 * place, "largest_task_loss": loss} for place, loss in enumerate(losses, start=1)]
+        assert learning_end(history, args) == learned
 
 
 @pytest.fixture
