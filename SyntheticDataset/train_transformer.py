@@ -10,8 +10,8 @@ answers by the subtasks' frequencies: the mean over samples of a context and a s
 subtask. Writes SAVE_POSITION/TAG/ (see runs.py). The cross entropy is measured in the same way at each visible length
 from the first solvable one to all bits: metrics.csv logs its difference from the Bayes risk, final.json holds both. A
 subtask is learned after a plateau of its own: the learning rate stays until an evaluation finds every subtask learned,
-and only then falls to 0, with weight decay. Started again, a finished run is skipped and an interrupted one goes on to
-the same result.
+and only then falls to 0, with the second --weight_decay. Started again, a finished run is skipped and an interrupted
+one goes on to the same result.
 """
 
 import csv
@@ -116,7 +116,7 @@ def train(args, run_dir, model, sampler, pairs):
     device = sampler.device
     lengths = visible_lengths(pairs, args.context_bits)
     risks = torch.tensor([bayes_risk(pairs, length) for length in lengths], dtype=torch.float64)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, fused=True)
     history, step, seconds, checkpoint = [], 0, 0.0, run_dir / "ckpt_last.pt"
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last evaluation
     if checkpoint.exists():
@@ -139,7 +139,7 @@ def train(args, run_dir, model, sampler, pairs):
         while (learned := learning_end(history, args)) is None or step < learned + args.decay_steps:
             step += 1
             optimizer.param_groups[0].update(lr=learning_rate(step, learned, args),
-                                             weight_decay=0.0 if learned is None else args.weight_decay)
+                                             weight_decay=args.weight_decay[learned is not None])
             last = learned is not None and step == learned + args.decay_steps
             batch = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
             loss_sum += train_step(forward, optimizer, *batch, weights, precision)  # read only at an evaluation
@@ -183,10 +183,11 @@ def parse_args():
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
     add("--batch_size", type=positive_int, default=20, help="contexts a step, each asked every subtask")
     add("--learning_steps", type=positive_int, default=20000, help="steps at most until every subtask is learned")
-    add("--decay_steps", type=positive_int, default=8000, help="steps after that, as the learning rate falls to 0")
+    add("--decay_steps", type=positive_int, default=10000, help="steps after that, as the learning rate falls to 0")
     add("--learning_rate", type=non_negative_float, default=3e-4, help="of AdamW, after the warm-up")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, default=1.0, help="of AdamW, in the --decay_steps")
+    add("--weight_decay", type=non_negative_float, nargs=2, default=[0.5, 1.0], metavar=("LEARNING", "DECAY"),
+        help="of AdamW, until every subtask is learned and in the --decay_steps after that")
     add("--learned_loss", type=non_negative_float, default=0.35,
         help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
