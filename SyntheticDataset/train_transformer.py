@@ -9,9 +9,9 @@ the last X bits are "?", X uniform on 0 to --max_masked. Each is asked every sub
 answers by the subtasks' frequencies: the mean over samples of a context and a subtask, without the noise of drawing the
 subtask. Writes SAVE_POSITION/TAG/ (see runs.py). The cross entropy is measured in the same way at each visible length
 from the first solvable one to all bits: metrics.csv logs its difference from the Bayes risk, final.json holds both. A
-subtask is learned after a plateau of its own: the learning rate stays until an evaluation finds every subtask learned,
-and only then falls to 0, with the second --weight_decay. Started again, a finished run is skipped and an interrupted
-one goes on to the same result.
+subtask is learned after a plateau of its own: the learning rate falls to 0 in cycles until every subtask is learned at
+the end of one, and then once more in the settling steps, with a new optimizer and a weight decay of their own. Started
+again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
 import csv
@@ -53,15 +53,17 @@ def visible_lengths(pairs, context_bits):
 
 
 def learning_end(history, args):
-    """The step of the first evaluation that found every subtask learned, or --learning_steps; None before either."""
-    return next((row["step"] for row in history
-                 if row["largest_task_loss"] < args.learned_loss or row["step"] >= args.learning_steps), None)
+    """The last step of the cycle by whose end every subtask is learned, or of the last cycle; None before that."""
+    return next((row["step"] for row in history if row["step"] % args.cycle_steps == 0
+                 and (row["largest_task_loss"] < args.learned_loss
+                      or row["step"] == args.max_cycles * args.cycle_steps)), None)
 
 
 def learning_rate(step, learned, args):
-    """A linear warm-up; from the step `learned` on, unless None, a linear fall to 0 in --decay_steps."""
-    left = 1 if learned is None else 1 - (step - learned) / args.decay_steps
-    return args.learning_rate * min(step / args.warmup_steps, left)
+    """In each cycle, and in the settling steps after the step `learned`, a linear warm-up, then a linear fall to 0."""
+    place, steps = (((step - 1) % args.cycle_steps + 1, args.cycle_steps) if learned is None
+                    else (step - learned, args.settling_steps))
+    return args.learning_rate * min(place / args.warmup_steps, (steps - place) / steps)
 
 
 def flops_per_sample(model, sampler, n=8):
@@ -111,12 +113,16 @@ def train_step(model, optimizer, inputs, answers, weights, precision):
     return loss.detach()
 
 
+def new_optimizer(model, weight_decay):
+    return torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+
+
 def train(args, run_dir, model, sampler, pairs):
-    """Train until every subtask is learned, and --decay_steps more. Returns the history of evaluations."""
+    """Train until every subtask is learned, and the settling steps. Returns the history of evaluations."""
     device = sampler.device
     lengths = visible_lengths(pairs, args.context_bits)
     risks = torch.tensor([bayes_risk(pairs, length) for length in lengths], dtype=torch.float64)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, fused=True)
+    optimizer = new_optimizer(model, args.weight_decay)
     history, step, seconds, checkpoint = [], 0, 0.0, run_dir / "ckpt_last.pt"
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # since the last evaluation
     if checkpoint.exists():
@@ -132,19 +138,21 @@ def train(args, run_dir, model, sampler, pairs):
     stop = StopSignal()
 
     with (open(run_dir / "metrics.csv", "w", newline="", encoding="utf-8") as file,
-          tqdm(total=args.learning_steps + args.decay_steps, initial=step, unit="step", desc=run_dir.name) as bar):
+          tqdm(total=args.max_cycles * args.cycle_steps + args.settling_steps, initial=step, unit="step",
+               desc=run_dir.name) as bar):
         writer = csv.DictWriter(file, [*METRICS, *(f"difference_{length}" for length in lengths)])
         writer.writeheader()
         writer.writerows(history)
-        while (learned := learning_end(history, args)) is None or step < learned + args.decay_steps:
+        while (learned := learning_end(history, args)) is None or step < learned + args.settling_steps:
+            if step == learned:
+                optimizer = new_optimizer(model, args.settling_weight_decay)
             step += 1
-            optimizer.param_groups[0].update(lr=learning_rate(step, learned, args),
-                                             weight_decay=args.weight_decay[learned is not None])
-            last = learned is not None and step == learned + args.decay_steps
+            optimizer.param_groups[0]["lr"] = learning_rate(step, learned, args)
+            falls_to_0 = step % args.cycle_steps == 0 if learned is None else step == learned + args.settling_steps
             batch = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
             loss_sum += train_step(forward, optimizer, *batch, weights, precision)  # read only at an evaluation
             bar.update()
-            if step % args.eval_interval == 0 or step == args.learning_steps or last:
+            if step % args.eval_interval == 0 or falls_to_0:
                 losses, _, task_losses = measure(model, sampler, lengths, args.eval_contexts, args.seed)
                 gaps = losses - risks
                 since = step - (history[-1]["step"] if history else 0)
@@ -161,7 +169,7 @@ def train(args, run_dir, model, sampler, pairs):
                 file.flush()
                 loss_sum.zero_()
                 bar.set_postfix(train=f"{history[-1]['train_loss']:.4f}", largest_difference=f"{gaps.max():.4f}")
-            if stop.received or time.monotonic() - saved_at >= args.checkpoint_seconds or last:
+            if stop.received or time.monotonic() - saved_at >= args.checkpoint_seconds or falls_to_0:
                 saved_at = time.monotonic()
                 save_tensors(checkpoint, {"history": history, "step": step, "loss_sum": loss_sum,
                                           "seconds": seconds + saved_at - started, "weights": model.state_dict(),
@@ -182,12 +190,13 @@ def parse_args():
     add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
     add("--rope_base", type=float, default=4000.0, help="base of the rotary positions")
     add("--batch_size", type=positive_int, default=20, help="contexts a step, each asked every subtask")
-    add("--learning_steps", type=positive_int, default=20000, help="steps at most until every subtask is learned")
-    add("--decay_steps", type=positive_int, default=10000, help="steps after that, as the learning rate falls to 0")
+    add("--cycle_steps", type=positive_int, default=5000, help="steps in which the learning rate falls to 0")
+    add("--max_cycles", type=positive_int, default=4, help="cycles at most; one is enough if every subtask is learned")
+    add("--settling_steps", type=non_negative_int, default=10000, help="steps after the cycles")
     add("--learning_rate", type=non_negative_float, default=3e-4, help="of AdamW, after the warm-up")
     add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, nargs=2, default=[0.5, 1.0], metavar=("LEARNING", "DECAY"),
-        help="of AdamW, until every subtask is learned and in the --decay_steps after that")
+    add("--weight_decay", type=non_negative_float, default=0.5, help="of AdamW, in the cycles")
+    add("--settling_weight_decay", type=non_negative_float, default=1.0, help="of AdamW, in the settling steps")
     add("--learned_loss", type=non_negative_float, default=0.35,
         help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")

@@ -23,8 +23,8 @@ SMALLER = {  # flags that make a command small; the last one given counts
     "train_model.py": f"--train_dataset_size 2000 {TRAINING}",
     "train_model.sh": TRAINING,
     "save_feature_tensor.py": "--valid_dataset_size 400",
-    "train_transformer.py": "--width 16 --n_layer 1 --n_head 2 --batch_size 2 --learning_steps 2 --decay_steps 2 "
-                            "--eval_contexts 2 --final_contexts 2",
+    "train_transformer.py": "--width 16 --n_layer 1 --n_head 2 --batch_size 2 --cycle_steps 4 --max_cycles 1 "
+                            "--settling_steps 2 --eval_contexts 2 --final_contexts 2",
     "save_transformer_features.py": "--n_samples 100",
     "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1 --script_train_size 500",
 }

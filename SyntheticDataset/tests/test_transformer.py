@@ -27,7 +27,7 @@ PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
 TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 8,
         "--eval_interval", 5, "--eval_contexts", 4, "--final_contexts", 8, "--device", "cpu",
-        "--checkpoint_seconds", 0, "--learning_steps", 12, "--decay_steps", 8)
+        "--checkpoint_seconds", 0, "--cycle_steps", 10, "--max_cycles", 2, "--settling_steps", 8)
 
 
 def test_the_theory_column_of_table_1():
@@ -163,15 +163,16 @@ def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     assert tokens(bits, torch.tensor([[0], [1]]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
 
 
-def test_the_learning_rate_falls_once_everything_is_learned():
-    args = SimpleNamespace(learning_steps=300, decay_steps=100, learned_loss=0.3, learning_rate=1.0, warmup_steps=10)
-    rates = [learning_rate(step, learned, args) for step, learned in
-             ((1, None), (10, None), (299, None), (50, 50), (100, 50), (150, 50), (5, 0))]
-    assert rates == [0.1, 1.0, 1.0, 1.0, 0.5, 0.0, 0.5]
-    for losses, learned in (([], None), ([0.69], None), ([0.69, 0.2], 200), ([0.69, 0.2, 0.69], 200),
-                            ([0.69, 0.69, 0.69], 300), ([0.69, 0.69, 0.69, 0.2], 300)):
-        history = [{"step": 100 * place, "largest_task_loss": loss} for place, loss in enumerate(losses, start=1)]
-        assert learning_end(history, args) == learned
+def test_the_cycles_end_when_everything_is_learned_and_the_settling_follows():
+    args = SimpleNamespace(cycle_steps=100, max_cycles=3, settling_steps=50, learned_loss=0.3, learning_rate=1.0,
+                           warmup_steps=10)
+    rates = {(1, None): 0.1, (10, None): 0.9, (50, None): 0.5, (100, None): 0.0, (101, None): 0.1, (150, None): 0.5,
+             (101, 100): 0.1, (125, 100): 0.5, (150, 100): 0.0}
+    assert all(learning_rate(step, learned, args) == pytest.approx(rate) for (step, learned), rate in rates.items())
+    for losses, end in (({}, None), ({50: 0.1}, None), ({50: 0.1, 100: 0.1}, 100), ({100: 0.69}, None),
+                        ({100: 0.69, 200: 0.1, 250: 0.69}, 200), ({100: 0.69, 200: 0.69, 300: 0.69}, 300)):
+        history = [{"step": step, "largest_task_loss": loss} for step, loss in losses.items()]
+        assert learning_end(history, args) == end
 
 
 @pytest.fixture
