@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 import statistics
@@ -134,9 +135,13 @@ def test_the_transformer_of_the_papers_size_is_that_of_the_results():
     for length, risk, loss in shown:
         row = rows[int(length)]
         assert (risk, loss) == (f"{float(row['bayes_risk']):.5f}", f"{float(row['cross_entropy']):.5f}")
-    assert max(float(row["largest_difference"]) for row in rows.values()) < 0.00003
-    for found in correlations("transformer_paper"):
-        assert f"R = {found[0]:.4f}" in README
+    for name in ("transformer_paper", "transformer_unsettled"):
+        largest = max(float(row["largest_difference"]) for row in read(RESULTS / name / "table1.csv"))
+        assert f"within {math.ceil(largest * 1e5) / 1e5:.5f} nats" in " ".join(README.split())
+        for found in correlations(name):
+            assert f"R = {found[0]:.4f}" in " ".join(README.split())
+    seconds = json.loads((RESULTS / "transformer_paper" / "final.json").read_text())["seconds"]
+    assert f"of the {seconds / 60:.0f} minutes of training" in " ".join(README.split())
 
 
 def test_the_ratios_are_those_of_the_results():
