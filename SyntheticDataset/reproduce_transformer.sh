@@ -26,11 +26,13 @@ case $PRESET in
 smoke)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=200
     training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 8
-        --cycle_steps 10 --max_cycles 1 --settling_steps 10 --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu" ;;
+        --cycle_steps 10 --max_cycles 1 --settling_steps 10
+        --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu" ;;
 small)
     tasks="--context_bits 16 --first_max_bit 5"; n_samples=10000
     training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 16 --weight_decay 1
-        --learning_rate 1e-3 --cycle_steps 6000 --settling_steps 0 --eval_interval 500 --final_contexts 256 --device cpu" ;;
+        --learning_rate 1e-3 --cycle_steps 6000 --settling_steps 0
+        --eval_interval 500 --final_contexts 256 --device cpu" ;;
 paper)
     tasks=""; n_samples=10000; training="--dtype bfloat16 --compile" ;;
 *)

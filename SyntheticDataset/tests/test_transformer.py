@@ -182,23 +182,26 @@ def tiny_tasks(tmp_path):
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path):
+    """Stopped in the first cycle, right before the settling and in it; --overwrite replaces a finished run."""
     script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
-    script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
     name = "transformer_bits8_width16_layers2_seed0"
     run = tmp_path / "cut" / name
     whole = torch.load(tmp_path / "whole" / name / "last.pt", weights_only=True)
-    code = ("import sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
-            "import train_transformer as t; from pathlib import Path\n"
-            "real = t.save_tensors\n"
-            "def stop(path, contents):\n    real(path, contents)\n    raise SystemExit(9)\n"
-            "t.save_tensors = stop\nt.main()")
-    stopped = subprocess.run([sys.executable, "-c", code, str(FOLDER / "train_transformer.py"), *map(str, tiny_tasks),
-                              "--save_position", "cut", "--overwrite"], cwd=tmp_path, capture_output=True, text=True)
-    assert stopped.returncode == 9 and not (run / "final.json").exists() and (run / "ckpt_last.pt").exists()
-    done = script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
-    assert "finished before" not in done.stdout
-    again = torch.load(run / "last.pt", weights_only=True)
-    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    for step in (1, 20, 23):
+        code = ("import sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
+                "import train_transformer as t; from pathlib import Path\n"
+                "real = t.save_tensors\n"
+                "def stop(path, contents):\n    real(path, contents)\n"
+                f"    if contents['step'] == {step}: raise SystemExit(9)\n"
+                "t.save_tensors = stop\nt.main()")
+        stopped = subprocess.run(
+            [sys.executable, "-c", code, str(FOLDER / "train_transformer.py"), *map(str, tiny_tasks), "--save_position",
+             "cut", "--overwrite"], cwd=tmp_path, capture_output=True, text=True)
+        assert stopped.returncode == 9 and not (run / "final.json").exists() and (run / "ckpt_last.pt").exists()
+        done = script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
+        assert "finished before" not in done.stdout
+        again = torch.load(run / "last.pt", weights_only=True)
+        assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert "finished before" in script("train_transformer.py", *tiny_tasks, "--save_position", "cut").stdout
     (tmp_path / "tasks.json").write_text(json.dumps(position_weighted_tasks(8, 3, 1, 1.0, 0)))
     other = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False)
