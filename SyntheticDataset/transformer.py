@@ -109,7 +109,7 @@ class TaskSampler:
         self.bits = torch.tensor([pair[:2] for pair in pairs], device=device) - 1  # (T, 2), counted from 0
         self.tasks = torch.arange(len(pairs), device=device)[None]  # (1, T)
         self.weights = torch.tensor(task_weights(pairs), dtype=torch.float64, device=device)
-        self.thresholds = self.weights.cumsum(0)[:-1].float()
+        self.thresholds = self.weights.cumsum(0)[:-1]
         self.generator = torch.Generator(device=device)
 
     def reseed(self, *numbers):
@@ -123,9 +123,13 @@ class TaskSampler:
         return bits, (bits[:, first] ^ bits[:, second]).float()
 
     def draw_tasks(self, n):
-        """A subtask for each of n contexts, drawn by weight: int64 (n, 1)."""
-        uniform = torch.rand(n, 1, generator=self.generator, device=self.device)
-        return torch.searchsorted(self.thresholds, uniform, right=True)
+        """A subtask for each of n contexts, each subtask as often as its weight says, to within one: int64 (n, 1).
+
+        Systematic sampling: n points at equal distances, shifted by one random number and in random order.
+        """
+        points = torch.randperm(n, generator=self.generator, device=self.device)
+        shift = torch.rand(1, generator=self.generator, device=self.device, dtype=torch.float64)
+        return torch.searchsorted(self.thresholds, (points + shift) / n, right=True)[:, None]
 
     def training_batch(self, seed, step, n, max_masked):
         """Tokens (n, L + T) and answers (n, T); in half of the contexts the last 0 to max_masked bits are "?"."""
