@@ -26,8 +26,8 @@ NOT_RESULTS = {"seconds", "tokens_per_second", "samples_per_second", "peak_memor
                "_fingerprint"}
 
 TRANSFORMER = ("--task_definition", "tasks.json", "--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2,
-               "--n_head", 2, "--batch_size", 32, "--cycle_steps", 75, "--max_cycles", 2, "--eval_interval", 25,
-               "--checkpoint_seconds", 0)
+               "--n_head", 2, "--batch_size", 32, "--cycle_steps", 50, "--max_cycles", 2, "--settling_steps", 50,
+               "--eval_interval", 25, "--checkpoint_seconds", 0)
 GPT = ("--context_length", 32, "--train_bin", "data/LONGCONTEXTSUBSET_train_P100.0_SFrom0.0.bin", "--train_tokens",
        3000, "--n_layer", 2, "--n_head", 2, "--n_embd", 16, "--tokens_per_step", 256, "--eval_tokens", 512,
        "--max_iters", 150,
