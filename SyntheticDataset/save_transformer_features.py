@@ -4,9 +4,10 @@
     python save_transformer_features.py RUN --visible_context_length 17 50 --n_samples 20000
 
 The hidden state is the one that the answer is read from: the last position, behind the subtask's token, after the
-final norm. The samples are the same at every visible length, subtasks by their frequency, the bits behind the visible
-ones "?". Writes RUN/features/RUN_visible{l}.pt, dictionaries with "features", float32 (n, width), and what they are
-the features of, with the cross entropy that train_transformer.py measured and the Bayes risk, for measure_features.py.
+final norm. The samples are the same at every visible length, each subtask in as many as its frequency says, the bits
+behind the visible ones "?". Writes RUN/features/RUN_visible{l}.pt, dictionaries with "features", float32 (n, width), and
+what they are the features of, with the cross entropy that train_transformer.py measured and the Bayes risk, for
+measure_features.py.
 """
 
 from argparse import BooleanOptionalAction
