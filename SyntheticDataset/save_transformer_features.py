@@ -5,8 +5,8 @@
 
 The hidden state is the one that the answer is read from: the last position, behind the subtask's token, after the
 final norm. The samples are the same at every visible length, each subtask in as many as its frequency says, the bits
-behind the visible ones "?". Writes RUN/features/RUN_visible{l}.pt, dictionaries with "features", float32 (n, width), and
-what they are the features of, with the cross entropy that train_transformer.py measured and the Bayes risk, for
+behind the visible ones "?". Writes RUN/features/RUN_visible{l}.pt, dictionaries with "features", float32 (n, width),
+and what they are the features of, with the cross entropy that train_transformer.py measured and the Bayes risk, for
 measure_features.py.
 """
 
