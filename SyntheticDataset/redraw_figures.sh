@@ -4,10 +4,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python}
 out=${1:-outputs/redrawn}
-for name in small many_sizes; do
+for name in small many_sizes transformer_optimum; do
     "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
 done
-"$PYTHON" draw_training_curves.py --results results/small/sweep_curves.csv --out_dir "$out/small"
+for name in small transformer_optimum; do
+    "$PYTHON" draw_training_curves.py --results "results/$name/sweep_curves.csv" --out_dir "$out/$name"
+done
 "$PYTHON" draw_intrinsic_dimension.py --measures results/small/measures --out_dir "$out/small"
 for name in transformer_small transformer_paper; do
     "$PYTHON" draw_entropy_vs_loss.py --measures "results/$name/measures" --out_dir "$out/$name"
