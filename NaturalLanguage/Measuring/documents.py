@@ -21,8 +21,9 @@ from script_tools import fail, load_json
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
-# Packages that every user of this repository has; what they need in turn belongs to the corpus too.
-DOCSTRING_PACKAGES = ("torch", "numpy", "transformers", "datasets", "tiktoken", "scikit-learn", "matplotlib", "tqdm")
+# The packages whose versions requirements.txt pins, so that the corpus is the same for everybody; not what they need.
+DOCSTRING_PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tqdm", "transformers", "tokenizers", "tiktoken",
+                      "datasets", "scikit-learn")
 
 
 class Documents(NamedTuple):
@@ -127,19 +128,14 @@ def tokens_file(path, seed):
 
 
 def installed(packages):
-    """The distributions of these packages and of all that they need and that is installed, by normalised name."""
-    found, waiting = {}, list(packages)
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found:
-            continue
+    """The distributions of these packages, by normalised name; exactly these, not what they need in turn."""
+    found = {}
+    for package in packages:
+        name = re.sub(r"[-_.]+", "-", package).lower()
         try:
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            if name in packages:
-                fail(f"the package {name} is not installed; pip install it or leave it out")
-            continue
-        waiting += [re.match(r"[\w.-]+", need)[0] for need in found[name].requires or [] if "extra ==" not in need]
+            fail(f"the package {name} is not installed; pip install it or leave it out")
     return dict(sorted(found.items()))
 
 

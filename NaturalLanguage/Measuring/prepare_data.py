@@ -103,7 +103,7 @@ def parse_args():
     add("--separator", help="text: what stands between documents within a file (default: nothing does)")
     add("--tokens_file", help="tokens: a .bin of the training part's prepare.py")
     add("--packages", nargs="+", default=list(documents.DOCSTRING_PACKAGES),
-        help="docstrings: installed packages, what they need is added")
+        help="docstrings: installed packages; default: those that requirements.txt pins")
     add("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this")
     add("--max_documents", type=positive_int, help="stop reading a split when so many are kept (default: never)")
     add("--validation_fraction", type=number(float, 0.0, 0.99), default=0.05, help="of the documents, for validation")

@@ -32,7 +32,7 @@ smoke)
     sweep="--warmup_iters 5 --learning_rate 3e-3"
     EXPORT_CONTEXT_LENGTH=${EXPORT_CONTEXT_LENGTH:-64}; longer="--warmup_iters 5 --learning_rate 3e-3 --threads 1" ;;
 small)
-    data="--source docstrings --percent 100 --tokenizer bpe:1024"
+    data="--source docstrings --percent 100 --validation_fraction 0.1 --tokenizer bpe:1024"
     CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-1024 256 64 16}; TRAIN_TOKENS=${TRAIN_TOKENS:-200000 50000}
     model="--n_layer 2 --n_head 2 --n_embd 64"
     training="--tokens_per_step 2048 --eval_tokens 32768 --full_context_targets 1024"

@@ -1,10 +1,11 @@
-"""Where documents come from: OpenWebText, text files, any data set, or the docstrings of the installed packages.
+"""Where documents come from: OpenWebText, text files, any data set, or the docstrings of installed packages.
 
 Each source is a Corpus. Its documents have a fixed, shuffled order (seed), of which any part can be read alone.
 """
 
 import ast
 import glob
+import hashlib
 import importlib.metadata
 import os
 import re
@@ -20,8 +21,9 @@ from tqdm import tqdm
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
 OPENWEBTEXT_FILES = [f"plain_text/train-{number:05d}-of-00080.parquet" for number in range(80)]
-# Packages that every user of this repository has; what they need in turn belongs to the corpus too.
-DOCSTRING_PACKAGES = ("torch", "numpy", "transformers", "datasets", "tiktoken", "scikit-learn", "matplotlib", "tqdm")
+# The packages whose versions requirements.txt pins, so that the corpus is the same for everybody; not what they need.
+DOCSTRING_PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tqdm", "transformers", "tokenizers", "tiktoken",
+                      "datasets", "scikit-learn")
 
 
 class CorpusError(Exception):
@@ -108,24 +110,29 @@ def text_files(patterns, separator, seed):
         except OSError as error:
             raise CorpusError(f"cannot read {path}: {error.strerror}") from error
         documents += [part for part in (text.split(separator) if separator else [text]) if part.strip()]
-    return in_memory({"name": "text", "files": len(paths), "separator": separator}, documents, seed)
+    source = {"name": "text", "files": len(paths), "separator": separator, "text_sha256": text_hash(documents)}
+    return in_memory(source, documents, seed)
 
 
 def installed(packages):
-    """The distributions of these packages and of all that they need and that is installed, by normalised name."""
-    found, waiting = {}, list(packages)
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+    """The distributions of these packages, by normalised name; exactly these, not what they need in turn."""
+    found = {}
+    for package in packages:
+        name = re.sub(r"[-_.]+", "-", package).lower()
         try:
-            distribution = found.get(name) or importlib.metadata.distribution(name)
+            found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            if name in packages:
-                raise CorpusError(f"the package {name} is not installed; pip install it or leave it out") from None
-            continue
-        if name not in found:
-            found[name] = distribution
-            waiting += [re.match(r"[\w.-]+", need)[0] for need in distribution.requires or [] if "extra ==" not in need]
+            raise CorpusError(f"the package {name} is not installed; pip install it or leave it out") from None
     return dict(sorted(found.items()))
+
+
+def text_hash(documents):
+    """SHA-256 over a sequence of texts, each with its length before it."""
+    digest = hashlib.sha256()
+    for text in documents:
+        encoded = text.encode("utf-8", errors="surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
 
 
 def docstrings_of(path):
@@ -154,5 +161,6 @@ def docstrings(packages, seed):
     with get_context("fork" if sys.platform == "linux" else "spawn").Pool(workers) as pool:
         documents = list(tqdm(pool.imap(docstrings_of, paths, chunksize=32), total=len(paths), desc="modules",
                               unit="file"))
-    source = {"name": "docstrings", "packages": {name: found.version for name, found in distributions.items()}}
-    return in_memory(source, [document for document in documents if document], seed)
+    documents = [document for document in documents if document]
+    versions = {name: found.version for name, found in distributions.items()}
+    return in_memory({"name": "docstrings", "packages": versions, "text_sha256": text_hash(documents)}, documents, seed)

@@ -164,7 +164,7 @@ def parse_args():
     parser.add_argument("--split", default="train", help="dataset: its split")
     parser.add_argument("--column", default="text", help="dataset: the column with the text")
     parser.add_argument("--packages", nargs="+", default=DOCSTRING_PACKAGES,
-                        help="docstrings: installed packages, what they need is added")
+                        help="docstrings: installed packages; default: those that requirements.txt pins")
     parser.add_argument("--min_tokens", type=int, default=3000, help="keep documents longer than this (0: all)")
     parser.add_argument("--tokenizer", default="gpt2",
                         help="gpt2, or bpe:N, a byte-level BPE of N tokens trained on the training documents")
