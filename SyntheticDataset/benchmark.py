@@ -30,9 +30,9 @@ from generate_data import make_splits
 from generate_tasks import position_weighted_tasks
 from measure_features import kde_entropy
 from mlp import MLP
-from runs import describe_environment
+from run import describe_environment
 from samples import Samples, unpack_bits
-from scripting import Parser, choose_device, make_directory, positive_int, save_json
+from utils import Parser, choose_device, make_directory, positive_int, save_json
 from tasks import load_task_definition
 from train_model import epoch_order, train_step
 from train_transformer import train_step as train_transformer_step

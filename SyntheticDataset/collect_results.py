@@ -16,8 +16,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from runs import INCIDENTAL, MODELS, run_tag
-from scripting import Parser, fail, load_json, make_directory, positive_int, replacing, save_json
+from run import INCIDENTAL, MODELS, run_tag
+from utils import Parser, fail, load_json, make_directory, positive_int, replacing, save_json
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")

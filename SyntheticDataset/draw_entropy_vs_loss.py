@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from plotting import BAYES, colours, save_figure
-from scripting import Parser, fail, load_json
+from utils import Parser, fail, load_json
 
 FEWEST = 3  # eigenvalues of a sum, and lengths of a line
 RANK_TOLERANCE = 1e-12  # of the largest eigenvalue: what is below it is rounding

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from measure_features import THRESHOLDS
 from plotting import colours, save_figure
-from scripting import Parser, fail, load_json
+from utils import Parser, fail, load_json
 
 
 def load_measures(directory):

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from plotting import BAYES, OPTIMUM, colours, label_ticks, read_csv, samples_label, save_figure
-from scripting import Parser, fail
+from utils import Parser, fail
 
 PARTS = {"solvable": ("solid", "solvable subtasks not yet right"),
          "unsolvable": ("dotted", "unsolvable subtasks beyond $\\log 2$")}

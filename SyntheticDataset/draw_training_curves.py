@@ -12,7 +12,7 @@ import math
 import matplotlib.pyplot as plt
 
 from plotting import colours, read_csv, samples_label, save_figure
-from scripting import Parser
+from utils import Parser
 
 COLUMNS = ("context_length", "train_dataset_size", "seed", "step", "train_loss", "valid_loss")
 

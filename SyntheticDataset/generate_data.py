@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from scripting import Parser, fail, make_directory, non_negative_int, positive_int, save_tensors
+from utils import Parser, fail, make_directory, non_negative_int, positive_int, save_tensors
 from tasks import load_task_definition, task_weights
 
 CHUNK_SIZE = 1_000_000  # bit strings drawn at a time; the samples do not depend on it

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripting import Parser, fail, make_directory, non_negative_float, non_negative_int, positive_int, replacing
+from utils import Parser, fail, make_directory, non_negative_float, non_negative_int, positive_int, replacing
 from tasks import bayes_risk
 
 

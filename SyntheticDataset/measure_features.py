@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from scripting import Parser, choose_device, fail, load_tensors, make_directory, save_json
+from utils import Parser, choose_device, fail, load_tensors, make_directory, save_json
 
 THRESHOLDS = (0.002, 0.0025, 0.003, 0.0035, 0.004, 0.005, 0.0075, 0.01, 0.0125, 0.015,
               0.02, 0.025, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from scripting import fail, load_tensors
+from utils import fail, load_tensors
 from tasks import check_task_definition
 
 

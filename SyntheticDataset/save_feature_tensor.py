@@ -15,9 +15,9 @@ import torch
 from tqdm import tqdm
 
 from mlp import build_model
-from runs import MODELS
+from run import MODELS
 from samples import load_samples
-from scripting import Parser, choose_device, fail, load_json, load_tensors, make_directory, positive_int, save_tensors
+from utils import Parser, choose_device, fail, load_json, load_tensors, make_directory, positive_int, save_tensors
 from tasks import solvable_tasks
 
 PAPER_WIDTHS = {"hidden_size": 400, "task_hidden_size": 400, "next_size": 80, "next_hidden_size": 200,

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from scripting import Parser, choose_device, fail, load_json, load_tensors, make_directory, positive_int, save_tensors
+from utils import Parser, choose_device, fail, load_json, load_tensors, make_directory, positive_int, save_tensors
 from tasks import bayes_risk, solvable_tasks
 from train_transformer import EVALUATION_BATCH, build_transformer
 from transformer import TaskSampler, tokens

@@ -10,7 +10,7 @@ have not finished are named, and the exit code is then 1.
 from pathlib import Path
 
 from collect_results import write_csv
-from scripting import Parser, fail, load_json, make_directory
+from utils import Parser, fail, load_json, make_directory
 
 
 def table_rows(results):

@@ -3,7 +3,7 @@
 import json
 import math
 
-from scripting import fail
+from utils import fail
 
 
 def check_task_definition(pairs, source="the task definition"):

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mlp import build_model
-from runs import MODELS, begin, describe_environment, run_tag
+from run import MODELS, begin, describe_environment, run_tag
 from samples import load_samples
-from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
+from utils import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
                        positive_int, save_json, save_tensors)
 from tasks import bayes_risk, solvable_tasks
 from transformer import check_heads

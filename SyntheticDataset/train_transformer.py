@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from runs import begin, describe_environment
-from scripting import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
+from run import begin, describe_environment
+from utils import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
                        positive_int, save_json, save_tensors)
 from tasks import bayes_risk, load_task_definition
 from transformer import TaskSampler, Transformer, check_heads, tokens

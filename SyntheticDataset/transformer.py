@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scripting import fail
+from utils import fail
 from tasks import task_weights
 
 MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from measure_entropy import decompose, kde_entropies
 from scorer import Scorer
-from script_tools import Parser, choose_device, describe_environment, fail, make_directory, positive_int, save_json
+from utils import Parser, choose_device, describe_environment, fail, make_directory, positive_int, save_json
 
 PLAIN_BATCH = 8  # chunks at once, as published
 

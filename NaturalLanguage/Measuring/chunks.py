@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hub import encode
 from prepare_data import text_hash
-from script_tools import fail, load_tensors, lock, make_directory, save_tensors, say
+from utils import fail, load_tensors, lock, make_directory, save_tensors, say
 
 TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 ORDER_SEED = 114

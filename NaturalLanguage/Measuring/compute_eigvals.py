@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from script_tools import Parser, choose_device, fail, load_tensors, save_tensors
+from utils import Parser, choose_device, fail, load_tensors, save_tensors
 
 ROWS_AT_ONCE = 1024
 

@@ -13,7 +13,7 @@ cross_entropy.csv: mean and standard error in nats, and the paired difference to
 """
 
 from measurement import Measurement, measurement_parser
-from script_tools import positive_int, say
+from utils import positive_int, say
 
 
 def main():

@@ -7,7 +7,7 @@ import re
 import socket
 from pathlib import Path
 
-from script_tools import fail
+from utils import fail
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # their advice on configurations is not about our use
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from compute_eigvals import feature_files, load_features, moments
 from measurement import document_standard_error
-from script_tools import (
+from utils import (
     Parser, choose_device, fail, load_json, load_tensors, non_negative_int, replacing, save_json, say,
 )
 

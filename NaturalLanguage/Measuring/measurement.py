@@ -24,7 +24,7 @@ from tqdm import tqdm
 from chunks import TRIM, load_chunks
 from hub import load_tokenizer, revision
 from scorer import Scorer, choose_dtype, load_config, load_model, longest_context
-from script_tools import (
+from utils import (
     Parser, choose_device, describe_environment, fail, load_json, load_tensors, lock, make_directory, non_negative_int,
     positive_int, replacing, save_json, save_tensors, say,
 )

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import documents
 from hub import encode, load_tokenizer
-from script_tools import (
+from utils import (
     Parser, fail, load_json, lock, make_directory, non_negative_int, number, positive_int, save_json,
 )
 

@@ -10,7 +10,7 @@ last one, after the final norm), or that of --layer. 10,000 chunks, or --n_sampl
 """
 
 from measurement import Measurement, measurement_parser
-from script_tools import positive_int
+from utils import positive_int
 
 
 def main():

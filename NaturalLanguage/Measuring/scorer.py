@@ -5,7 +5,7 @@ import json
 import torch
 
 from hub import from_pretrained
-from script_tools import fail, say
+from utils import fail, say
 
 MOST_ROWS = 256  # chunks at once: each needs a row of logits, as long as the vocabulary
 

@@ -3,7 +3,7 @@
 import pytest
 
 from script_process import run_script
-from synthetic_helpers import FOLDER, SMALL_TASKS
+from helpers import FOLDER, SMALL_TASKS
 
 
 @pytest.fixture

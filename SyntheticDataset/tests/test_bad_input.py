@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from scripting import replacing
-from synthetic_helpers import FOLDER
+from utils import replacing
+from helpers import FOLDER
 
 TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from synthetic_helpers import FOLDER
+from helpers import FOLDER
 
 
 def test_benchmark(tmp_path):

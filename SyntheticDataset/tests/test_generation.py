@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from script_process import start_script
-from synthetic_helpers import FOLDER, SMALL_TASKS
+from helpers import FOLDER, SMALL_TASKS
 from generate_data import distinct_bit_strings, first_occurrences, generator_for, make_splits
 from samples import load_samples, unpack_bits
 from tasks import bayes_risk, load_task_definition, solvable_tasks

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from script_process import quick_python, run_script
-from synthetic_helpers import copy_of_the_folder
+from helpers import copy_of_the_folder
 
 FIGURES = ("loss_vs_context", "approximation_loss", "training_curves", "intrinsic_dimension")
 TINY = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "2000", "BI_CONTEXT_LENGTHS": "22"}

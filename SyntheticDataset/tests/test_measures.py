@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import gaussian_kde
 
-from synthetic_helpers import SMALL_TASKS
+from helpers import SMALL_TASKS
 from measure_features import covariance_eigenvalues, intrinsic_dimension, kde_entropy, measure, sum_log
 from mlp import BiMLP
 

@@ -12,7 +12,7 @@ import pytest
 
 from draw_entropy_vs_loss import column, load_by_seed, log_sums, straightest
 from script_process import bash, quick_python
-from synthetic_helpers import FOLDER
+from helpers import FOLDER
 
 README = (FOLDER.parent / "README.md").read_text()
 ONE_LINE = " ".join(README.split())  # a sentence may be wrapped anywhere
@@ -69,7 +69,7 @@ def test_the_commands_of_this_folder(checkout):
             bash(f"{line} {SMALLER.get(name, '')}", checkout / FOLDER.name, quick_python(), **GRID)
             ran.add(name)
     scripts = {path.name for pattern in ("*.py", "*.sh") for path in FOLDER.glob(pattern)}
-    modules = {"mlp.py", "plotting.py", "runs.py", "samples.py", "scripting.py", "tasks.py", "transformer.py",
+    modules = {"mlp.py", "plotting.py", "run.py", "samples.py", "utils.py", "tasks.py", "transformer.py",
                "launching.sh", "redraw_figures.sh"}
     assert ran == scripts - modules - {"reproduce.sh"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from script_process import quick_python, run_script
 from slurm_jobs import needs_slurm, submit, wait_for
-from synthetic_helpers import copy_of_the_folder
+from helpers import copy_of_the_folder
 
 pytestmark = needs_slurm
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from script_process import start_script
-from synthetic_helpers import FOLDER, SMALL_TASKS
+from helpers import FOLDER, SMALL_TASKS
 from mlp import MLP, BiMLP, build_model
 from samples import load_samples
 from tasks import bayes_risk

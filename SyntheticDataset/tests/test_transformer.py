@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from generate_data import make_splits
 from generate_tasks import position_weighted_tasks
-from synthetic_helpers import FOLDER
+from helpers import FOLDER
 from tasks import bayes_risk, task_weights
 from train_transformer import flops_per_sample, learning_end, learning_rate, measure, train_step
 from transformer import MASKED, TaskSampler, Transformer, tokens

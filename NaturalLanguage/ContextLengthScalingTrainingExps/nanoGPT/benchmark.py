@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from command_line import Parser, choose_device, describe_environment, make_directory, positive_int, save_json
+from utils import Parser, choose_device, describe_environment, make_directory, positive_int, save_json
 from model import GPT, summed_cross_entropy
 from token_files import TrainingWindows
 from trainer import keep_freed_memory, peak_memory, peak_tflops

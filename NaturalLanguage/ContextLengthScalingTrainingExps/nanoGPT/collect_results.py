@@ -15,8 +15,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from command_line import Parser, fail, load_json, make_directory, non_negative_int, positive_int, replacing, save_json
-from run_directory import INCIDENTAL, load_tensors, run_tag, save_tensors
+from utils import Parser, fail, load_json, make_directory, non_negative_int, positive_int, replacing, save_json
+from run import INCIDENTAL, load_tensors, run_tag, save_tensors
 
 AXES = ("context_length", "train_tokens", "seed")
 

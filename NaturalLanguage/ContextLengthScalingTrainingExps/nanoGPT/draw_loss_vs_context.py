@@ -16,8 +16,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from command_line import Parser, fail, make_directory  # noqa: E402
-from run_directory import load_tensors, run_tag  # noqa: E402
+from utils import Parser, fail, make_directory  # noqa: E402
+from run import load_tensors, run_tag  # noqa: E402
 from sweep_table import READINGS, optimum, read_cells  # noqa: E402
 
 plt.rcParams.update({

@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from command_line import Parser, fail, load_json, number  # noqa: E402
+from utils import Parser, fail, load_json, number  # noqa: E402
 from draw_loss_vs_context import OPTIMUM, save_figure, set_ticks, tokens_label  # noqa: E402
 
 PARTS = {"total": {"color": "black"}, "Bayes risk": {"color": "tab:blue", "linestyle": "--"},

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from command_line import Parser, fail, load_json, make_directory
+from utils import Parser, fail, load_json, make_directory
 from model import GPT
-from run_directory import load_tensors
+from run import load_tensors
 
 NAMES = {"attention_norm": "input_layernorm", "query_key_value": "attention.query_key_value",
          "attention_out": "attention.dense", "mlp_norm": "post_attention_layernorm", "mlp_in": "mlp.dense_h_to_4h",

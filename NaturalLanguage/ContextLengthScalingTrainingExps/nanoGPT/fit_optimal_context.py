@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line import Parser, fail, make_directory, non_negative_int, number, positive_int, save_json
+from utils import Parser, fail, make_directory, non_negative_int, number, positive_int, save_json
 from optimal_context_law import (DRAWS, LAWS, bootstrap, described, fit_law, intervals, optimum, predict,
                                  with_ceiling)
 from optimal_context_table import BASELINES, compared, read_losses, refuse_what_cannot_carry_a_fit, summary

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line import Parser, fail, make_directory, non_negative_int, positive_int, save_json
+from utils import Parser, fail, make_directory, non_negative_int, positive_int, save_json
 from fit_optimal_context import REACH, choose
 from optimal_context_law import DRAWS, LAWS, LEVEL, bootstrap, described, fit_law, intervals, optimum, predict
 from optimal_context_table import Cells, read_losses, refuse_what_cannot_carry_a_fit

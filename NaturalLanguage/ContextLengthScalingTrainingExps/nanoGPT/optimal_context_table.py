@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from command_line import fail
+from utils import fail
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
 LEAST_SIZES, LEAST_LENGTHS = 3, 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from command_line import Parser, choose_device, fail, non_negative_float, non_negative_int, positive_int
+from utils import Parser, choose_device, fail, non_negative_float, non_negative_int, positive_int
 from export_hf import load_run
 
 

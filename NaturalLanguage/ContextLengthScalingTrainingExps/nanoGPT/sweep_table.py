@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from command_line import fail
+from utils import fail
 
 READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
 COLUMNS = ("context_length", "train_tokens", "seed", *READINGS)

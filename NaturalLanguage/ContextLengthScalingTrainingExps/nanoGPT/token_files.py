@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from command_line import fail, load_json
+from utils import fail, load_json
 
 
 class TokenFile:

@@ -5,7 +5,7 @@
     torchrun --standalone --nproc_per_node=8 train.py CONFIG
 
 CONFIG is a JSON file of these flags (see create_config.py); flags on the command line count more, wherever they stand.
-Writes OUT_DIR/TAG/ (see run_directory.py). Started again, a finished run is skipped and an interrupted one goes on
+Writes OUT_DIR/TAG/ (see run.py). Started again, a finished run is skipped and an interrupted one goes on
 from its last checkpoint. Cross entropies are in nats a token. Tokens per step are the same at every context length and
 number of processes; batches depend on (seed, step) alone. Validation scores the same target tokens at every context
 length, in windows side by side (the paper's reading: the mean over all positions of the window), and, for the best
@@ -26,10 +26,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from command_line import (Parser, StopSignal, choose_device, describe_environment, fail, fraction, load_json,
+from utils import (Parser, StopSignal, choose_device, describe_environment, fail, fraction, load_json,
                           make_directory, non_negative_float, non_negative_int, positive_int, save_json)
 from model import GPT
-from run_directory import (RUN_FILES, load_checkpoint, lock, refuse_other_arguments, run_tag, save_checkpoint,
+from run import (RUN_FILES, load_checkpoint, lock, refuse_other_arguments, run_tag, save_checkpoint,
                            save_tensors)
 from token_files import TokenFile
 from trainer import Processes, Trainer, keep_freed_memory, peak_memory, peak_tflops

@@ -35,7 +35,7 @@ case ${1:-} in --submit | --collect) mode=${1#--}; shift ;; esac
 cells=() results=()
 for seed in $SEEDS; do for tokens in $TRAIN_TOKENS; do for length in $CONTEXT_LENGTHS; do
     cells+=("--context_length $length --train_tokens $tokens --seed $seed")
-    results+=("$OUT_DIR/ctl${length}_tok${tokens}_seed$seed/final.json")  # as run_tag of run_directory.py has it
+    results+=("$OUT_DIR/ctl${length}_tok${tokens}_seed$seed/final.json")  # as run_tag of run.py has it
 done; done; done
 
 train() {  # cell number, number of GPUs, flags ...

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from measuring_helpers import ARCHITECTURES, FOLDER, make_model, make_texts, make_tokenizer, run_main
+from helpers import ARCHITECTURES, FOLDER, make_model, make_texts, make_tokenizer, run_main
 from script_process import run_script
 
 

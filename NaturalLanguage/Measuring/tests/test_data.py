@@ -10,7 +10,7 @@ from pathlib import Path
 
 import documents
 from chunks import cut
-from measuring_helpers import error_line, make_texts, run_main
+from helpers import error_line, make_texts, run_main
 from prepare_data import text_hash
 
 

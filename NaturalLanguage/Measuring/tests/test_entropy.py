@@ -13,7 +13,7 @@ from compute_eigvals import eigenvalues
 from fits import fit_line, fit_power_law
 from measure_entropy import decompose, half_samples, kde_entropies, spectrum_measures, two_nn
 from measurement import document_standard_error
-from measuring_helpers import FOLDER, error_line, run_main
+from helpers import FOLDER, error_line, run_main
 
 
 def correlated(n, width, seed=0):

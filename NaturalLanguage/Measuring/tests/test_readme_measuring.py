@@ -10,7 +10,7 @@ import pytest
 from draw_CE_vs_entropy import drawn_fits
 from drawing import read_measures
 from fits import fit_line, fit_power_law
-from measuring_helpers import FOLDER, make_texts
+from helpers import FOLDER, make_texts
 from script_process import bash, quick_python
 
 ROOT = FOLDER.parents[1]

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from measuring_helpers import (
+from helpers import (
     ARCHITECTURES, CUT, FOLDER, chunks_by_hand, error_line, make_model, make_texts, make_tokenizer, run_main,
     score_by_hand,
 )

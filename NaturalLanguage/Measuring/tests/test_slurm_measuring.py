@@ -2,7 +2,7 @@
 
 import shutil
 
-from measuring_helpers import FOLDER
+from helpers import FOLDER
 from script_process import quick_python
 from slurm_jobs import needs_slurm, submit, wait_for
 

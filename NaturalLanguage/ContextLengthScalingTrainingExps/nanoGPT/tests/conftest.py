@@ -2,7 +2,7 @@
 
 import pytest
 
-from nanogpt_helpers import FOLDER, make_texts
+from helpers import FOLDER, make_texts
 from script_process import run_script
 
 

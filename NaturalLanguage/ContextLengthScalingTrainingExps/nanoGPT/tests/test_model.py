@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import model as gpt
-from nanogpt_helpers import reference_losses
+from helpers import reference_losses
 
 
 @pytest.fixture

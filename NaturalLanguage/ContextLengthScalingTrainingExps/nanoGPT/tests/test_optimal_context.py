@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 
 from fit_optimal_context import choose
 from measure_recovery import measure
-from nanogpt_helpers import FOLDER
+from helpers import FOLDER
 from optimal_context_law import LAWS, Fit, described, fit_law, optimum, parts, predict, with_ceiling
 from optimal_context_table import from_losses, interpolated, nearest_size
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanogpt_helpers import FOLDER, make_texts
+from helpers import FOLDER, make_texts
 
 PREPARE = "data/openwebtext/prepare.py"
 GPT2_FILES = Path(os.environ.get("TIKTOKEN_CACHE_DIR", FOLDER.parents[3] / "shared" / "tiktoken_cache"))

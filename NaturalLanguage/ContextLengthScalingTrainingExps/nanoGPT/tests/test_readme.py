@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from nanogpt_helpers import FOLDER, TINY, make_texts
+from helpers import FOLDER, TINY, make_texts
 from optimal_context_table import BASELINES, summary
 from script_process import bash, quick_python
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanogpt_helpers import FOLDER, TINY
+from helpers import FOLDER, TINY
 from script_process import quick_python
 from sweep_table import optimum, read_cells
 

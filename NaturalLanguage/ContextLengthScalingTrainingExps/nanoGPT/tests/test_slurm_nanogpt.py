@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from nanogpt_helpers import FOLDER, TIMINGS, TINY
+from helpers import FOLDER, TIMINGS, TINY
 from script_process import quick_python
 from slurm_jobs import control, needs_slurm, records, submit, wait_for
 

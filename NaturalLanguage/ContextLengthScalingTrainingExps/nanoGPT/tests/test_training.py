@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from nanogpt_helpers import FOLDER, TIMINGS, TINY
+from helpers import FOLDER, TIMINGS, TINY
 from script_process import run_script, start_script
 
 # Training losses of the first ten steps of the tiny settings.
@@ -204,9 +204,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(nano
 
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, capsys):
     """What torch.save raises on a full disk, half-way through the file."""
-    import run_directory
-    run_directory.save_checkpoint(tmp_path, {"step": 1})
-    run_directory.save_checkpoint(tmp_path, {"step": 2})
+    import run
+    run.save_checkpoint(tmp_path, {"step": 1})
+    run.save_checkpoint(tmp_path, {"step": 2})
 
     def full(contents, file):
         file.write(b"half")
@@ -214,10 +214,10 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(SystemExit) as stop:
-        run_directory.save_checkpoint(tmp_path, {"step": 3})
+        run.save_checkpoint(tmp_path, {"step": 3})
     assert stop.value.code == 2 and "free some space" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt_last.pt", "ckpt_prev.pt"]
-    assert run_directory.load_checkpoint(tmp_path, "cpu") == {"step": 2}
+    assert run.load_checkpoint(tmp_path, "cpu") == {"step": 2}
 
 
 def test_flags_count_more_than_the_configuration_wherever_they_stand(nanogpt, small_bins, tmp_path):

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanogpt_helpers import make_texts
+from helpers import make_texts
 from script_process import run_script, start_script
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SYNTHETIC, MEASURING = ROOT / "SyntheticDataset", ROOT / "NaturalLanguage" / "Measuring"
 NANOGPT = ROOT / "NaturalLanguage" / "ContextLengthScalingTrainingExps" / "nanoGPT"
 KILLS = 8  # of each script in the whole campaign

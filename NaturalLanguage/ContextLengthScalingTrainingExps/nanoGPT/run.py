@@ -18,7 +18,7 @@ import zipfile
 import torch
 from tqdm import tqdm
 
-from command_line import fail, load_json, replacing
+from utils import fail, load_json, replacing
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "ckpt_prev.pt", "best.pt", "losses.pt", "metrics.csv", "args.json",
              "tokenizer.json")

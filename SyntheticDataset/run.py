@@ -15,7 +15,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from scripting import fail, load_json, make_directory, save_json
+from utils import fail, load_json, make_directory, save_json
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
 MODELS = ("mlp", "bi_mlp", "transformer")

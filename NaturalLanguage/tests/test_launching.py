@@ -9,7 +9,7 @@ from pathlib import Path
 
 from script_process import bash, quick_python
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 PARTS = [ROOT / part for part in ("SyntheticDataset", "NaturalLanguage/Measuring",
                                   "NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT")]
