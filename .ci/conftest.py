@@ -1,7 +1,7 @@
 """`python -m pytest` at the root of the repository: the tests of every part, each in a process of its own.
 
-The parts share nothing, so a module of the same name exists in several of them; a process has the path of one part. What
-is given on the command line (-m slow, -k NAME, ...) goes to each.
+The parts share nothing, so a module of the same name exists in several of them; a process has the path of one part.
+What is given on the command line (-m slow, -k NAME, ...) goes to each.
 """
 
 import re

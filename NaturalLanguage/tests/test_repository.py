@@ -1,0 +1,145 @@
+"""What concerns all parts: the texts that they share, every launcher, and every command of every README."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = [ROOT / part for part in ("SyntheticDataset", "NaturalLanguage/Measuring",
+                                  "NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT")]
+TRACKED = [ROOT / name for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True,
+                                                  check=True).stdout.splitlines()]
+READMES = [path for path in TRACKED if path.name == "README.md"]
+SHELL = [path for path in TRACKED if path.suffix == ".sh"]
+LAUNCHERS = [path for path in SHELL if path.name not in ("launching.sh", "redraw_figures.sh")]
+# What bash 3.2, macOS's own, does not know or does otherwise.
+NOT_IN_BASH_3_2 = {
+    "associative arrays": r"\b(declare|local|typeset) -\w*A", "mapfile": r"\b(mapfile|readarray)\b",
+    "case conversion": r"\$\{\w+(\[[^]]*\])?(,|\^)", "wait -n": r"\bwait -\w*n", "&>>": r"&>>", "|&": r"\|&",
+    "coproc": r"\bcoproc\b", "time in printf": r"printf.*%\(", "negative index": r"\$\{\w+\[-", "a pattern in =~":
+    r"=~ [^$ ]*[(]", "a reference": r"\b(declare|local) -\w*n", "EPOCHSECONDS": r"\$\{?EPOCH", ";;&": r";;?&$",
+}
+
+
+@pytest.mark.parametrize("name", ["launching.sh", "jobs.py"])
+def test_the_parts_have_one_text_for_what_they_share(name):
+    assert len({(part / name).read_text() for part in PARTS}) == 1
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_launcher_is_a_batch_script_that_can_be_requeued(path):
+    text = path.read_text()
+    header = text[:text.index("set -euo pipefail")]
+    assert "#SBATCH --requeue\n#SBATCH --signal=B:USR1@120\n" in header
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert re.search(r"^source (\"?\$\w+/)?(Measuring/|\.\./)?launching.sh", text, re.M)
+    assert not re.search(r"--(account|partition|mail)|/home|/scratch", text)
+
+
+@pytest.mark.parametrize("path", SHELL, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_shell_script_is_one_for_bash_3_2(path):
+    lines = [re.sub(r"(^|\s)#.*", "", line) for line in path.read_text().splitlines()]
+    found = [f"{what}: {line.strip()}" for what, pattern in NOT_IN_BASH_3_2.items() for line in lines
+             if re.search(pattern, line)]
+    assert found == []
+    subprocess.run([os.environ.get("BASH32", "bash"), "-n", path], check=True)
+
+
+def commands(path):
+    """(folder, words) of the commands in the code blocks of a README, a `cd` counting for what follows it."""
+    for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.S):
+        folder = ROOT
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in line.split(" && "):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0], re.S):
+                    words.pop(0)
+                if words[:1] == ["cd"]:
+                    folder = ROOT / words[1]
+                elif words:
+                    yield folder, words
+
+
+def script_of(folder, words):
+    """The script that a command runs, and the words behind it; None for a command that is not ours."""
+    for index, word in enumerate(words):
+        if word == "-m" and (folder / f"{words[index + 1].replace('.', '/')}.py").exists():
+            return folder / f"{words[index + 1].replace('.', '/')}.py", words[index + 2:]
+        if re.fullmatch(r"[\w./-]+\.(py|sh)", word):
+            return folder / word, words[index + 1:]
+    return None
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_readme_names_scripts_and_files_that_are_there(path):
+    for folder, words in commands(path):
+        found = script_of(folder, words)
+        assert found is None or found[0].exists(), f"{folder}: {' '.join(words)}"
+    for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.slow
+def test_every_flag_in_a_readme_is_one_of_its_script():
+    """By the --help of each script, which is thereby run as users run it."""
+    used = {}
+    for path in READMES:
+        for found in (script_of(*command) for command in commands(path)):
+            if found and found[0].suffix == ".py":
+                used.setdefault(found[0], set()).update(word.partition("=")[0] for word in found[1]
+                                                        if re.match(r"--\w", word))
+    assert len(used) > 20
+    for script, flags in sorted(used.items()):
+        module = ["-m", f"downstream.{script.stem}"] if script.parent.name == "downstream" else [script.name]
+        folder = script.parents[1] if script.parent.name == "downstream" else script.parent
+        done = subprocess.run([sys.executable, *module, "--help"], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        shown = set(re.findall(r"--[\w-]+", done.stdout))
+        assert {flag for flag in flags - shown if not flag.startswith("--no-")} == set(), script
+
+
+def copy_of_the_parts(folder, *ignored):
+    for part in PARTS:
+        shutil.copytree(part, folder / part.relative_to(ROOT), ignore=shutil.ignore_patterns(
+            "outputs", "*.bin", "runs", "__pycache__", "*.log", *ignored))
+    for path in ROOT.glob("NaturalLanguage/*.sh"):
+        shutil.copy(path, folder / "NaturalLanguage" / path.name)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_main_command_of_the_readme_in_its_smoke_preset(tmp_path):
+    """From nothing to the figures, in a folder whose name has a space; under bash 3.2 where BASH32 names one."""
+    line, = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install")
+             and "reproduce.sh" in line]
+    line = re.sub(r"reproduce.sh\b", "reproduce.sh smoke", line.partition(" && ")[2])
+    folder = copy_of_the_parts(tmp_path / "a folder", "results", "tests")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    bash = os.environ.get("BASH32") or shutil.which("bash")
+    (tools / "bash").symlink_to(bash)
+    (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tools / "python").chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
+    environment["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([bash, "-ec", line], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for part in PARTS:
+        assert list((folder / part.relative_to(ROOT) / "outputs" / "smoke" / "figures").glob("*.pdf")), part
+
+
+@pytest.mark.slow
+def test_every_committed_figure_is_redrawn_from_the_committed_results(tmp_path):
+    copy_of_the_parts(tmp_path, "figures", "tests")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    for part in PARTS:
+        folder = tmp_path / part.relative_to(ROOT)
+        subprocess.run(["bash", "redraw_figures.sh"], cwd=folder, env=environment, check=True)
+        redrawn = {path.name for path in (folder / "outputs" / "redrawn").rglob("*.*")}
+        assert {path.name for path in (part / "results").rglob("figures/*")} <= redrawn
