@@ -3,46 +3,39 @@
     python export_hf.py outputs/runs/ctl256_tok7852092_seed0 --out_dir outputs/models/ctl256
 
 Then transformers' AutoModelForCausalLM and AutoTokenizer read OUT_DIR without remote code. In float32 its logits are
-those of the run to rounding (GPT-NeoX has biases, ours has none: they are zeros).
+those of the run to rounding (GPT-NeoX has biases, ours has none: they are zeros), for the tokens of the vocabulary; the
+rows that fill the run's embedding up to a multiple of 64 are left out, so that generation draws known tokens alone.
+Prompts of different lengths are padded on the left, with the end-of-text token. OUT_DIR/export.json says what of.
 """
 
-import filecmp
 import shutil
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import torch
 
-from utils import Parser, fail, load_json, make_directory
-from model import GPT
-from run import load_tensors
+from run import load_run, load_tokenizer
+from utils import Parser, current, fail, identity, make_directory, run_main, save_json
 
+END_OF_TEXT = "<|endoftext|>"
 NAMES = {"attention_norm": "input_layernorm", "query_key_value": "attention.query_key_value",
          "attention_out": "attention.dense", "mlp_norm": "post_attention_layernorm", "mlp_in": "mlp.dense_h_to_4h",
          "mlp_out": "mlp.dense_4h_to_h"}
 
 
-def load_run(run_dir, device="cpu"):
-    """The model of a run with its best weights, and the run's arguments. Exits with code 2 if it has not finished."""
-    run_dir = Path(run_dir)
-    description = load_json(run_dir / "args.json", "the arguments of the run")
-    weights = load_tensors(run_dir / "best.pt", "weights", device)
-    model = GPT(**description["model"]).to(device)
-    model.load_state_dict(weights)
-    return model.eval(), description["arguments"]
-
-
-def to_neox(model, context_length):
-    """A transformers GPTNeoXForCausalLM with the weights of our GPT."""
+def to_neox(model, context_length, n_tokens, end_of_text):
+    """A transformers GPTNeoXForCausalLM with the weights of our GPT, for the first n_tokens of its vocabulary."""
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
     width, heads = model.embedding.embedding_dim, model.n_head
     neox = GPTNeoXForCausalLM(GPTNeoXConfig(
-        vocab_size=model.embedding.num_embeddings, hidden_size=width, num_hidden_layers=len(model.blocks),
+        vocab_size=n_tokens, hidden_size=width, num_hidden_layers=len(model.blocks),
         num_attention_heads=heads, intermediate_size=4 * width, hidden_act="gelu",
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
         max_position_embeddings=context_length, use_parallel_residual=False, attention_bias=False,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=None, dtype=torch.float32))
-    weights = {"embed_in.weight": model.embedding.weight, "final_layer_norm.weight": model.final_norm.weight}
+        tie_word_embeddings=True, bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
+        dtype=torch.float32))
+    weights = {"embed_in.weight": model.embedding.weight[:n_tokens],
+               "final_layer_norm.weight": model.final_norm.weight}
     for number, block in enumerate(model.blocks):
         for name, module in block.named_children():
             weight = module.weight
@@ -59,42 +52,52 @@ def to_neox(model, context_length):
     return neox.eval()
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("run", help="directory of a finished run of train.py")
-    parser.add_argument("--out_dir", required=True, help="directory for the model")
-    parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace what is there")
-    args = parser.parse_args()
-    model, arguments = load_run(args.run)
+def write_model(run_dir, out_dir, request):
+    """Write the model directory, whole or not at all; returns the run's model and context length."""
     from transformers import PreTrainedTokenizerFast
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(Path(args.run) / "tokenizer.json"),
-                                        bos_token="<|endoftext|>", eos_token="<|endoftext|>",
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
+    model, arguments = load_run(run_dir)
+    known = load_tokenizer(run_dir)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT,
+                                        pad_token=END_OF_TEXT, padding_side="left",
                                         model_max_length=arguments["context_length"])
-    neox = to_neox(model, arguments["context_length"])
-    neox.config.bos_token_id = neox.config.eos_token_id = tokenizer.eos_token_id
-    neox.generation_config.bos_token_id = neox.generation_config.eos_token_id = tokenizer.eos_token_id
-    out_dir = Path(args.out_dir)
-    make_directory(out_dir.parent)
+    neox = to_neox(model, arguments["context_length"], known.get_vocab_size(), tokenizer.eos_token_id)
     unfinished = out_dir.with_name(f"{out_dir.name}.tmp")  # becomes out_dir when it is whole
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         tokenizer.save_pretrained(unfinished)
         neox.save_pretrained(unfinished)
-        if out_dir.exists() and not args.overwrite:
-            names = [path.name for path in unfinished.iterdir()]
-            same = not any(filecmp.cmpfiles(unfinished, out_dir, names, shallow=False)[1:])
-            shutil.rmtree(unfinished)
-            if not same:
-                fail(f"{out_dir} holds something else; add --overwrite to replace it, or choose another --out_dir")
-            return print(f"{args.run} -> {out_dir}: exported before")
+        save_json(unfinished / "export.json", {"request": request})
         if out_dir.exists():
             shutil.rmtree(out_dir)
         unfinished.rename(out_dir)
     except OSError as error:
         fail(f"cannot write {out_dir}: {error.strerror or error}; free some space or choose another --out_dir")
-    print(f"{args.run} -> {out_dir}: GPT-NeoX, {sum(p.numel() for p in model.parameters()):,} parameters, "
-          f"context length {arguments['context_length']}")
+    return neox, arguments["context_length"]
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("run", help="directory of a finished run of train.py")
+    parser.add_argument("--out_dir", required=True, help="directory for the model")
+    parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False,
+                        help="replace whatever is there (an older export is replaced anyway)")
+    args = parser.parse_args()
+    run_dir, out_dir = Path(args.run), Path(args.out_dir)
+    for name in ("best.pt", "tokenizer.json"):
+        if not (run_dir / name).exists():
+            fail(f"{run_dir} has no {name}; give the directory of a finished run")
+    request = {"weights": identity(run_dir / "best.pt"), "tokenizer": identity(run_dir / "tokenizer.json"),
+               "arguments": identity(run_dir / "args.json")}
+    if current(out_dir / "export.json", request) and not args.overwrite:
+        return print(f"{run_dir} -> {out_dir}: exported before")
+    if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / "export.json").exists() and not args.overwrite:
+        fail(f"{out_dir} holds something else; add --overwrite to replace it, or choose another --out_dir")
+    make_directory(out_dir.parent)
+    model, context_length = write_model(run_dir, out_dir, request)
+    print(f"{run_dir} -> {out_dir}: GPT-NeoX, {model.config.vocab_size:,} tokens, context length {context_length}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,4 +1,4 @@
-"""A run of train.py is a directory; this module names it, guards it, and keeps its checkpoints.
+"""A run of train.py is a directory; class Run names it, guards it, logs into it and keeps its checkpoints.
 
     args.json       arguments, data, model and environment of the run
     metrics.csv     one row an evaluation
@@ -6,25 +6,32 @@
     best.pt         weights with the lowest validation loss
     losses.pt       validation losses of those weights by position in the window, and with the full context
     tokenizer.json  of the corpus
-    final.json      the result, written last: the run has finished if and only if it is there
+    final.json      the result, written last
     lock            held by the process that is training here
+
+A run has finished if and only if its final.json is there and its args.json asks for what is asked for now.
 """
 
-import fcntl
+import csv
+import math
 import os
-import sys
-import zipfile
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
-from utils import fail, load_json, replacing
+from checkpoints import Checkpoints
+from model import GPT
+from utils import (StopSignal, describe_environment, fail, is_chief, load_json, load_tensors, lock, make_directory,
+                   progress, save_json, save_tensors)
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "ckpt_prev.pt", "best.pt", "losses.pt", "metrics.csv", "args.json",
              "tokenizer.json")
+METRICS = ("step", "tokens", "epochs", "learning_rate", "train_loss", "valid_loss", "tokens_per_second", "seconds")
 # Arguments that say where and how a run is made, not what comes out of it (but for the last bits).
 INCIDENTAL = {"config", "train_bin", "val_bin", "out_dir", "device", "threads", "batch_size", "compile",
-              "gradient_accumulation_steps", "checkpoint_seconds", "overwrite", "wandb", "wandb_project"}
+              "gradient_accumulation_steps", "checkpoint_seconds", "overwrite", "dry_run", "dry_run_epochs", "wandb",
+              "wandb_project"}
 
 
 def run_tag(context_length, train_tokens, seed):
@@ -32,83 +39,182 @@ def run_tag(context_length, train_tokens, seed):
     return f"ctl{context_length}_tok{train_tokens}_seed{seed}"
 
 
-def lock(run_dir):
-    """Take the run directory for this process; keep the file returned open. Exits with code 2 if another one has it.
+def request_of(description):
+    """What changes the result of a run, of the contents of its args.json: {name: value}."""
+    arguments = {name: value for name, value in description["arguments"].items() if name not in INCIDENTAL}
+    return {**arguments, **{f"{split} data": value for split, value in description["data"].items()},
+            **description["model"]}
 
-    The operating system frees the lock of a process that has died, however it died.
+
+def difference(request, stored):
+    """The first name in which two requests differ, with its values in both, as text; None where they are equal.
+
+    A dtype of "auto", which only a machine can resolve, is like any other.
     """
-    file = open(run_dir / "lock", "w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fail(f"another process is training in {run_dir}; wait for it, or choose another --out_dir")
-    for path in run_dir.glob("*.tmp"):  # what a killed process was writing
-        path.unlink()
-    return file
-
-
-def refuse_other_arguments(run_dir, description):
-    """Exit with code 2 if the directory holds a run whose result-changing arguments, data or model were others."""
-    if not (run_dir / "args.json").exists():
-        return
-    old = load_json(run_dir / "args.json", "the arguments of the run")
-    for part in ("arguments", "data", "model"):
-        for name, value in description[part].items():
-            if name not in INCIDENTAL and old.get(part, {}).get(name) != value:
-                fail(f"{run_dir} holds a run with {name} {old.get(part, {}).get(name)}, not {value}; "
-                     "add --overwrite to replace it, or choose another --out_dir")
-
-
-def save_tensors(path, contents):
-    """Write a dictionary of tensors and plain values, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(contents, file)
-
-
-def read_tensors(path, device):
-    """Read a dictionary of save_tensors, or None if the file is damaged (torch.load does not look at the checksums)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception:  # a damaged file raises many types
-        return None
-
-
-def load_tensors(path, what, device="cpu"):
-    """Read a dictionary of save_tensors; exits with code 2 if it is missing or damaged."""
-    if not path.exists():
-        fail(f"there is no {what} {path}; train the run to its end first")
-    contents = read_tensors(path, device)
-    if contents is None:
-        fail(f"{what} {path} is damaged; train the run again with --overwrite")
-    return contents
-
-
-def save_checkpoint(run_dir, contents):
-    """Write ckpt_last.pt, the former one becoming ckpt_prev.pt; a full disk costs neither."""
-    with replacing(run_dir / "ckpt_last.pt") as temporary:
-        with open(temporary, "wb") as file:
-            torch.save(contents, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if (run_dir / "ckpt_last.pt").exists():
-            os.replace(run_dir / "ckpt_last.pt", run_dir / "ckpt_prev.pt")
-
-
-def load_checkpoint(run_dir, device):
-    """The last whole checkpoint, or None if there has been none; says so when it had to take the one before.
-
-    Exits with code 2 if there are only damaged ones.
-    """
-    paths = [path for path in (run_dir / "ckpt_last.pt", run_dir / "ckpt_prev.pt") if path.exists()]
-    for path in paths:
-        contents = read_tensors(path, device)
-        if contents is not None:
-            return contents
-        if os.environ.get("RANK", "0") == "0":
-            tqdm.write(f"{path} is damaged and not used", file=sys.stderr)
-    if paths:
-        fail(f"no checkpoint in {run_dir} is whole; add --overwrite to begin again")
+    for name in sorted({*request, *stored}):
+        ours, theirs = request.get(name), stored.get(name)
+        if ours != theirs and not (name == "dtype" and "auto" in (ours, theirs)):
+            return f"{name} {theirs}, not {ours}"
     return None
+
+
+def has_finished(run_dir, request):
+    """Whether the run of a directory has finished; exits with code 2 if it was asked for something else."""
+    run_dir = Path(run_dir)
+    if not (run_dir / "args.json").exists():
+        return False
+    other = difference(request, request_of(load_json(run_dir / "args.json", "the arguments of the run")))
+    if other:
+        fail(f"{run_dir} holds a run with {other}; add --overwrite to replace it, or choose another --out_dir")
+    return (run_dir / "final.json").exists()
+
+
+def load_run(run_dir, device="cpu"):
+    """The model of a run with its best weights, and the run's arguments. Exits with code 2 if it has not finished."""
+    run_dir = Path(run_dir)
+    description = load_json(run_dir / "args.json", "the arguments of the run")
+    weights = load_tensors(run_dir / "best.pt", "weights (has the run finished?)", device)
+    model = GPT(**description["model"]).to(device)
+    model.load_state_dict(weights)
+    return model.eval(), description["arguments"]
+
+
+def load_tokenizer(run_dir):
+    """The tokenizer of a run's corpus; exits with code 2 if its file is missing or damaged."""
+    from tokenizers import Tokenizer
+    path = Path(run_dir) / "tokenizer.json"
+    if not path.exists():
+        fail(f"{path} is missing; copy it from beside the run's token files")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises Exception itself
+        fail(f"{path} is no tokenizer, or cut short ({error}); copy it from beside the run's token files")
+
+
+class Run:
+    """One run: `with Run(args, train_file, valid_file, shape, processes) as run`. Only the first process writes.
+
+    args: those of train.py, complete; shape: the arguments of GPT. The state that a checkpoint holds: step, history
+    (the rows of metrics.csv), best (one of them) and best_weights, stopped (None, "early" or "max_iters") and sums
+    since the last row.
+    """
+
+    def __init__(self, args, train_file, valid_file, shape, processes):
+        self.args, self.processes, self.tokenizer = args, processes, train_file.tokenizer
+        self.directory = Path(args.out_dir) / run_tag(args.context_length, args.train_tokens, args.seed)
+        self.description = {"arguments": vars(args), "model": shape,
+                            "data": {"train": train_file.identity, "valid": valid_file.identity}}
+        self.state = {"step": 0, "history": [], "best": None, "best_weights": None, "stopped": None, "loss_sum": 0.0,
+                      "seconds": 0.0, "training_seconds": 0.0}
+        self.checkpoints = Checkpoints(self.directory, args.checkpoint_seconds)
+        self.open_things, self.on_row = ExitStack(), lambda row: None
+
+    def __enter__(self):
+        """Take the directory; refuses one that another process has, or that holds a run of other arguments."""
+        if is_chief():
+            make_directory(self.directory)
+            self.open_things.enter_context(lock(self.directory / "lock", "another process is training in "
+                                                f"{self.directory}; wait for it, or choose another --out_dir"))
+            for path in self.directory.glob("*.tmp"):  # what a killed process was writing
+                path.unlink()
+            if self.args.overwrite:
+                for name in RUN_FILES:
+                    (self.directory / name).unlink(missing_ok=True)
+            if not has_finished(self.directory, request_of(self.description)):
+                environment = describe_environment(self.processes.device)
+                save_json(self.directory / "args.json", {**self.description, "environment": environment})
+                shutil.copyfile(self.tokenizer, self.directory / "tokenizer.json")
+        self.processes.wait()
+        return self
+
+    def __exit__(self, *_):
+        self.open_things.close()
+
+    def result(self):
+        """The contents of final.json, or None before the run has finished."""
+        path = self.directory / "final.json"
+        return load_json(path, "the result") if path.exists() else None
+
+    def steps(self, trainer):
+        """The numbers of the steps from the last checkpoint on until the run stops; saves between them.
+
+        After the step in which SIGTERM, SIGUSR1 or Ctrl-C came, the run is saved and ends by that signal.
+        """
+        saved = self.checkpoints.load(trainer.device)
+        if saved is not None:
+            self.state = saved["state"]
+            trainer.load(saved)
+        self.clock = time.monotonic()
+        with (StopSignal() as stop,
+              open(self.directory / "metrics.csv" if is_chief() else os.devnull, "w", newline="", encoding="utf-8")
+              as self.file,
+              progress(total=self.args.max_iters, initial=self.state["step"], unit="step", desc=self.directory.name,
+                       disable=not is_chief()) as self.bar):
+            self.metrics = csv.DictWriter(self.file, METRICS)
+            self.metrics.writeheader()
+            self.metrics.writerows(self.state["history"])
+            while not self.state["stopped"]:
+                self.step_began = time.monotonic()
+                yield self.state["step"] + 1
+                self.bar.update()
+                self.save_if_due(trainer, stop)
+
+    def save_if_due(self, trainer, stop):
+        """Between two steps: save when it is time for it, when the run has stopped, and when a signal has come."""
+        stopping = self.processes.any(stop.received)  # all processes end after the same step
+        if is_chief() and (stopping or self.state["stopped"] or self.checkpoints.are_due()):
+            now = time.monotonic()
+            self.state["seconds"], self.clock = self.state["seconds"] + now - self.clock, now
+            self.checkpoints.start({"state": self.state, **trainer.state()})
+        if stopping or self.state["stopped"]:
+            self.checkpoints.wait()
+        if stopping:
+            self.processes.wait()
+            stop.end(f"stopped, and saved after step {self.state['step']} in {self.directory}; start the same command "
+                     "again, it goes on")
+
+    def refuse_infinite(self, what, *values):
+        if not all(map(math.isfinite, values)):
+            fail(f"the {what} became NaN or infinite in step {self.state['step'] + 1} of {self.directory}; the "
+                 "checkpoint before it is kept; lower --learning_rate and begin again with --overwrite")
+
+    def log_step(self, loss, gradient_norm):
+        """Note the mean training loss of a step; ends the program where it or the gradient is not finite."""
+        self.refuse_infinite("loss or its gradient", loss, gradient_norm)
+        self.state["step"] += 1
+        self.state["loss_sum"] += loss
+        self.state["training_seconds"] += time.monotonic() - self.step_began
+
+    def log_evaluation(self, valid_loss, trainer):
+        """Note a validation loss, keep the weights if it is the lowest, and stop if it has long been higher."""
+        args, state = self.args, self.state
+        self.refuse_infinite("validation loss", valid_loss)
+        step, tokens = state["step"], state["step"] * args.tokens_per_step
+        steps = step - (state["history"][-1]["step"] if state["history"] else 0)
+        row = {"step": step, "tokens": tokens, "epochs": round(tokens / args.train_tokens, 4),
+               "learning_rate": trainer.learning_rate(step), "train_loss": state["loss_sum"] / steps,
+               "valid_loss": valid_loss,
+               "tokens_per_second": round(steps * args.tokens_per_step / state["training_seconds"]),
+               "seconds": round(state["seconds"] + time.monotonic() - self.clock, 2)}
+        state["history"].append(row)
+        state["loss_sum"] = state["training_seconds"] = 0.0
+        if state["best"] is None or valid_loss < state["best"]["valid_loss"]:
+            state["best"] = row
+            state["best_weights"] = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        since_best = len(state["history"]) - 1 - state["history"].index(state["best"])
+        if since_best >= args.patience:
+            state["stopped"] = "early"
+        elif step == args.max_iters:
+            state["stopped"] = "max_iters"
+        self.metrics.writerow(row)
+        self.file.flush()
+        self.on_row(row)
+        self.bar.set_postfix(train=f"{row['train_loss']:.4f}", valid=f"{valid_loss:.4f}",
+                             best=f"{state['best']['valid_loss']:.4f}")
+
+    def finish(self, result, by_position, full_context):
+        """Write what the run gives, final.json last, and remove the checkpoints."""
+        save_tensors(self.directory / "best.pt", self.state["best_weights"])
+        save_tensors(self.directory / "losses.pt", {"by_position": by_position, "full_context": full_context})
+        save_json(self.directory / "final.json", result)
+        self.checkpoints.remove()

@@ -5,12 +5,10 @@
 The model sees the last tokens up to its context length. The same seed gives the same text on the same machine.
 """
 
-from pathlib import Path
-
 import torch
 
-from utils import Parser, choose_device, fail, non_negative_float, non_negative_int, positive_int
-from export_hf import load_run
+from run import load_run, load_tokenizer
+from utils import Parser, choose_device, non_negative_float, non_negative_int, positive_int, run_main, seed
 
 
 @torch.no_grad()
@@ -37,16 +35,12 @@ def main():
     parser.add_argument("--max_new_tokens", type=positive_int, default=200, help="tokens of each")
     parser.add_argument("--temperature", type=non_negative_float, default=0.8, help="0: always the likeliest token")
     parser.add_argument("--top_k", type=non_negative_int, default=0, help="draw from so many likeliest (0: from all)")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the draws")
+    parser.add_argument("--seed", type=seed, default=0, help="of the draws")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     args = parser.parse_args()
-    from tokenizers import Tokenizer
     device = choose_device(args.device)
     model, arguments = load_run(args.run, device)
-    file = Path(args.run) / "tokenizer.json"
-    if not file.exists():
-        fail(f"{file} is missing; copy it from beside the run's token files")
-    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer = load_tokenizer(args.run)
     prompt = tokenizer.encode(args.prompt).ids or [tokenizer.token_to_id("<|endoftext|>")]
     generator = torch.Generator(device=device).manual_seed(args.seed)
     for number in range(args.num_samples):
@@ -59,4 +53,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import fail, load_json
+from utils import fail, identity, load_json
 
 
 class TokenFile:
-    """The first tokens of a .bin file: `tokens` (memory map), `about` (the JSON beside it).
+    """Tokens of a .bin file: `tokens` (memory map), `about` (the JSON beside it).
 
+    n_tokens: so many of them, the first ones or, with a seed, those from a place on that follows from it, in a ring.
     Exits with code 2 if the file is missing, cut short, shorter than asked for, or holds ids beyond its vocabulary.
     """
 
-    def __init__(self, path, n_tokens=None):
+    def __init__(self, path, n_tokens=None, seed=None):
         path = Path(path)
         self.path, self.about = path, load_json(path.with_suffix(".json"), "the description of the tokens,")
         try:
@@ -39,12 +40,24 @@ class TokenFile:
             fail(f"{self.tokenizer}, the tokenizer of {path.name}, is missing; it belongs beside the tokens")
         if n_tokens is not None and n_tokens > total:
             fail(f"{path} has {total} tokens, fewer than the {n_tokens} asked for; ask for fewer or prepare more")
-        self.tokens = np.memmap(path, dtype, "r")[:n_tokens]
+        if identity(self.tokenizer) != tokenizer["sha256"]:
+            fail(f"{self.tokenizer} is not the tokenizer of {path.name}, or cut short; make them again with prepare.py "
+                 "--overwrite")
+        self.tokens = take(np.memmap(path, dtype, "r"), n_tokens, seed)
         self.identity = {"tokenizer": tokenizer["name"], "tokenizer_sha256": tokenizer["sha256"], "sha256": hashed}
         self.vocabulary_size = vocabulary
         highest = int(self.tokens.max())
         if highest >= vocabulary:
             fail(f"{path} holds the token {highest}, beyond its vocabulary of {vocabulary}; make it again")
+
+
+def take(tokens, n_tokens, seed):
+    """The first n_tokens (None: all) of a stream or, with a seed, those from a random place on, in a ring."""
+    if seed is None:
+        return tokens[:n_tokens]
+    first = int(np.random.default_rng(seed).integers(len(tokens)))
+    last = first + (n_tokens or len(tokens))
+    return tokens[first:last] if last <= len(tokens) else np.concatenate((tokens[first:], tokens[:last - len(tokens)]))
 
 
 class TrainingWindows:

@@ -1,17 +1,23 @@
 """What a training run does over and over: an optimizer step, and a validation, on one process or several."""
 
 import ctypes
+import importlib.util
 import math
 import os
 import resource
+import shutil
 import sys
+import time
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from model import cross_entropies, summed_cross_entropy
+from settings import divisors
 from token_files import TrainingWindows, cut, full_context_starts, validation_starts
+from utils import close_bars, fail
 
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
 
@@ -35,6 +41,17 @@ def keep_freed_memory():
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX: no maps of their own; M_TRIM_THRESHOLD: never
             library.mallopt(option, value)
+
+
+def can_compile(device):
+    """Whether torch.compile is likely to work and to pay: on a GPU, with triton and a C compiler for its launchers."""
+    compilers = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
+    return (device.type == "cuda" and importlib.util.find_spec("triton") is not None
+            and any(map(shutil.which, compilers)))
+
+
+def is_out_of_memory(error):
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # the CPU's allocator
 
 
 class Processes:
@@ -104,6 +121,17 @@ class Trainer:
         self.precision = torch.autocast(device.type, dtype) if dtype else nullcontext()
         self.hidden = torch.compile(model.hidden, dynamic=False) if args.compile else model.hidden
 
+    def state(self):
+        """What a checkpoint needs of model and optimizer."""
+        return {"weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict()}
+
+    def load(self, state):
+        """Go on from a state()."""
+        self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
     def learning_rate(self, step):
         """Linear warm-up, then a cosine from --learning_rate to --min_lr; steps count from 1."""
         args = self.args
@@ -112,20 +140,51 @@ class Trainer:
         progress = min((step - args.warmup_iters) / max(args.lr_decay_iters - args.warmup_iters, 1), 1.0)
         return args.min_lr + (args.learning_rate - args.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
-    def step(self, step):
-        """One optimizer step. Returns the mean loss of its tokens and the norm of the gradient, which may be NaN."""
+    def within_memory(self, compute):
+        """What compute() returns; where memory does not suffice, it is called again with half the windows in a pass."""
+        while True:
+            try:
+                return compute()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.halve_passes()  # behind the except clause, where the failed call holds no tensors any more
+
+    def halve_passes(self):
+        """Take the next divisor of a step's windows that is at most half of --batch_size, and say so."""
         args = self.args
-        per_step = args.tokens_per_step // args.context_length
-        windows = self.processes.share(range((step - 1) * per_step, step * per_step))
+        windows = args.tokens_per_step // args.context_length // self.processes.world
+        if args.batch_size == 1:
+            fail(f"one window of {args.context_length} tokens in a pass needs more memory than there is; choose a "
+                 "smaller model, a shorter context or --dtype bfloat16")
+        former, args.batch_size = args.batch_size, divisors(windows, args.batch_size // 2)[-1]
+        close_bars()
+        print(f"out of memory with {former} windows of {args.context_length} tokens in a pass; goes on with "
+              f"{args.batch_size}, as --batch_size {args.batch_size} would", file=sys.stderr, flush=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def accumulate(self, windows):
+        """Add the gradients of this process's windows of a step; returns their part of the step's mean loss."""
+        args = self.args
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for first in range(0, len(windows), args.batch_size):
             inputs, targets = (part.to(self.device, non_blocking=True)
                                for part in self.windows.batch(windows[first:first + args.batch_size]))
             with self.precision:
                 part = summed_cross_entropy(self.hidden(inputs).flatten(0, 1), self.model.embedding.weight,
-                                            targets.flatten()) / args.tokens_per_step
+                                            targets.flatten(), args.compile) / args.tokens_per_step
             self.scaler.scale(part).backward()
             loss += part.detach()
+        return loss
+
+    def step(self, step):
+        """One optimizer step. Returns the mean loss of its tokens and the norm of the gradient, which may be NaN."""
+        args = self.args
+        per_step = args.tokens_per_step // args.context_length
+        windows = self.processes.share(range((step - 1) * per_step, step * per_step))
+        loss = self.within_memory(lambda: self.accumulate(windows))
         self.processes.sum_gradients(self.parameters)
         self.processes.sum(loss)
         self.scaler.unscale_(self.optimizer)
@@ -140,17 +199,29 @@ class Trainer:
         return loss.item(), 0.0 if self.scaler.is_enabled() else norm.item()
 
     @torch.no_grad()
+    def batch_losses(self, starts, last_only):
+        """Losses of the windows of one pass, float64 (windows, l), or of their last target alone (windows, 1).
+
+        Where the model is compiled, a last pass is filled up to the shape of the others, so that nothing recompiles.
+        """
+        missing = self.args.batch_size - len(starts) if self.args.compile else 0
+        rows = cut(self.valid_tokens, np.append(starts, starts[:1].repeat(missing)), self.args.context_length)
+        inputs, targets = (part.to(self.device) for part in rows)
+        with self.precision:
+            states = self.hidden(inputs)
+            if last_only:
+                states, targets = states[:, -1:], targets[:, -1:]
+            losses = cross_entropies(states.flatten(0, 1), self.model.embedding.weight, targets.flatten())
+        return losses.view(targets.shape)[:len(starts)].double()
+
     def losses(self, starts, last_only=False):
-        """Losses of windows by position (windows of this process, l), or of their last target alone (..., 1)."""
-        for first in range(0, len(starts), self.args.batch_size):
-            rows = cut(self.valid_tokens, starts[first:first + self.args.batch_size], self.args.context_length)
-            inputs, targets = (part.to(self.device) for part in rows)
-            with self.precision:
-                states = self.hidden(inputs)
-                if last_only:
-                    states, targets = states[:, -1:], targets[:, -1:]
-                yield cross_entropies(states.flatten(0, 1), self.model.embedding.weight,
-                                      targets.flatten()).view(targets.shape).double()
+        """The batch_losses of windows, pass by pass."""
+        first = 0
+        while first < len(starts):
+            part = self.within_memory(lambda first=first: self.batch_losses(
+                starts[first:first + self.args.batch_size], last_only))
+            yield part
+            first += len(part)
 
     def loss_by_position(self):
         """Mean validation loss at each position of the window, float64 (l,), over the windows of all processes."""
@@ -166,3 +237,34 @@ class Trainer:
         losses = torch.zeros(len(self.full_starts), 1, dtype=torch.float64, device=self.device)
         losses[mine] = torch.cat([*self.losses(self.full_starts[mine], last_only=True), losses[:0]])
         return self.processes.sum(losses)[:, 0].cpu()
+
+    def seconds(self, compute):
+        """How long compute() takes, until the device has done it."""
+        began = time.perf_counter()
+        compute()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began
+
+    def cost(self, epochs):
+        """What training costs, measured by a few passes: memory, seconds of a step and of an evaluation.
+
+        Also the hours of a run that ends after so many passes over the training tokens, or after --max_iters.
+        """
+        args, world = self.args, self.processes.world
+        tokens_per_step, of_passes = args.tokens_per_step, []
+        for step, passes in enumerate((1, 1, 2), 1):  # the first one compiles, and finds the windows that memory allows
+            args.tokens_per_step = passes * args.batch_size * args.context_length * world
+            of_passes.append(self.seconds(lambda step=step: self.step(step)))
+        args.tokens_per_step = tokens_per_step
+        passes = tokens_per_step // (args.batch_size * args.context_length * world)
+        step = of_passes[1] + (passes - 1) * max(of_passes[2] - of_passes[1], 0.0)
+        starts = self.processes.share(self.valid_starts)[:args.batch_size]
+        next(self.losses(starts))
+        evaluation = self.seconds(lambda: next(self.losses(starts))) * len(self.valid_starts) / len(starts) / world
+        steps = min(args.max_iters, math.ceil(epochs * args.train_tokens / tokens_per_step))
+        return {"context_length": args.context_length, "train_tokens": args.train_tokens, "processes": world,
+                "windows_in_a_pass": args.batch_size, "passes_in_a_step": passes * world,
+                "peak_memory_gigabytes": round(peak_memory(self.device) / 1e9, 3),
+                "seconds_a_step": step, "seconds_an_evaluation": evaluation, "steps": steps,
+                "hours": (steps * step + steps // args.eval_interval * evaluation) / 3600}
