@@ -1,7 +1,7 @@
 """Time and weigh our trainer against a plain loop in nanoGPT's style, in one run.
 
     python benchmark.py                                       # the paper's model on the CPU, minutes
-    python benchmark.py --device cuda --context_lengths 1024 5120 15360 --tokens 61440 --steps 10 --ours_only --compile
+    python benchmark.py --device cuda --context_lengths 1024 5120 15360 --tokens 61440 --steps 10 --ours_only
 
 The plain loop stacks slices of the memory map row by row, makes the logits of all positions at once, and lets a
 non-fused AdamW update the same model. Both take the same tokens a step, as one forward pass, in processes of their own
@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from utils import Parser, choose_device, describe_environment, make_directory, positive_int, save_json
 from model import GPT, summed_cross_entropy
 from token_files import TrainingWindows
-from trainer import keep_freed_memory, peak_memory, peak_tflops
+from trainer import can_compile, keep_freed_memory, peak_memory, peak_tflops
+from utils import (Parser, choose_device, describe_environment, fail, make_directory, positive_int, progress, run_main,
+                   save_json)
 
 
 def our_step(model, optimizer, windows, step, args, precision, hidden):
@@ -34,7 +34,8 @@ def our_step(model, optimizer, windows, step, args, precision, hidden):
     batch = args.tokens // args.context_length
     inputs, targets = (part.to(args.device) for part in windows.batch(range(step * batch, (step + 1) * batch)))
     with precision:
-        loss = summed_cross_entropy(hidden(inputs).flatten(0, 1), model.embedding.weight, targets.flatten())
+        loss = summed_cross_entropy(hidden(inputs).flatten(0, 1), model.embedding.weight, targets.flatten(),
+                                    args.compile)
     (loss / args.tokens).backward()
     finish(model, optimizer)
 
@@ -93,13 +94,15 @@ def compare(args, length):
     """Both ways at one context length, each `rounds` times in a process of its own: the entry of the results."""
     ways = ("ours",) if args.ours_only else ("ours", "plain")
     found = {way: [] for way in ways}
-    for _ in tqdm(range(args.rounds), desc=f"context {length}", unit="round"):
+    for _ in progress(range(args.rounds), desc=f"context {length}", unit="round"):
         for way in ways:
             command = [sys.executable, __file__, "--way", way, "--context_length", str(length),
                        "--compile" if args.compile else "--no-compile"]
             for name in ("device", "tokens", "steps", "vocab_size", "n_layer", "n_head", "n_embd"):
                 command += [f"--{name}", str(getattr(args, name))]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                fail(f"measuring {way} at a context length of {length} failed; see the lines above")
             found[way].append(json.loads(done.stdout.splitlines()[-1]))
     entry = {"context_length": length}
     for way in ways:
@@ -124,7 +127,8 @@ def main():
     parser.add_argument("--n_layer", type=positive_int, default=6, help="blocks")
     parser.add_argument("--n_head", type=positive_int, default=12, help="attention heads")
     parser.add_argument("--n_embd", type=positive_int, default=768, help="width")
-    parser.add_argument("--compile", action=BooleanOptionalAction, default=False, help="compile the model, both ways")
+    parser.add_argument("--compile", action=BooleanOptionalAction,
+                        help="compile the model, both ways, and our loss (default: as train.py does)")
     parser.add_argument("--ours_only", action=BooleanOptionalAction, default=False, help="leave out the plain loop")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--out", default="outputs/benchmark.json", help="file to write")
@@ -133,6 +137,7 @@ def main():
     args = parser.parse_args()
     device = choose_device(args.device)
     args.device = str(device)
+    args.compile = can_compile(device) if args.compile is None else args.compile
     if args.way:
         print(json.dumps(measure(args.way, args)))
         return
@@ -153,4 +158,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,13 +1,13 @@
-"""Gather the finished runs of a sweep into one CSV, with their curves and how they were made beside it.
+"""Gather the finished runs of a sweep into one table, with their curves and how they were made beside it.
 
     python collect_results.py --runs outputs/runs --out_csv outputs/sweep.csv
     python collect_results.py --runs outputs/runs --context_lengths 64 256 --train_tokens 200000 --seeds 0 1
 
-Writes OUT_CSV, one row a finished run (columns as in final.json; results/README.md explains them), and with its name
-_curves.csv (one row an evaluation), _positions.pt (the loss at each position of the window, by run) and _about.json
-(the arguments that all runs share, data, hardware and versions). The cells expected are all combinations of the given
-context lengths, token counts and seeds; what is not given is read off the run directories, unfinished ones included.
-Cells without a finished run are named on stderr, and the exit code is then 1; the CSVs hold the others.
+Writes OUT_CSV, one row a finished run (results/README.md explains the columns), and with its name .pt (the loss at each
+position of the window and the evaluations of each run) and _about.json (the arguments that all runs share, data,
+hardware and versions). The cells expected are all combinations of the given context lengths, token counts and seeds;
+what is not given is read off the run directories, unfinished ones included. Cells without a finished run are named on
+stderr, and the exit code is then 1; the table holds the others. Runs whose other arguments differ are refused.
 """
 
 import csv
@@ -15,33 +15,56 @@ import itertools
 import sys
 from pathlib import Path
 
-from utils import Parser, fail, load_json, make_directory, non_negative_int, positive_int, replacing, save_json
-from run import INCIDENTAL, load_tensors, run_tag, save_tensors
+import torch
+
+from run import INCIDENTAL, METRICS, difference, request_of, run_tag
+from utils import Parser, fail, load_json, load_tensors, make_directory, positive_int, run_main, save_json, \
+    save_tensors, seed, write_csv
 
 AXES = ("context_length", "train_tokens", "seed")
+# What may differ between the runs of a sweep: warm-up in passes gives other steps for each number of training tokens.
+SWEPT = {*AXES, "data_seed", "warmup_iters"}
 
 
-def write_csv(path, rows):
-    """Write dictionaries with the same keys as CSV, whole or not at all. None becomes an empty field."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_curve(run_dir, cell):
-    """The rows of a run's metrics.csv, each with the cell they belong to."""
+def read_curve(run_dir):
+    """The rows of a run's metrics.csv, float64 (evaluations, columns of METRICS)."""
     with open(run_dir / "metrics.csv", newline="", encoding="utf-8") as file:
-        return [{**cell, **row} for row in csv.DictReader(file)]
+        return torch.tensor([[float(row[name]) for name in METRICS] for row in csv.DictReader(file)],
+                            dtype=torch.float64)
 
 
-def summarise(described):
+def read_row(run_dir, description):
+    """The row of a finished run: its final.json, whether its best step is its last one, and the tokens' seed if any."""
+    result = load_json(run_dir / "final.json", "the result")
+    row = {**result, "at_last_step": int(result["best_step"] == result["last_step"])}
+    data_seed = description["arguments"].get("data_seed")
+    return row if data_seed is None else {**row, "data_seed": data_seed}
+
+
+def refuse_different_runs(descriptions):
+    """Exit with code 2 if runs, {tag: contents of args.json}, differ in more than what a sweep varies."""
+    first = None
+    for tag, description in descriptions.items():
+        request = {name: value for name, value in request_of(description).items() if name not in SWEPT}
+        request["warm-up"] = (None if description["arguments"]["warmup_epochs"] is not None
+                              else description["arguments"]["warmup_iters"])
+        first = first or (tag, request)
+        other = difference(request, first[1])
+        if other:
+            fail(f"{first[0]} and {tag} are runs of different experiments: {other}; keep them in different --runs, or "
+                 "name the cells of one with --context_lengths, --train_tokens and --seeds")
+
+
+def summarise(descriptions):
     """What the args.json of several runs have in common, and the environments they name, each once."""
-    shared = {name: value for name, value in described[0]["arguments"].items()
-              if name not in INCIDENTAL and all(run["arguments"][name] == value for run in described)}
-    environments = [run["environment"] for run in described]
-    return {"arguments": shared, "data": described[0]["data"],
-            "environments": [one for place, one in enumerate(environments) if one not in environments[:place]]}
+    arguments = [description["arguments"] for description in descriptions]
+    shared = {name: value for name, value in arguments[0].items()
+              if name not in INCIDENTAL and all(others.get(name) == value for others in arguments)}
+    environments = []
+    for description in descriptions:
+        if description["environment"] not in environments:
+            environments.append(description["environment"])
+    return {"arguments": shared, "data": descriptions[0]["data"], "environments": environments}
 
 
 def main():
@@ -50,37 +73,35 @@ def main():
     parser.add_argument("--out_csv", default="outputs/sweep.csv", help="file to write")
     parser.add_argument("--context_lengths", dest="context_length", type=positive_int, nargs="+", help="tokens")
     parser.add_argument("--train_tokens", type=positive_int, nargs="+", help="tokens")
-    parser.add_argument("--seeds", dest="seed", type=non_negative_int, nargs="+", help="of the runs")
+    parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
     args = parser.parse_args()
-    started = [load_json(path, "the arguments of the run") for path in sorted(Path(args.runs).glob("*/args.json"))]
+    started = {path.parent.name: load_json(path, "the arguments of the run")
+               for path in sorted(Path(args.runs).glob("*/args.json"))}
     if not started:
         fail(f"there are no runs below {args.runs}; make some with train_sweep.sh")
-    if len({run["data"]["valid"]["sha256"] for run in started}) > 1:
-        fail(f"the runs below {args.runs} have different validation tokens; their losses cannot be compared")
-    axes = [sorted(set(getattr(args, axis) or (run["arguments"][axis] for run in started))) for axis in AXES]
+    axes = [sorted(set(getattr(args, axis) or (run["arguments"][axis] for run in started.values()))) for axis in AXES]
+    tags = [run_tag(*cell) for cell in itertools.product(*axes)]
+    directories = {tag: Path(args.runs) / tag for tag in tags}
+    finished = {tag: started[tag] for tag in tags if tag in started and (directories[tag] / "final.json").exists()}
+    missing = [tag for tag in tags if tag not in finished]
+    if not finished:
+        fail(f"none of the {len(tags)} runs below {args.runs} has finished; go on with train_sweep.sh")
+    refuse_different_runs(finished)
 
-    rows, curves, positions, described, missing = [], [], {}, [], []
-    for cell in itertools.product(*axes):
-        run_dir = Path(args.runs) / run_tag(*cell)
-        if not (run_dir / "final.json").exists():
-            missing.append(run_dir.name)
-            continue
-        rows.append(load_json(run_dir / "final.json", "the result"))
-        curves += read_curve(run_dir, dict(zip(AXES, cell)))
-        positions[run_dir.name] = load_tensors(run_dir / "losses.pt", "losses")["by_position"].float()
-        described.append(load_json(run_dir / "args.json", "the arguments of the run"))
-    if rows:
-        out_csv = Path(args.out_csv)
-        make_directory(out_csv.parent)
-        write_csv(out_csv, rows)
-        write_csv(out_csv.with_name(f"{out_csv.stem}_curves.csv"), curves)
-        save_tensors(out_csv.with_name(f"{out_csv.stem}_positions.pt"), positions)
-        save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), summarise(described))
-    print(f"{len(rows)} finished runs of {len(rows) + len(missing)} -> {args.out_csv}")
+    out_csv = Path(args.out_csv)
+    make_directory(out_csv.parent)
+    rows = [read_row(directories[tag], description) for tag, description in finished.items()]
+    write_csv(out_csv, [{**dict.fromkeys(max(rows, key=len)), **row} for row in rows])
+    save_tensors(out_csv.with_suffix(".pt"), {
+        "position_losses": {tag: load_tensors(directories[tag] / "losses.pt", "losses")["by_position"].float()
+                            for tag in finished},
+        "curves": {tag: read_curve(directories[tag]) for tag in finished}, "curve_columns": list(METRICS)})
+    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), summarise(list(finished.values())))
+    print(f"{len(finished)} finished runs of {len(tags)} -> {args.out_csv}")
     if missing:
         print(f"missing: {' '.join(missing)}", file=sys.stderr)
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -2,53 +2,21 @@
 
     python draw_loss_vs_context.py --results results/small/sweep.csv --out_dir results/small/figures
 
-Reads the CSV of collect_results.py and the _positions.pt beside it. Writes loss_vs_context (by both readings: every
-seed a dot, the line through their means, the optimum a star with the interval of its place; and the optimum against the
-training tokens) and loss_by_position (the loss at each position of the window), as PDF and PNG. Prints what it draws.
-The interval: in each of 2,000 draws the seeds of every cell are resampled; it spans the middle 95% of the optima.
+Reads the CSV of collect_results.py and the .pt beside it. Writes, as PDF and PNG, loss_vs_context (by both readings:
+every seed a dot, hollow where its loss was lowest at the last step, so perhaps not yet at its minimum; the line through
+the means; the optimum a star, hollow where one of its runs is, with the interval of where it lies; and the optimum
+against the training tokens) and loss_by_position (the loss at each position of the window). Prints what it draws. The
+interval: in each of 2,000 draws the seeds of every cell are resampled; it spans the middle 95% of the optima.
 """
 
 from pathlib import Path
 
-import matplotlib
+import numpy as np
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-
-from utils import Parser, fail, make_directory  # noqa: E402
-from run import load_tensors, run_tag  # noqa: E402
-from sweep_table import READINGS, optimum, read_cells  # noqa: E402
-
-plt.rcParams.update({
-    "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "lines.markersize": 4,
-})
-OPTIMUM = {"marker": "*", "markersize": 12, "linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
-
-
-def tokens_label(n):
-    """7852092 -> "7.85M"."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if n >= unit:
-            return f"{n / unit:.3g}{name}"
-    return f"{n}"
-
-
-def set_ticks(axis, places, label="{:g}".format):
-    """Put ticks at these places only, for a logarithmic axis."""
-    axis.set_major_locator(plt.FixedLocator(places))
-    axis.set_major_formatter(lambda place, _: label(place))
-    axis.set_minor_locator(plt.NullLocator())
-
-
-def save_figure(figure, out_dir, stem):
-    """Write a figure as PDF and PNG and say so."""
-    out_dir = make_directory(out_dir)
-    for suffix in ("pdf", "png"):
-        metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
-        figure.savefig(out_dir / f"{stem}.{suffix}", metadata=metadata)
-    print(f"-> {out_dir}/{stem}.pdf, .png")
+from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
+from run import run_tag
+from sweep_table import READINGS, optimum, read_cells
+from utils import Parser, fail, load_tensors, run_main
 
 
 def draw_losses(cells, colour):
@@ -59,10 +27,14 @@ def draw_losses(cells, colour):
         for axis, (tokens, by_length) in zip(row, cells.items()):
             losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
             lengths, means = list(by_length), [loss.mean() for loss in losses]
+            unfinished = {length: [seed["at_last_step"] for seed in seeds.values()]
+                          for length, seeds in by_length.items()}
             for length, loss in zip(lengths, losses):
-                axis.plot([length] * len(loss), loss, ".", color=colour[tokens])
+                for value, hollow in zip(loss, unfinished[length]):
+                    axis.plot(length, value, ".", color=colour[tokens], fillstyle="none" if hollow else "full")
                 print(f"{tokens} tokens, context {length}, {title}: {loss.mean():.4f} [{loss.min():.4f}, "
-                      f"{loss.max():.4f}] over {len(loss)} seeds")
+                      f"{loss.max():.4f}] over {len(loss)} seeds"
+                      + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
             axis.plot(lengths, means, color=colour[tokens])
             best, interval = optimum(lengths, losses)
             span = "no interval from one seed"
@@ -70,8 +42,9 @@ def draw_losses(cells, colour):
                 axis.plot(interval, [min(means)] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
                 row[-1].plot([tokens] * 2, interval, color=colour[tokens], linewidth=5, alpha=0.35)
                 span = f"95% interval {interval[0]:g} to {interval[1]:g}"
-            axis.plot(best, min(means), color=colour[tokens], **OPTIMUM)
-            row[-1].plot(tokens, best, color=colour[tokens], **OPTIMUM)
+            star = {**OPTIMUM, "fillstyle": "none" if any(unfinished[best]) else "full"}
+            axis.plot(best, min(means), color=colour[tokens], **star)
+            row[-1].plot(tokens, best, color=colour[tokens], **star)
             print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
             axis.set(title=f"{tokens_label(tokens)} training tokens", xscale="log")
@@ -93,13 +66,13 @@ def draw_positions(cells, positions):
     """The figure of losses by position, a panel for each number of training tokens; positions in octaves."""
     figure, axes = plt.subplots(1, len(cells), figsize=(3.4 * len(cells), 3), sharey=True, squeeze=False)
     for axis, (tokens, by_length) in zip(axes[0], cells.items()):
-        for place, (length, seeds) in enumerate(by_length.items()):
+        for index, (length, seeds) in enumerate(by_length.items()):
             curve = np.mean([positions[run_tag(length, tokens, seed)].numpy() for seed in seeds], axis=0)
             edges = np.concatenate((2 ** np.arange(0, np.log2(length), 0.5), [length + 1]))
             edges = np.unique(np.ceil(edges).astype(int))
             means = [curve[first - 1:last - 1].mean() for first, last in zip(edges[:-1], edges[1:])]
             axis.plot(np.sqrt(edges[:-1] * (edges[1:] - 1)), means, ".-", label=f"context {length}",
-                      color=plt.cm.plasma(0.85 * place / max(len(by_length) - 1, 1)))
+                      color=plt.cm.plasma(0.85 * index / max(len(by_length) - 1, 1)))
         axis.set(title=f"{tokens_label(tokens)} training tokens", xlabel="visible tokens", xscale="log")
         axis.legend(fontsize=7)
     axes[0, 0].set_ylabel("validation loss (nats)")
@@ -112,16 +85,16 @@ def main():
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
     cells = read_cells(args.results)
-    positions_file = Path(args.results).with_name(f"{Path(args.results).stem}_positions.pt")
-    positions = load_tensors(positions_file, "losses by position")
+    positions_file = Path(args.results).with_suffix(".pt")
+    positions = load_tensors(positions_file, "losses by position").get("position_losses", {})
     absent = [tag for tokens in cells for length in cells[tokens] for seed in cells[tokens][length]
               if (tag := run_tag(length, tokens, seed)) not in positions]
     if absent:
         fail(f"{positions_file} lacks {absent[0]}; make both files again with collect_results.py")
-    colour = {tokens: plt.cm.viridis(0.9 * place / max(len(cells) - 1, 1)) for place, tokens in enumerate(cells)}
+    colour = {tokens: plt.cm.viridis(0.9 * index / max(len(cells) - 1, 1)) for index, tokens in enumerate(cells)}
     save_figure(draw_losses(cells, colour), args.out_dir, "loss_vs_context")
     save_figure(draw_positions(cells, positions), args.out_dir, "loss_by_position")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

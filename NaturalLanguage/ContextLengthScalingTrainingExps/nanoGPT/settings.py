@@ -20,7 +20,7 @@ def build_parser(description):
     data.add_argument("--train_bin", help="training tokens of prepare.py (needed)")
     data.add_argument("--val_bin", help="validation tokens (default: those beside the training tokens)")
     data.add_argument("--train_tokens", type=positive_int, help="train on so many tokens (default: all)")
-    data.add_argument("--data_seed", type=seed, help="train on the tokens from a place on that follows from this seed, "
+    data.add_argument("--data_seed", type=seed, help="train on tokens from an offset on that follows from this seed, "
                       "the corpus taken as a ring (default: the first ones)")
     data.add_argument("--eval_tokens", type=positive_int, default=491_520,
                       help="validation tokens scored, a multiple of every context length to be compared")
@@ -115,6 +115,12 @@ def complete(args, total_tokens, vocabulary_size):
         fail(f"--vocab_size {args.vocab_size} is below the corpus's vocabulary of {vocabulary_size}")
     if args.warmup_epochs is not None:
         args.warmup_iters = math.ceil(args.warmup_epochs * args.train_tokens / args.tokens_per_step)
+
+
+def estimated_hours(args, step_seconds, evaluation_seconds):
+    """Hours of a run that ends after --dry_run_epochs passes over its training tokens, or after --max_iters."""
+    steps = min(args.max_iters, math.ceil(args.dry_run_epochs * args.train_tokens / args.tokens_per_step))
+    return (steps * step_seconds + steps // args.eval_interval * evaluation_seconds) / 3600
 
 
 def divisors(n, most):

@@ -1,27 +1,27 @@
 """The table of collect_results.py, by cell, and the optimum in it."""
 
-import csv
 from collections import defaultdict
 
 import numpy as np
 
-from utils import fail
+from utils import fail, read_table
 
 READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
-COLUMNS = ("context_length", "train_tokens", "seed", *READINGS)
+COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", *READINGS)
 
 
 def read_cells(path):
-    """{training tokens: {context length: {seed: {reading: loss}}}}, ascending. Exits with code 2 on a damaged file."""
+    """{training tokens: {context length: {seed: {reading: loss, "at_last_step": bool}}}}, ascending.
+
+    Exits with code 2 on a damaged file.
+    """
     cells = defaultdict(lambda: defaultdict(dict))
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                length, tokens, seed, *losses = (float(row[name]) for name in COLUMNS)
-                cells[int(tokens)][int(length)][int(seed)] = dict(zip(READINGS, losses))
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}; make it with collect_results.py")
-    except (KeyError, TypeError, ValueError) as error:
+        for row in read_table(path):
+            length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
+            cells[int(tokens)][int(length)][int(seed)] = {**dict(zip(READINGS, losses)),
+                                                          "at_last_step": bool(at_last_step)}
+    except (KeyError, ValueError) as error:
         fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
     if not cells:
         fail(f"{path} has no rows; make it again with collect_results.py")

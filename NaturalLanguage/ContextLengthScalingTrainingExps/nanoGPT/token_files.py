@@ -12,23 +12,31 @@ import torch
 from utils import fail, identity, load_json
 
 
+def describe(path):
+    """The JSON beside a .bin file, and what of it identifies the tokens; exits with code 2 if it is another."""
+    path = Path(path).with_suffix(".json")
+    about = load_json(path, "the description of the tokens,")
+    try:
+        about = {**about, "dtype": np.dtype({"uint16": "uint16", "uint32": "uint32"}[about["dtype"]]),
+                 "tokens": int(about["tokens"]), "vocabulary_size": int(about["vocabulary_size"])}
+        tokenizer = {"tokenizer": about["tokenizer"]["name"], "tokenizer_sha256": about["tokenizer"]["sha256"]}
+        return about, {**tokenizer, "sha256": about["sha256"]}
+    except (KeyError, TypeError, ValueError) as error:
+        fail(f"{path} does not describe tokens ({error!r}); make both again with prepare.py")
+
+
 class TokenFile:
     """Tokens of a .bin file: `tokens` (memory map), `about` (the JSON beside it).
 
-    n_tokens: so many of them, the first ones or, with a seed, those from a place on that follows from it, in a ring.
+    n_tokens: so many of them, the first ones or, with a seed, those from an offset on that follows from it, in a ring.
     Exits with code 2 if the file is missing, cut short, shorter than asked for, or holds ids beyond its vocabulary.
     """
 
     def __init__(self, path, n_tokens=None, seed=None):
-        path = Path(path)
-        self.path, self.about = path, load_json(path.with_suffix(".json"), "the description of the tokens,")
-        try:
-            dtype = np.dtype({"uint16": "uint16", "uint32": "uint32"}[self.about["dtype"]])
-            total, vocabulary = int(self.about["tokens"]), int(self.about["vocabulary_size"])
-            tokenizer, hashed = self.about["tokenizer"], self.about["sha256"]
-            self.tokenizer = path.parent / tokenizer["file"]
-        except (KeyError, TypeError, ValueError) as error:
-            fail(f"{path.with_suffix('.json')} does not describe tokens ({error!r}); make both again with prepare.py")
+        self.path = path = Path(path)
+        self.about, self.identity = describe(path)
+        dtype, total, self.vocabulary_size = (self.about[name] for name in ("dtype", "tokens", "vocabulary_size"))
+        self.tokenizer = path.parent / self.about["tokenizer"].get("file", "")
         try:
             size = path.stat().st_size
         except OSError as error:
@@ -36,23 +44,21 @@ class TokenFile:
         if size != total * dtype.itemsize:
             fail(f"{path} has {size} bytes, its description says {total * dtype.itemsize}: it is cut short or of "
                  "another corpus; make it again with prepare.py --overwrite")
-        if not self.tokenizer.exists():
+        if not self.tokenizer.is_file():
             fail(f"{self.tokenizer}, the tokenizer of {path.name}, is missing; it belongs beside the tokens")
         if n_tokens is not None and n_tokens > total:
             fail(f"{path} has {total} tokens, fewer than the {n_tokens} asked for; ask for fewer or prepare more")
-        if identity(self.tokenizer) != tokenizer["sha256"]:
+        if identity(self.tokenizer) != self.identity["tokenizer_sha256"]:
             fail(f"{self.tokenizer} is not the tokenizer of {path.name}, or cut short; make them again with prepare.py "
                  "--overwrite")
         self.tokens = take(np.memmap(path, dtype, "r"), n_tokens, seed)
-        self.identity = {"tokenizer": tokenizer["name"], "tokenizer_sha256": tokenizer["sha256"], "sha256": hashed}
-        self.vocabulary_size = vocabulary
         highest = int(self.tokens.max())
-        if highest >= vocabulary:
-            fail(f"{path} holds the token {highest}, beyond its vocabulary of {vocabulary}; make it again")
+        if highest >= self.vocabulary_size:
+            fail(f"{path} holds the token {highest}, beyond its vocabulary of {self.vocabulary_size}; make it again")
 
 
 def take(tokens, n_tokens, seed):
-    """The first n_tokens (None: all) of a stream or, with a seed, those from a random place on, in a ring."""
+    """The first n_tokens (None: all) of a stream or, with a seed, those from a random offset on, in a ring."""
     if seed is None:
         return tokens[:n_tokens]
     first = int(np.random.default_rng(seed).integers(len(tokens)))
@@ -61,10 +67,10 @@ def take(tokens, n_tokens, seed):
 
 
 class TrainingWindows:
-    """Windows for training, a function of (seed, place in an endless sequence) alone.
+    """Windows for training, a function of (seed, index in an endless sequence) alone.
 
-    In an epoch the stream is taken as a ring, cut into windows from a random place on, and the windows are shuffled:
-    each epoch shows every token once as a target (but for a remainder below one window), at another place in its
+    In an epoch the stream is taken as a ring, cut into windows from a random token on, and the windows are shuffled:
+    each epoch shows every token once as a target (but for a remainder below one window), at another position in its
     window than the epoch before.
     """
 
@@ -77,15 +83,15 @@ class TrainingWindows:
         self.epoch = None
 
     def starts(self, windows):
-        """First tokens of windows (a range of places in the endless sequence): int64 (len(windows),)."""
+        """First tokens of windows (a range of indices in the endless sequence): int64 (len(windows),)."""
         starts = []
         for window in windows:
-            epoch, place = divmod(window, self.per_epoch)
+            epoch, index = divmod(window, self.per_epoch)
             if epoch != self.epoch:
                 generator = np.random.default_rng([self.seed, epoch])
                 self.epoch, self.offset = epoch, int(generator.integers(len(self.tokens)))
                 self.order = generator.permutation(self.per_epoch)
-            starts.append(self.offset + int(self.order[place]) * self.context_length)
+            starts.append(self.offset + int(self.order[index]) * self.context_length)
         return np.array(starts)
 
     def batch(self, windows):
@@ -95,8 +101,8 @@ class TrainingWindows:
 
 def cut(tokens, starts, context_length):
     """Inputs and targets, int64 (len(starts), context_length) each, of the windows that begin at `starts` in a ring."""
-    places = starts[:, None] + np.arange(context_length + 1)
-    rows = torch.from_numpy(np.take(tokens, places, mode="wrap").astype(np.int64))
+    indices = starts[:, None] + np.arange(context_length + 1)
+    rows = torch.from_numpy(np.take(tokens, indices, mode="wrap").astype(np.int64))
     return rows[:, :-1], rows[:, 1:]
 
 

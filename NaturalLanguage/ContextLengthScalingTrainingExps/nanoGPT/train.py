@@ -101,7 +101,7 @@ def main():
     model = GPT(**shape).to(processes.device)
     trainer = Trainer(args, model, train_file.tokens, valid_file.tokens, processes, processes.device)
     if args.dry_run:
-        cost = trainer.cost(args.dry_run_epochs)
+        cost = trainer.cost()
         if is_chief():
             print(json.dumps(cost))
         return processes.end()

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from model import cross_entropies, summed_cross_entropy
-from settings import divisors
+from settings import divisors, estimated_hours
 from token_files import TrainingWindows, cut, full_context_starts, validation_starts
 from utils import close_bars, fail
 
@@ -246,11 +246,8 @@ class Trainer:
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - began
 
-    def cost(self, epochs):
-        """What training costs, measured by a few passes: memory, seconds of a step and of an evaluation.
-
-        Also the hours of a run that ends after so many passes over the training tokens, or after --max_iters.
-        """
+    def cost(self):
+        """What training costs, measured by a few passes: memory, seconds of a step and of an evaluation, hours."""
         args, world = self.args, self.processes.world
         tokens_per_step, of_passes = args.tokens_per_step, []
         for step, passes in enumerate((1, 1, 2), 1):  # the first one compiles, and finds the windows that memory allows
@@ -262,9 +259,8 @@ class Trainer:
         starts = self.processes.share(self.valid_starts)[:args.batch_size]
         next(self.losses(starts))
         evaluation = self.seconds(lambda: next(self.losses(starts))) * len(self.valid_starts) / len(starts) / world
-        steps = min(args.max_iters, math.ceil(epochs * args.train_tokens / tokens_per_step))
         return {"context_length": args.context_length, "train_tokens": args.train_tokens, "processes": world,
                 "windows_in_a_pass": args.batch_size, "passes_in_a_step": passes * world,
                 "peak_memory_gigabytes": round(peak_memory(self.device) / 1e9, 3),
-                "seconds_a_step": step, "seconds_an_evaluation": evaluation, "steps": steps,
-                "hours": (steps * step + steps // args.eval_interval * evaluation) / 3600}
+                "seconds_a_step": step, "seconds_an_evaluation": evaluation,
+                "hours": estimated_hours(args, step, evaluation)}

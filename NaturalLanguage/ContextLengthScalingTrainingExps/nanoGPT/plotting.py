@@ -1,0 +1,38 @@
+"""The style of this folder's figures, and how they are written."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from utils import make_directory  # noqa: E402
+
+plt.rcParams.update({
+    "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "lines.markersize": 4,
+})
+OPTIMUM = {"marker": "*", "markersize": 12, "linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
+
+
+def tokens_label(n):
+    """7852092 -> "7.85M"."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if n >= unit:
+            return f"{n / unit:.3g}{name}"
+    return f"{n}"
+
+
+def set_ticks(axis, values, label="{:g}".format):
+    """Put ticks at these values only, for a logarithmic axis."""
+    axis.set_major_locator(plt.FixedLocator(values))
+    axis.set_major_formatter(lambda value, _: label(value))
+    axis.set_minor_locator(plt.NullLocator())
+
+
+def save_figure(figure, out_dir, stem):
+    """Write a figure as PDF and PNG and say so."""
+    out_dir = make_directory(out_dir)
+    for suffix in ("pdf", "png"):
+        metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
+        figure.savefig(out_dir / f"{stem}.{suffix}", metadata=metadata)
+    print(f"-> {out_dir}/{stem}.pdf, .png")

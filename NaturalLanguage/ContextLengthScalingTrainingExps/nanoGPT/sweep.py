@@ -1,0 +1,136 @@
+"""Train the grid of context lengths x training tokens x seeds, one run of train.py a cell, or see to a part of it.
+
+    python sweep.py --train_bin TOKENS.bin --context_lengths 64 256 --train_tokens 50000 200000 --seeds 0 1 --n_layer 2
+    python sweep.py --dry_run          # memory and time of a step at each context length, and what the grid will cost
+
+Without a mode, all cells run here, as many at once as there are slots: GPUS_PER_RUN of the visible GPUs each or,
+without one, CORES_PER_RUN cores. Finished cells are skipped, interrupted ones go on. Flags that are not named here go
+to train.py. The launcher train_sweep.sh is this script for bash and Slurm.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+from argparse import BooleanOptionalAction
+from functools import cache
+from pathlib import Path
+
+from jobs import Cell, add_modes, dispatch, from_environment, run_script, slots
+from run import has_finished, request_of, run_tag
+from settings import complete, estimated_hours, parse
+from token_files import describe
+from utils import Parser, fail, positive_float, positive_int, run_main, seed
+
+FOLDER = Path(__file__).parent
+PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"
+PAPER_TOKENS = "20000000 40000000 80000000"
+
+
+def parse_args():
+    """The sweep's own flags, and the others, which are train.py's."""
+    parser = Parser(__doc__)
+    environment = os.environ.get
+    grid = parser.add_argument_group("grid (defaults from the environment, by these names in capitals)")
+    grid.add_argument("--context_lengths", type=positive_int, nargs="+", help="tokens of a window",
+                      default=from_environment("CONTEXT_LENGTHS", PAPER_LENGTHS))
+    grid.add_argument("--train_tokens", type=positive_int, nargs="+", help="tokens to train on",
+                      default=from_environment("TRAIN_TOKENS", PAPER_TOKENS))
+    grid.add_argument("--seeds", type=seed, nargs="+", default=from_environment("SEEDS", "0"), help="of the runs")
+    grid.add_argument("--vary_data", action=BooleanOptionalAction, default=False,
+                      help="each seed trains on another part of the corpus too (--data_seed SEED)")
+    grid.add_argument("--train_bin", help="training tokens of prepare.py", default=environment(
+        "TRAIN_BIN", "data/openwebtext/LONGCONTEXTSUBSET_train_P10.0_SFrom0.0.bin"))
+    grid.add_argument("--out_dir", default=environment("OUT_DIR", "outputs/runs"), help="directory of the runs")
+    resources = parser.add_argument_group("resources (as above)")
+    for name, help_text in (("gpus_per_run", "GPUs of a run"), ("runs_per_gpu", "runs that share the GPUs of a slot"),
+                            ("cores_per_run", "cores of a run, where there is no GPU")):
+        resources.add_argument(f"--{name}", type=positive_int, default=environment(name.upper(), "1"), help=help_text)
+    add_modes(parser)
+    parser.add_argument("--dry_run", action="store_true", help="measure a step at each context length, write nothing")
+    parser.add_argument("--dry_run_epochs", type=positive_float, default=30.0,
+                        help="passes over the training tokens that --dry_run reckons with")
+    return parser.parse_known_args()
+
+
+def make_cells(args, trainer_flags):
+    """The cells of the grid, the largest runs of a seed last."""
+    @cache
+    def corpus():
+        """What identifies the tokens, how many there are, and their vocabulary."""
+        about, train = describe(args.train_bin)
+        settings = parse(__doc__, [*trainer_flags, "--train_bin", args.train_bin, "--context_length", "1"])
+        return {"train": train, "valid": describe(settings.val_bin)[1]}, about["tokens"], about["vocabulary_size"]
+
+    def is_done(command):
+        settings = parse(__doc__, command[1:])
+        data, *size = corpus()
+        complete(settings, *size)
+        shape = {name: getattr(settings, name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
+        request = request_of({"arguments": vars(settings), "data": data, "model": shape})
+        directory = Path(args.out_dir) / run_tag(settings.context_length, settings.train_tokens, settings.seed)
+        return not settings.overwrite and has_finished(directory, request)
+
+    cells = []
+    for number, tokens, length in itertools.product(args.seeds, args.train_tokens, args.context_lengths):
+        command = [str(FOLDER / "train.py"), *trainer_flags, "--context_length", str(length), "--train_tokens",
+                   str(tokens), "--seed", str(number), "--train_bin", args.train_bin, "--out_dir", args.out_dir]
+        command += ["--data_seed", str(number)] if args.vary_data else []
+        cells.append(Cell(run_tag(length, tokens, number), command, lambda command=command: is_done(command),
+                          distributed=True))
+    return cells
+
+
+def collect(args):
+    """Write the table and the figures of the finished runs; returns 1 where runs are missing."""
+    out = Path(args.out_dir).parent
+    code = run_script(os.path.relpath(FOLDER / "collect_results.py"), "--runs", args.out_dir, "--out_csv",
+                      out / "sweep.csv", "--context_lengths", *args.context_lengths, "--train_tokens",
+                      *args.train_tokens, "--seeds", *args.seeds)
+    run_script(os.path.relpath(FOLDER / "draw_loss_vs_context.py"), "--results", out / "sweep.csv", "--out_dir",
+               out / "figures")
+    return code
+
+
+def print_costs(args, trainer_flags, available):
+    """Run train.py --dry_run at each context length, one after another, and print what the grid will cost."""
+    total, most = 0.0, max(args.train_tokens)
+    for length in args.context_lengths:
+        cell = Cell("", [str(FOLDER / "train.py"), *trainer_flags, "--context_length", str(length), "--train_bin",
+                         args.train_bin, "--train_tokens", str(most), "--dry_run"], bool, distributed=True)
+        gpus = len(list(filter(None, available[0].get("CUDA_VISIBLE_DEVICES", "").split(","))))
+        done = subprocess.run(cell.arguments(gpus), stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, **available[0]})
+        if done.returncode:
+            fail(f"the dry run at a context length of {length} failed; see the line above")
+        cost = json.loads(done.stdout.splitlines()[-1])
+        hours = []
+        for tokens in args.train_tokens:
+            settings = parse(__doc__, [*cell.command[1:-1], "--train_tokens", str(tokens), "--dry_run_epochs",
+                                       str(args.dry_run_epochs)])
+            hours.append(estimated_hours(settings, cost["seconds_a_step"], cost["seconds_an_evaluation"]))
+        total += sum(hours) * len(args.seeds)
+        print(f"context {length}: {cost['peak_memory_gigabytes']:.2f} GB, {cost['windows_in_a_pass']} windows in a "
+              f"pass, {cost['seconds_a_step']:.3g} s a step, {cost['seconds_an_evaluation']:.3g} s an evaluation; "
+              + ", ".join(f"{value:.2g} h for {tokens:,} tokens" for value, tokens in zip(hours, args.train_tokens)),
+              flush=True)
+    slot = f"{gpus} GPUs" if gpus else f"{args.cores_per_run} cores"
+    runs = len(args.context_lengths) * len(args.train_tokens) * len(args.seeds)
+    print(f"{runs} runs of at most {args.dry_run_epochs:g} passes over their tokens: {total:.2g} hours of a slot "
+          f"of {slot}, {total / len(available):.2g} hours on the {len(available)} slots of this machine")
+
+
+def main():
+    args, trainer_flags = parse_args()
+    resources = {name: getattr(args, name) for name in ("cores_per_run", "gpus_per_run", "runs_per_gpu")}
+    if args.dry_run:
+        return print_costs(args, trainer_flags, slots(**resources))
+    cells = make_cells(args, trainer_flags)
+    if not args.collect and args.cell is None:
+        for cell in cells:
+            cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
+    dispatch(args, cells, "train_sweep.sh", lambda: collect(args), Path(args.out_dir) / "logs", **resources)
+
+
+if __name__ == "__main__":
+    run_main(main)
