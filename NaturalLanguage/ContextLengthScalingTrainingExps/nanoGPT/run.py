@@ -128,6 +128,7 @@ class Run:
         return self
 
     def __exit__(self, *_):
+        self.checkpoints.wait()
         self.open_things.close()
 
     def result(self):

@@ -1,6 +1,12 @@
-"""The folder under test, small settings, and a reference implementation of the model in plain float64."""
+"""The folder under test, small settings, how its scripts are run, and a reference implementation of the model."""
 
+import contextlib
+import io
 import math
+import os
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +19,46 @@ TINY = ("--n_layer", 2, "--n_head", 2, "--n_embd", 16, "--tokens_per_step", 256,
 TIMINGS = ("seconds", "tokens_per_second", "peak_memory_gigabytes", "mfu")
 
 
+def run_script(script, *arguments, cwd="."):
+    """Run a script of the folder inside this process: a CompletedProcess with its exit code, stdout and stderr."""
+    code, former = 0, (sys.argv, os.getcwd())
+    sys.argv = [str(FOLDER / script), *map(str, arguments)]
+    os.chdir(cwd)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        finally:
+            os.chdir(former[1])
+    command, sys.argv = sys.argv, former[0]
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def start_script(script, *arguments, cwd, **options):
+    """Start a script as a process of its own, as users do."""
+    return subprocess.Popen([sys.executable, str(FOLDER / script), *map(str, arguments)], cwd=cwd, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def bash(*command, cwd=FOLDER, **variables):
+    """Run a launcher with this python and these variables: a CompletedProcess."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
+    return subprocess.run([os.environ.get("BASH32", "bash"), *map(str, command)], cwd=cwd, capture_output=True,
+                          text=True, env={**environment, "PYTHON": sys.executable, **variables}, timeout=500)
+
+
+def training_flags(bins, out_dir, *more, context_length=32, train_tokens=6000):
+    """Flags of a tiny run of train.py."""
+    return ("--context_length", context_length, "--train_bin", bins, "--train_tokens", train_tokens, "--out_dir",
+            out_dir, *TINY, *more)
+
+
 def make_texts(folder, n_files=60, n_words=400):
     """Text files of words that follow each other by chance, the same on every machine; returns their pattern."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.RandomState(7)  # the old generator, whose numbers never change
-    words = ["".join("aeioubdkmnrst"[place] for place in generator.randint(13, size=generator.randint(2, 7)))
+    words = ["".join("aeioubdkmnrst"[letter] for letter in generator.randint(13, size=generator.randint(2, 7)))
              for _ in range(80)]
     follows = generator.randint(80, size=(80, 4))
     for number in range(n_files):

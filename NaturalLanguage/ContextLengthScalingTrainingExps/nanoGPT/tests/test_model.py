@@ -17,12 +17,12 @@ def small_model():
 def test_a_position_sees_only_what_is_before_it(small_model):
     tokens = torch.randint(97, (2, 20))
     states = small_model.hidden(tokens)
-    for place in (1, 7, 19):
+    for position in (1, 7, 19):
         changed = tokens.clone()
-        changed[:, place:] = (changed[:, place:] + 1 + torch.randint(96, changed[:, place:].shape)) % 97
+        changed[:, position:] = (changed[:, position:] + 1 + torch.randint(96, changed[:, position:].shape)) % 97
         others = small_model.hidden(changed)
-        torch.testing.assert_close(others[:, :place], states[:, :place])
-        assert (others[:, place:] - states[:, place:]).abs().amax(-1).min() > 1e-3
+        torch.testing.assert_close(others[:, :position], states[:, :position])
+        assert (others[:, position:] - states[:, position:]).abs().amax(-1).min() > 1e-3
 
 
 def test_the_losses_of_a_window_are_those_of_the_reference(small_model):
@@ -64,6 +64,36 @@ def test_logits_of_all_positions_never_exist_at_once(monkeypatch):
     states, weight = torch.randn(100, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
     gpt.summed_cross_entropy(states, weight, torch.randint(50, (100,))).backward()
     assert sizes == [(16, 50)] * 6 + [(4, 50)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_expression_that_is_compiled_is_the_chunks_loss_and_gradient(dtype):
+    torch.manual_seed(1)
+    logits, targets = (3 * torch.randn(40, 500)).to(dtype), torch.randint(500, (40, 1))
+    total, gradient = gpt.loss_and_gradient_at_once(logits, targets)
+    exact = logits.double().requires_grad_()
+    expected = F.cross_entropy(exact, targets[:, 0], reduction="sum")
+    expected.backward()
+    assert gradient.dtype == dtype and total.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(gradient, exact.grad.to(dtype))
+    other_total, other = gpt.loss_and_gradient(logits, targets)  # overwrites the logits if they are float32
+    assert other_total.item() == pytest.approx(total.item(), rel=1e-6)
+    torch.testing.assert_close(other.to(dtype), gradient)
+
+
+@pytest.mark.slow
+def test_the_compiled_loss_is_the_uncompiled_one():
+    torch.manual_seed(0)
+    states, weight = torch.randn(5000, 24, requires_grad=True), torch.randn(300, 24, requires_grad=True)
+    targets, found = torch.randint(300, (5000,)), []
+    for compiled in (False, True):
+        states.grad = weight.grad = None
+        total = gpt.summed_cross_entropy(states, weight, targets, compiled)
+        total.backward()
+        found.append((total.item(), states.grad, weight.grad))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    for ours, theirs in zip(found[0][1:], found[1][1:]):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_bfloat16_is_close_to_float32(small_model):

@@ -11,21 +11,21 @@ def test_an_epoch_shows_every_token_once_as_a_target():
     for length in (1, 8, 125, 999):
         windows = TrainingWindows(tokens, length, seed=5)
         assert windows.per_epoch == 1000 // length
-        places = []
+        firsts = []
         for epoch in range(2):
             inputs, targets = windows.batch(range(epoch * windows.per_epoch, (epoch + 1) * windows.per_epoch))
             assert ((targets - inputs) % 1000 == 1).all() and (targets[:, :-1] == inputs[:, 1:]).all()
             counts = np.bincount(targets.flatten(), minlength=1000)
             assert counts.max() == 1 and counts.sum() == 1000 // length * length
-            places.append(targets[:, 0].tolist())
-        assert places[0] != places[1]
+            firsts.append(targets[:, 0].tolist())
+        assert firsts[0] != firsts[1]
 
 
-def test_windows_depend_on_their_place_and_the_seed_alone():
+def test_windows_depend_on_their_index_and_the_seed_alone():
     tokens = np.arange(500)
     straight = TrainingWindows(tokens, 16, seed=1).starts(range(100))
     jumping = TrainingWindows(tokens, 16, seed=1)
-    assert all(jumping.starts(range(place, place + 1))[0] == straight[place] for place in (99, 3, 40, 41, 0))
+    assert all(jumping.starts(range(index, index + 1))[0] == straight[index] for index in (99, 3, 40, 41, 0))
     assert (TrainingWindows(tokens, 16, seed=2).starts(range(100)) != straight).any()
 
 
@@ -49,6 +49,20 @@ def test_the_first_tokens_are_those_of_the_whole(small_bins):
     whole, part = TokenFile(small_bins), TokenFile(small_bins, 500)
     assert len(part.tokens) == 500 < len(whole.tokens) == whole.about["tokens"]
     assert (part.tokens == whole.tokens[:500]).all()
+
+
+def test_a_seed_chooses_which_tokens(small_bins):
+    """A part of the ring that the whole corpus is: reproducible, nested, another one for another seed."""
+    whole = TokenFile(small_bins).tokens
+    ring = np.concatenate((whole, whole))
+    offsets = set()
+    for seed in range(20):
+        part, larger = (TokenFile(small_bins, n, seed).tokens for n in (500, 40_000))
+        offset, = (i for i in np.flatnonzero(whole == part[0]) if (ring[i:i + 500] == part).all())
+        assert (larger == ring[offset:offset + 40_000]).all()
+        offsets.add(offset)
+    assert len(offsets) == 20 and max(offsets) + 40_000 > len(whole)  # one of them wraps
+    assert len(TokenFile(small_bins, None, 1).tokens) == len(whole)
 
 
 @pytest.mark.parametrize("call, message", [
