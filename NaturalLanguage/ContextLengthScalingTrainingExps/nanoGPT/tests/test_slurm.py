@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from helpers import FOLDER, TIMINGS, TINY
-from script_process import quick_python
 from slurm_jobs import control, needs_slurm, records, submit, wait_for
 
-pytestmark = needs_slurm
+pytestmark = [needs_slurm, pytest.mark.slow]
 STEPS = 2000
 FLAGS = (*map(str, TINY), "--eval_interval", "50", "--patience", "1000", "--max_iters", str(STEPS), "--train_tokens",
          "6000", "--checkpoint_seconds", "1000")  # so never by the clock
@@ -22,9 +21,9 @@ RUN = "ctl32_tok6000_seed0"
 SBATCH = ("sbatch", "--cpus-per-task=2", "--mem=2G")
 
 
-def copy_of_the_folder(small_bins, place):
+def copy_of_the_folder(small_bins, parent):
     """With a corpus where train_script.sh 32 2p0 looks for it."""
-    copy = shutil.copytree(FOLDER, place / "nanoGPT", ignore=shutil.ignore_patterns(
+    copy = shutil.copytree(FOLDER, parent / "nanoGPT", ignore=shutil.ignore_patterns(
         "outputs", "*.bin", "config", "results", "tests", "__pycache__", "*.log"))
     for path in small_bins.parent.glob("LONGCONTEXTSUBSET_*"):
         name = path.name if "tokenizer" in path.name else path.name.replace("P100.0", "P2.0")
@@ -42,7 +41,7 @@ def undisturbed(small_bins, tmp_path_factory):
     """The directory of a run on one process that nothing interrupts."""
     folder = copy_of_the_folder(small_bins, tmp_path_factory.mktemp("undisturbed"))
     subprocess.run(["bash", "train_script.sh", "32", "2p0", *FLAGS], cwd=folder, capture_output=True, check=True,
-                   env={**os.environ, "PYTHON": quick_python()}, timeout=120)
+                   env={**os.environ, "PYTHON": sys.executable}, timeout=300)
     return folder / "outputs" / "runs" / RUN
 
 
@@ -62,7 +61,7 @@ def result(run_dir):
 
 def assert_same_bits(run_dir, other):
     assert result(run_dir) == result(other)
-    weights = [torch.load(place / "best.pt", weights_only=True) for place in (run_dir, other)]
+    weights = [torch.load(folder / "best.pt", weights_only=True) for folder in (run_dir, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -122,17 +121,15 @@ def test_a_sweep_and_the_preset(folder, small_bins, tmp_path):
     train_bin = folder / "data" / "openwebtext" / small_bins.name.replace("P100.0", "P2.0")
     _, (array, collector) = submit(
         folder, "bash", "train_sweep.sh", "--submit", *map(str, TINY), "--max_iters", "10", SBATCH_TIMELIMIT="5",
-        CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000", TRAIN_BIN=str(train_bin), PYTHON=quick_python())
-    parts = FOLDER.parents[1]
-    root = shutil.copytree(parts, tmp_path / "NaturalLanguage", ignore=shutil.ignore_patterns(
-        "outputs", "*.bin", "config", "tests", "__pycache__", "*.log"))
-    _, (preset,) = submit(root, *SBATCH, "reproduce.sh", "smoke", PYTHON=quick_python())
+        CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000", TRAIN_BIN=str(train_bin), PYTHON=sys.executable)
+    copy = copy_of_the_folder(small_bins, tmp_path / "preset")
+    _, (preset,) = submit(copy, *SBATCH, "reproduce.sh", "smoke", PYTHON=sys.executable)
     assert [record["ExitCode"] for record in wait_for(array)] == ["0:0"] * 2
     assert [record["ExitCode"] for record in wait_for(collector)] == ["0:0"]
     assert (folder / "outputs" / "figures" / "loss_vs_context.pdf").exists()
     record, = wait_for(preset)
-    assert record["ExitCode"] == "0:0", next(root.glob("*.log")).read_text()
-    assert list((root / "Measuring" / "outputs" / "smoke" / "figures").glob("*.pdf"))
+    assert record["ExitCode"] == "0:0", next(copy.glob("*.log")).read_text()
+    assert list((copy / "outputs" / "smoke" / "figures").glob("*.pdf"))
 
 
 def test_a_job_that_only_ever_reaches_its_time_limit_finishes(limited):
