@@ -1,0 +1,138 @@
+"""Write the tables of a results/README.md from the files beside it; no number there is rounded by hand.
+
+    python make_tables.py               # rewrites the text between <!-- table NAME --> and <!-- end -->
+    python make_tables.py --check       # changes nothing; names the tables that are not current and exits with 1
+
+NAME is a kind of table and a file below results/, for example `losses small/sweep`.
+"""
+
+import re
+import statistics
+import sys
+from argparse import BooleanOptionalAction
+from pathlib import Path
+
+import numpy as np
+
+from sweep_table import READINGS, optimum, read_cells
+from utils import Parser, fail, load_json, read_table, replacing, run_main
+
+FOLDER = Path(__file__).parent
+
+
+def markdown(header, rows):
+    """A table of Markdown from a list of column names and lists of texts."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def losses(path, reading):
+    """Mean [lowest, highest] over seeds at each training size and context length; the lowest mean of a size bold."""
+    cells = read_cells(f"{path}.csv")
+    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    rows = []
+    for tokens, by_length in cells.items():
+        found = {length: [seed[reading] for seed in seeds.values()] for length, seeds in by_length.items()}
+        means = {length: statistics.mean(values) for length, values in found.items()}
+        row = [f"{tokens:,}"]
+        for length in lengths:
+            mark = "**" if means.get(length) == min(means.values()) else ""
+            values = found.get(length, [])
+            span = f" [{min(values):.3f}, {max(values):.3f}]" if len(values) > 1 else ""
+            unfinished = any(seed["at_last_step"] for seed in by_length.get(length, {}).values())
+            row.append(f"{mark}{means[length]:.3f}{mark}{span}{' (at the last step)' if unfinished else ''}"
+                       if values else "")
+        rows.append(row)
+    return markdown(["training tokens", *map(str, lengths)], rows)
+
+
+def optima(path):
+    """The optimum of each training size by both readings, with its interval, and the cost of the longest context."""
+    rows = []
+    for tokens, by_length in read_cells(f"{path}.csv").items():
+        row = [f"{tokens:,}"]
+        for reading in READINGS:
+            values = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
+            best, interval = optimum(list(by_length), values)
+            means = [value.mean() for value in values]
+            row += [str(best) if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]",
+                    f"{means[-1] - min(means):.3f}"]
+        rows.append(row)
+    return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
+                     "optimum, full context only", "cost of the longest context"], rows)
+
+
+def runs(path):
+    """Each run of a table: size, tokens seen, both losses, and whether it was still falling."""
+    batch = load_json(f"{path}_about.json", "the description")["arguments"]["tokens_per_step"]
+    return markdown(
+        ["context length", "parameters", "training tokens", "tokens seen", "validation loss", "full context only",
+         "minutes", "stopped"],
+        [[row["context_length"], f"{int(row['parameters']):,}", f"{int(row['train_tokens']):,}",
+          f"{int(row['last_step']) * batch:,}", f"{float(row['best_valid_loss']):.3f}",
+          f"{float(row['full_context_loss']):.3f} (standard error {float(row['full_context_standard_error']):.3f})",
+          f"{float(row['seconds']) / 60:.0f}",
+          row["stopped"] + (", at its lowest" if row["at_last_step"] == "1" else "")]
+         for row in read_table(f"{path}.csv")])
+
+
+def cost(path):
+    """What the runs of a table took, and on what."""
+    rows = read_table(f"{path}.csv")
+    machines = load_json(f"{path}_about.json", "the description")["environments"]
+    seconds = [float(row["seconds"]) for row in rows]
+    return markdown(["runs", "minutes in all, one thread each" if all(m["threads"] == 1 for m in machines)
+                     else "minutes in all", "longest", "memory at most", "hardware", "torch"],
+                    [[str(len(rows)), f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}",
+                      f"{max(float(row['peak_memory_gigabytes']) for row in rows):.2f} GB",
+                      ", ".join(sorted({machine["hardware"] for machine in machines})),
+                      ", ".join(sorted({machine["torch"] for machine in machines}))]])
+
+
+def benchmark(path):
+    """Our trainer beside a plain loop, at each context length."""
+    return markdown(
+        ["context length", "ours, tokens a second", "a plain loop", "times faster", "share of its memory"],
+        [[f"{entry['context_length']:,}", *(f"{statistics.median(entry[way]['tokens_per_second']):,.0f}"
+                                            for way in ("ours", "plain")),
+          f"{entry['times_faster']:.2f}", f"{entry['memory_share']:.2f}"]
+         for entry in load_json(f"{path}.json", "the benchmark")["contexts"]])
+
+
+KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optima, "runs": runs, "cost": cost,
+         "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark}
+
+
+def rewrite(text, folder):
+    """The text with its tables made anew, and the names of those that changed."""
+    changed = []
+
+    def table(found):
+        kind, _, name = found["name"].partition(" ")
+        if kind not in KINDS:
+            fail(f"there is no kind of table {kind}; there are {', '.join(KINDS)}")
+        made = f"<!-- table {found['name']} -->\n\n{KINDS[kind](folder / name)}\n\n<!-- end -->"
+        if made != found[0]:
+            changed.append(found["name"])
+        return made
+
+    return re.sub(r"<!-- table (?P<name>.+?) -->.*?<!-- end -->", table, text, flags=re.S), changed
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--readme", default=str(FOLDER / "results" / "README.md"), help="the file with the tables")
+    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="change nothing")
+    args = parser.parse_args()
+    path = Path(args.readme)
+    text, changed = rewrite(path.read_text(encoding="utf-8"), path.parent)
+    if changed and args.check:
+        print(f"not current: {', '.join(changed)}", file=sys.stderr)
+        raise SystemExit(1)
+    if changed:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print(f"{path}: {len(changed)} tables changed")
+
+
+if __name__ == "__main__":
+    run_main(main)

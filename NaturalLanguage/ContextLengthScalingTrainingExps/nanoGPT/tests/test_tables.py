@@ -1,0 +1,49 @@
+"""The tables of results/README.md are those of the committed results."""
+
+import csv
+import re
+import statistics
+
+from helpers import FOLDER, run_script
+
+
+def test_the_tables_are_current():
+    done = run_script("make_tables.py", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_table_that_is_not_current_is_named_and_made_anew(tmp_path):
+    (tmp_path / "results").symlink_to(FOLDER / "results")
+    kinds = ("losses", "full_context_losses", "optima", "cost")
+    path = tmp_path / "README.md"
+    tables = [f"<!-- table {kind} results/small/sweep -->old<!-- end -->\n" for kind in kinds]
+    path.write_text("Before.\n" + "".join(tables))
+    done = run_script("make_tables.py", "--check", "--readme", path)
+    assert done.returncode == 1 and "losses results/small/sweep" in done.stderr and "old" in path.read_text()
+    assert run_script("make_tables.py", "--readme", path).returncode == 0
+    assert run_script("make_tables.py", "--check", "--readme", path).returncode == 0
+    assert path.read_text().startswith("Before.\n") and "old" not in path.read_text()
+
+
+def test_the_losses_are_means_of_the_committed_runs():
+    """Of each cell, from the CSV itself."""
+    cells = {}
+    with open(FOLDER / "results" / "small" / "sweep.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            cells.setdefault((int(row["train_tokens"]), int(row["context_length"])), []).append(
+                float(row["best_valid_loss"]))
+    text = (FOLDER / "results" / "README.md").read_text()
+    table = re.search(r"<!-- table losses small/sweep -->(.*?)<!-- end -->", text, re.S)[1].strip().splitlines()
+    lengths = [int(cell) for cell in table[0].strip("| ").split("|")[1:]]
+    for line in table[2:]:
+        tokens, *shown = [cell.strip() for cell in line.strip("|").split("|")]
+        means = [statistics.mean(cells[int(tokens.replace(",", "")), length]) for length in lengths]
+        assert [float(re.match(r"\**([\d.]+)", cell)[1]) for cell in shown] == [round(mean, 3) for mean in means]
+        assert [cell.startswith("**") for cell in shown] == [mean == min(means) for mean in means]
+    assert len(table) - 2 == len({tokens for tokens, _ in cells}) and len(lengths) * (len(table) - 2) == len(cells)
+
+
+def test_an_unknown_table_is_one_line(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- table wishes small/sweep --><!-- end -->")
+    done = run_script("make_tables.py", "--readme", tmp_path / "README.md")
+    assert done.returncode == 2 and "no kind of table wishes" in done.stderr and done.stderr.count("\n") == 1
