@@ -18,6 +18,7 @@ import torch
 import checkpoints
 import trainer
 from helpers import FOLDER, TIMINGS, TINY, run_script, start_script, training_flags
+from model import compiled_loss_and_gradient
 from run import load_run
 
 # Training losses of the first ten steps of the tiny settings.
@@ -108,6 +109,25 @@ def test_where_memory_does_not_suffice_a_pass_is_halved(whole, nanogpt, small_bi
     done = nanogpt("train.py", *training_flags(small_bins, "runs", "--overwrite", "--max_iters", 12, "--context_length",
                                                128), check=False)
     assert done.returncode == 2 and "one window of 128 tokens in a pass needs more" in done.stderr.splitlines()[-1]
+
+
+def test_nothing_is_compiled_again_for_a_last_pass_that_is_not_full(whole, nanogpt, small_bins, tmp_path, monkeypatch):
+    """Once with gradients, once without, and the loss of a chunk; 41 targets are five passes of 8 windows and a rest."""
+    shapes, compile_model = [], torch.compile
+
+    def backend(graph, inputs):
+        shapes.append([tuple(value.shape) for value in inputs if isinstance(value, torch.Tensor)][-1])
+        return graph.forward
+
+    compiled_loss_and_gradient.cache_clear()
+    monkeypatch.setattr(torch, "compile", lambda function, **more: compile_model(function, backend=backend, **more))
+    nanogpt("train.py", *training_flags(small_bins, "runs", "--max_iters", 12, "--eval_interval", 1, "--compile",
+                                        "--full_context_targets", 41))
+    run_dir = tmp_path / "runs" / whole.name
+    assert losses(run_dir, "valid_loss") == pytest.approx(losses(whole, "valid_loss"), abs=1e-5)
+    assert len(torch.load(run_dir / "losses.pt", weights_only=True)["full_context"]) == 41
+    assert len(shapes) == 3, shapes
+    compiled_loss_and_gradient.cache_clear()
 
 
 def test_a_dry_run_measures_and_writes_nothing(nanogpt, small_bins, tmp_path):
