@@ -112,7 +112,7 @@ def test_where_memory_does_not_suffice_a_pass_is_halved(whole, nanogpt, small_bi
 
 
 def test_nothing_is_compiled_again_for_a_last_pass_that_is_not_full(whole, nanogpt, small_bins, tmp_path, monkeypatch):
-    """Once with gradients, once without, and the loss of a chunk; 41 targets are five passes of 8 windows and a rest."""
+    """Once with gradients, once without, and the loss of a chunk; 41 targets are five passes of 8 and a rest."""
     shapes, compile_model = [], torch.compile
 
     def backend(graph, inputs):
