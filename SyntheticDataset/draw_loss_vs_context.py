@@ -12,8 +12,8 @@ from collections import defaultdict
 import matplotlib.pyplot as plt
 import numpy as np
 
-from plotting import BAYES, OPTIMUM, colours, label_ticks, read_csv, samples_label, save_figure
-from utils import Parser, fail
+from plotting import BAYES, OPTIMUM, colours, label_ticks, read_numbers, samples_label, save_figure
+from utils import Parser, fail, run_main
 
 PARTS = {"solvable": ("solid", "solvable subtasks not yet right"),
          "unsolvable": ("dotted", "unsolvable subtasks beyond $\\log 2$")}
@@ -42,6 +42,7 @@ def optimum(lengths, losses):
 
 
 def draw_curves(axes, rows):
+    """Fig. 1 left: loss against context length for each size, and the optimum against the size."""
     risks = dict(sorted({int(row["context_length"]): row["bayes_risk"] for row in rows}.items()))
     curves = over_seeds(rows, "best_valid_loss")
     colour = colours(curves)
@@ -57,8 +58,8 @@ def draw_curves(axes, rows):
         for length, loss in zip(lengths, losses):
             print(f"size {size} context {length}: validation loss {loss.mean():.4f} "
                   f"[{loss.min():.4f}, {loss.max():.4f}] over {len(loss)} seeds, Bayes risk {risks[length]:.4f}")
-        place = "at the end of the grid" if margin is None else f"below every seed of its neighbours by {margin:.4f}"
-        print(f"size {size}: optimal context length {lengths[best]}, validation loss {means[best]:.4f}, {place}")
+        where = "at the end of the grid" if margin is None else f"below every seed of its neighbours by {margin:.4f}"
+        print(f"size {size}: optimal context length {lengths[best]}, validation loss {means[best]:.4f}, {where}")
     axes[0].set(xlabel="context length (bits)", ylabel="validation loss (nats)", xscale="log")
     axes[1].set(xlabel="training samples", ylabel="optimal context length (bits)", xscale="log", yscale="log")
     label_ticks(axes[0].xaxis, list(risks))
@@ -70,6 +71,7 @@ def draw_curves(axes, rows):
 
 
 def draw_parts(axes, rows):
+    """The approximation loss and its two parts, a column of axes a size, a row for the best and for the last epoch."""
     for row_axes, epoch in zip(axes, ("best", "last")):
         parts = {part: over_seeds(rows, f"{epoch}_approximation_loss_{part}") for part in PARTS}
         for axis, size in zip(row_axes, parts["solvable"]):
@@ -95,7 +97,7 @@ def main():
     parser.add_argument("--results", default="outputs/sweep.csv", help="CSV of collect_results.py")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    rows = read_csv(args.results, COLUMNS)
+    rows = read_numbers(args.results, COLUMNS)
     if len({row["weight_decay"] for row in rows}) > 1:
         fail(f"{args.results} has several weight decays; collect one with collect_results.py --weight_decays")
 
@@ -109,4 +111,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
