@@ -1,10 +1,13 @@
-"""Gather finished runs into tables: one row a run of train_model.py, one a run and length of train_transformer.py."""
+"""Finished runs as tables, written and read: train_model.py's a row a run, train_transformer.py's a row a length."""
 
 import sys
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+
 from run import load_request
-from utils import load_json, make_directory, read_table, save_json, write_csv
+from utils import fail, load_json, make_directory, read_table, save_json, write_csv
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
@@ -67,6 +70,35 @@ def gather(expected, finished, write, out_csv):
     if missing:
         print(f"missing: {' '.join(missing)}", file=sys.stderr)
     return int(bool(missing))
+
+
+def read_numbers(path, columns):
+    """Read columns of a table of collect_results.py as floats; exits with code 2 if one is not a number."""
+    rows = read_table(path, columns, "make it again with collect_results.py")
+    try:
+        return [{name: float(row[name]) for name in columns} for row in rows]
+    except ValueError as error:
+        fail(f"{path}: {error}; make it again with collect_results.py")
+
+
+def over_seeds(rows, column):
+    """{training size: (context lengths (k,), list of k arrays over the seeds)} of one column, lengths ascending."""
+    cells = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        cells[int(row["train_dataset_size"])][int(row["context_length"])].append(row[column])
+    return {size: (np.array(sorted(by_length)), [np.array(by_length[length]) for length in sorted(by_length)])
+            for size, by_length in sorted(cells.items())}
+
+
+def optimum(lengths, losses):
+    """Index of the lowest mean loss, and by how much each neighbour's lowest seed exceeds its highest seed (nats).
+
+    The margin is None if there is no neighbour on one side: the minimum is then not an interior one.
+    """
+    best = int(np.argmin([loss.mean() for loss in losses]))
+    if best in (0, len(lengths) - 1):
+        return best, None
+    return best, min(losses[best + side].min() - losses[best].max() for side in (-1, 1))
 
 
 def load_table1(path):

@@ -7,71 +7,17 @@ from the table of collect_results.py --table1. Writes, as PDF and PNG:
     transformer_spectra    relative and absolute eigenvalues by visible length (first seed), and cross entropy against
                            the sum of log absolute eigenvalues over the first N, for several N
     entropy_vs_loss        cross entropy, measured and Bayes, against that sum at the best N and against the KDE entropy
-Prints R for every seed: against the KDE entropy, and against the sums of log relative and log absolute eigenvalues at
-the N with the straightest line (relative: over the largest, as the paper's proxy is defined; absolute: as they are). N
-goes up to the rank, the lowest over the lengths.
+Prints R for every seed: against the KDE entropy, its log-determinant part, and the sums of log relative and log
+absolute eigenvalues at the N with the straightest line (relative: over the largest, as the paper's proxy is defined;
+absolute: as they are). N goes up to the rank, the lowest over the lengths.
 """
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from collecting import load_table1
-from entropy import log_sums
-from measures import load_measures
+from correlation import column, correlations, load_by_seed, sums_by_length
 from plotting import BAYES, colours, save_figure
-from utils import Parser, fail, run_main
-
-FEWEST = 3  # eigenvalues of a sum, and lengths of a line
-OLD_ENTROPY = "kde_entropy_all_directions"  # of results measured before directions without variance were left out
-
-
-def load_by_seed(directory, table_path):
-    """{seed: rows with "cross_entropy" and "bayes_risk", by visible length}; exits with code 2 if there is no line.
-
-    A row's "entropy" is its KDE entropy, or that over all directions where it was measured in that way alone.
-    """
-    table, seeds = load_table1(table_path), {}
-    for row in load_measures(directory):
-        losses = table.get(row["visible_context_length"])
-        if losses is None or row["seed"] not in losses["cross_entropy"]:
-            fail(f"{table_path} has no loss of seed {row['seed']} at {row['visible_context_length']} bits, which "
-                 f"{directory} measures; collect the runs that the features are of")
-        row["entropy"] = row["kde_entropy"] if row["kde_entropy"] is not None else row.get(OLD_ENTROPY)
-        if row["entropy"] is None:
-            fail(f"{directory} has no KDE entropy of {row['name']}; measure it without --no-entropy")
-        seeds.setdefault(row["seed"], []).append(
-            {**row, "cross_entropy": losses["cross_entropy"][row["seed"]], "bayes_risk": losses["bayes_risk"]})
-    if not seeds or any(len(rows) < FEWEST for rows in seeds.values()):
-        fail(f"{directory} has too few measures, a line needs {FEWEST} visible lengths; make more with "
-             "save_feature_tensor.py and measure_features.py")
-    return {seed: sorted(rows, key=lambda row: row["visible_context_length"]) for seed, rows in sorted(seeds.items())}
-
-
-def column(rows, name):
-    return np.array([float(row[name]) for row in rows])
-
-
-def sums_by_length(rows, relative):
-    """Sums of log eigenvalues over the first N = 1, 2, ... at each visible length: (lengths, lowest rank)."""
-    rank = min(row["rank"] for row in rows)
-    return np.stack([log_sums(row["eigenvalues"] / (row["eigenvalues"][0] if relative else 1), rank).numpy()
-                     for row in rows])
-
-
-def straightest(sums, losses):
-    """The N whose sum has the most negative correlation with the losses, and that correlation."""
-    r = [np.corrcoef(sums[:, n - 1], losses)[0, 1] for n in range(FEWEST, sums.shape[1] + 1)]
-    return FEWEST + int(np.argmin(r)), min(r)
-
-
-def correlations(rows):
-    """{what the cross entropy is compared with: (N or None, R)} of one seed."""
-    losses = column(rows, "cross_entropy")
-    return {"KDE entropy": (None, np.corrcoef(column(rows, "entropy"), losses)[0, 1]),
-            "relative eigenvalues": straightest(sums_by_length(rows, relative=True), losses),
-            "absolute eigenvalues": straightest(sums_by_length(rows, relative=False), losses)}
+from utils import Parser, run_main
 
 
 def draw_spectra(rows):
@@ -123,11 +69,11 @@ def main():
     parser.add_argument("--table1", default="outputs/table1.csv", help="table of collect_results.py --table1")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    seeds = load_by_seed(Path(args.measures), args.table1)
+    seeds = load_by_seed(args.measures, args.table1)
     found = {seed: correlations(rows) for seed, rows in seeds.items()}
     for seed, entries in found.items():
-        print(f"seed {seed}: cross entropy against KDE entropy R {entries['KDE entropy'][1]:.4f}; "
-              + "; ".join(f"first {n} {name} R {r:.4f}" for name, (n, r) in entries.items() if n))
+        print(f"seed {seed}: cross entropy against "
+              + "; ".join(f"{f'first {n} ' if n else ''}{name} R {r:.4f}" for name, (n, r) in entries.items()))
     for name in next(iter(found.values())):
         values = [entries[name][1] for entries in found.values()]
         print(f"{name}: R {np.mean(values):.4f} [{min(values):.4f}, {max(values):.4f}] over {len(values)} seeds")

@@ -10,8 +10,8 @@ thresholds give the right dimension everywhere. Writes intrinsic_dimension as PD
 
 import matplotlib.pyplot as plt
 
-from entropy import THRESHOLDS, intrinsic_dimension
-from measures import load_measures
+from entropy import intrinsic_dimension
+from measures import load_measures, right_thresholds
 from plotting import colours, save_figure
 from utils import Parser, fail, fraction, run_main
 
@@ -23,12 +23,6 @@ def load_sorted(directory):
         fail(f"the measures in {directory} do not say how many subtasks are visible; save the features with "
              "save_feature_tensor.py")
     return sorted(rows, key=lambda row: (row["visible_context_length"], row["seed"] or 0))
-
-
-def right_thresholds(rows):
-    """Those of the paper's thresholds at which every row's intrinsic dimension is its number of visible subtasks."""
-    return [threshold for threshold in THRESHOLDS
-            if all(intrinsic_dimension(row["eigenvalues"], threshold) == row["n_visible_tasks"] for row in rows)]
 
 
 def main():

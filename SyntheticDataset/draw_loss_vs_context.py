@@ -7,38 +7,17 @@ a star; and the optimum against the training size) and approximation_loss (the a
 the epoch with the lowest validation loss and at the last one), as PDF and PNG. Prints the numbers it draws.
 """
 
-from collections import defaultdict
-
 import matplotlib.pyplot as plt
 import numpy as np
 
-from plotting import BAYES, OPTIMUM, colours, label_ticks, read_numbers, samples_label, save_figure
+from collecting import optimum, over_seeds, read_numbers
+from plotting import BAYES, OPTIMUM, colours, label_ticks, samples_label, save_figure
 from utils import Parser, fail, run_main
 
 PARTS = {"solvable": ("solid", "solvable subtasks not yet right"),
          "unsolvable": ("dotted", "unsolvable subtasks beyond $\\log 2$")}
 COLUMNS = ("context_length", "train_dataset_size", "weight_decay", "seed", "bayes_risk", "best_valid_loss",
            *(f"{epoch}_approximation_loss_{part}" for epoch in ("best", "last") for part in PARTS))
-
-
-def over_seeds(rows, column):
-    """{training size: (context lengths (k,), list of k arrays over the seeds)} of one column, lengths ascending."""
-    cells = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        cells[int(row["train_dataset_size"])][int(row["context_length"])].append(row[column])
-    return {size: (np.array(sorted(by_length)), [np.array(by_length[length]) for length in sorted(by_length)])
-            for size, by_length in sorted(cells.items())}
-
-
-def optimum(lengths, losses):
-    """Index of the lowest mean loss, and by how much each neighbour's lowest seed exceeds its highest seed (nats).
-
-    The margin is None if there is no neighbour on one side: the minimum is then not an interior one.
-    """
-    best = int(np.argmin([loss.mean() for loss in losses]))
-    if best in (0, len(lengths) - 1):
-        return best, None
-    return best, min(losses[best + side].min() - losses[best].max() for side in (-1, 1))
 
 
 def draw_curves(axes, rows):

@@ -11,7 +11,8 @@ import math
 
 import matplotlib.pyplot as plt
 
-from plotting import colours, read_numbers, samples_label, save_figure
+from collecting import read_numbers
+from plotting import colours, samples_label, save_figure
 from utils import Parser, run_main
 
 COLUMNS = ("context_length", "train_dataset_size", "seed", "step", "train_loss", "valid_loss")

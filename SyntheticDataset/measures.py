@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from entropy import THRESHOLDS, intrinsic_dimension
 from utils import fail, load_tensors, read_table, save_tensors, write_csv
 
 WHOLE_NUMBERS = ("seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "rank")
@@ -64,3 +65,9 @@ def dtype_of(name, features, path):
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         fail(f'the features file {path} has the "dtype" {name}; say float32, bfloat16, float16 or float64')
     return dtype
+
+
+def right_thresholds(rows):
+    """Those of the paper's thresholds at which every row's intrinsic dimension is its number of visible subtasks."""
+    return [threshold for threshold in THRESHOLDS
+            if all(intrinsic_dimension(row["eigenvalues"], threshold) == row["n_visible_tasks"] for row in rows)]

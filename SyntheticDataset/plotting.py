@@ -1,4 +1,4 @@
-"""One look for all figures of this folder, and the reading of the tables that they are drawn from."""
+"""One look for all figures of this folder."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from utils import fail, make_directory, read_table  # noqa: E402
+from utils import make_directory  # noqa: E402
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
@@ -21,15 +21,6 @@ def colours(values):
     """A colour for each value, from a sequential map: dark for the smallest."""
     values = sorted(values)
     return {value: plt.cm.viridis(0.9 * index / max(len(values) - 1, 1)) for index, value in enumerate(values)}
-
-
-def read_numbers(path, columns):
-    """Read columns of a table of collect_results.py as floats; exits with code 2 if one is not a number."""
-    rows = read_table(path, columns, "make it again with collect_results.py")
-    try:
-        return [{name: float(row[name]) for name in columns} for row in rows]
-    except ValueError as error:
-        fail(f"{path}: {error}; make it again with collect_results.py")
 
 
 def samples_label(n):
