@@ -106,6 +106,7 @@ def compare(name, ways, repeats, device):
 
 
 def benchmark_training(n, batch_size, tasks, repeats, device):
+    """An epoch of train_model.py, its loading alone, and one sample at a time."""
     contents = next(make_splits(n, 1, 100, tasks, seed=114))
     bits = unpack_bits(contents["packed_bits"], CONTEXT_LENGTH)
     on_cpu = Samples(bits, contents["task"], contents["answer"], tasks, {})
@@ -134,6 +135,7 @@ def benchmark_training(n, batch_size, tasks, repeats, device):
 
 
 def benchmark_generation(n, tasks, repeats, device):
+    """make_splits against a set of tuples."""
     seconds, results = compare("generation", {
         "ours": lambda: next(make_splits(n, 1, 100, tasks, seed=114)),
         "set of tuples": lambda: generate_one_by_one(n, 100, tasks),
@@ -158,6 +160,7 @@ def benchmark_script(train_size):
 
 
 def benchmark_kde(n, width, repeats, device):
+    """kde_entropy of correlated features against scipy; both give the same."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((n, width)) @ rng.standard_normal((width, width))
     on_device = torch.from_numpy(features).to(device)
@@ -170,6 +173,7 @@ def benchmark_kde(n, width, repeats, device):
 
 
 def benchmark_transformer(batch_size, repeats, device):
+    """A step that asks each context every subtask against one that asks it one, for as many samples."""
     tasks = position_weighted_tasks(context_bits=60, first_max_bit=11, subtasks_per_bit=2, exponent=1.15, seed=114)
     torch.manual_seed(0)
     model, sampler = Transformer(60, len(tasks)).to(device), TaskSampler(tasks, 60, device)

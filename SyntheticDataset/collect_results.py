@@ -59,6 +59,7 @@ def expected_runs(args):
 
 
 def print_table1(path):
+    """Print mean, lowest and highest cross entropy over the seeds at each length as a Markdown table."""
     table = load_table1(path)
     if len({len(entry["cross_entropy"]) for entry in table.values()}) > 1:
         fail(f"the runs of {path} are of different tasks; give --runs a directory with the seeds of one task")

@@ -25,6 +25,7 @@ def describe(run_dirs):
 
 
 def load_result(run_dir):
+    """The contents of a finished run's final.json."""
     return load_json(run_dir / "final.json", "the result")
 
 

@@ -34,6 +34,7 @@ def load_by_seed(directory, table_path):
 
 
 def column(rows, name):
+    """One entry of all rows, a float64 array."""
     return np.array([float(row[name]) for row in rows])
 
 

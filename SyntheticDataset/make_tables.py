@@ -36,6 +36,7 @@ def spread(values, digits=3):
 
 
 def rows_of(experiment, *columns):
+    """The runs of an experiment's sweep.csv with these columns and those that say which run it is."""
     return read_numbers(RESULTS / experiment / "sweep.csv",
                         ("context_length", "train_dataset_size", "seed", "bayes_risk", *columns))
 

@@ -166,6 +166,7 @@ def parse_args():
 
 
 def is_of_train_transformer(directory):
+    """Whether a directory holds a run of train_transformer.py."""
     return (directory / "args.json").exists() and load_request(directory)["trainer"] == "train_transformer"
 
 

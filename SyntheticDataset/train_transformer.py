@@ -52,6 +52,7 @@ def share_of_peak(flops_per_second, device):
 
 
 def new_optimizer(model, weight_decay):
+    """An AdamW without memory; its learning rate is set before every step."""
     return torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
 
 

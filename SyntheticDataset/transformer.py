@@ -112,6 +112,7 @@ class TaskSampler:
         self.generator = torch.Generator(device=device)
 
     def reseed(self, *numbers):
+        """Begin the stream of random numbers that belongs to these numbers."""
         state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
         self.generator.manual_seed(int(state))
 

@@ -33,12 +33,17 @@ def say(message):
     sys.stdout.flush()
 
 
-def fail(message):
-    """End the program with exit code 2 and one line on stderr, the last one: open bars are closed before it."""
+def print_last(message):
+    """Print one line on stderr, the last one: open bars are closed before it."""
     for bar in OPEN_BARS[::-1]:
         bar.leave = False
         bar.close()
-    print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)
+
+
+def fail(message):
+    """End the program with exit code 2 and one line on stderr, the last one."""
+    print_last(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}")
     raise SystemExit(2)
 
 
@@ -87,10 +92,7 @@ def run_main(main):
     try:
         main()
     except KeyboardInterrupt:
-        for bar in OPEN_BARS[::-1]:
-            bar.leave = False
-            bar.close()
-        print("interrupted; start the same command again, it goes on", file=sys.stderr, flush=True)
+        print_last("interrupted; start the same command again, it goes on")
         raise SystemExit(130) from None
 
 
@@ -107,10 +109,7 @@ class StopSignal:
 
     def end(self, message):
         """Print one line, which says what was saved and how to go on, and end this process by the signal received."""
-        for bar in OPEN_BARS[::-1]:
-            bar.leave = False
-            bar.close()
-        print(message, file=sys.stderr, flush=True)
+        print_last(message)
         signal.signal(self.received, signal.SIG_DFL)
         os.kill(os.getpid(), self.received)
 
