@@ -1,13 +1,13 @@
 """Compare the scripts here with the plain ways of doing the same, in one run: print and save the ratios.
 
-    python benchmark.py --out_json outputs/benchmark.json
+    python benchmark.py --out outputs/benchmark.json
     python benchmark.py --device cuda
 
 training     an epoch of the MLP: bytes on the device, batches by indexing (train_model.py) against a DataLoader that
              hands out one sample at a time; the same model, data, batch size and number of threads
 generation   generate_data.py's way against a Python loop with a set of tuples
 script       the whole of generate_data.py at the paper's size, with its peak memory and its files
-kde          measure_features.py's kde_entropy against scipy.stats.gaussian_kde
+kde          entropy.py's kde_entropy against scipy.stats.gaussian_kde
 transformer  a training step of train_transformer.py, each context asked every subtask, against one subtask a context
 Each figure is the median over --repeats of the two ways in turn. Both ways must agree on the result.
 """
@@ -24,19 +24,15 @@ import numpy as np
 import torch
 from scipy.stats import gaussian_kde
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from generate_data import make_splits
-from generate_tasks import position_weighted_tasks
-from measure_features import kde_entropy
+from entropy import kde_entropy
 from mlp import MLP
-from run import describe_environment
-from samples import Samples, unpack_bits
-from utils import Parser, choose_device, make_directory, positive_int, save_json
-from tasks import load_task_definition
-from train_model import epoch_order, train_step
-from train_transformer import train_step as train_transformer_step
-from transformer import TaskSampler, Transformer
+from samples import Samples, make_splits, unpack_bits
+from tasks import PAPER_TASKS, load_task_definition, position_weighted_tasks
+from training import epoch_order, train_step
+from transformer import TaskSampler, Transformer, weighted_train_step
+from utils import (Parser, choose_device, describe_environment, make_directory, positive_int, progress, run_main,
+                   save_json)
 
 CONTEXT_LENGTH = 36
 
@@ -73,7 +69,7 @@ def train_epoch_one_by_one(model, optimizer, dataset, batch_size, device):
     return loss_sum
 
 
-def generate_one_by_one(n, context_bits, pairs):
+def generate_one_by_one(n, context_bits, tasks):
     """n distinct bit strings and their answers, with a set of tuples."""
     rng = np.random.default_rng(114)
     seen, bits, answers = set(), [], []
@@ -82,7 +78,7 @@ def generate_one_by_one(n, context_bits, pairs):
         if row in seen:
             continue
         seen.add(row)
-        a, b = pairs[len(bits) % len(pairs)][:2]
+        a, b = tasks[len(bits) % len(tasks)][:2]
         answers.append(row[a - 1] ^ row[b - 1] if max(a, b) <= context_bits else int(rng.integers(0, 2)))
         bits.append(row)
     return torch.tensor(bits), torch.tensor(answers)
@@ -102,22 +98,23 @@ def timed(function, device):
 def compare(name, ways, repeats, device):
     """Time several ways in turn: {way: median seconds} and {way: last result}."""
     seconds, results = {way: [] for way in ways}, {}
-    for _ in tqdm(range(repeats), desc=name, unit="round"):
+    for _ in progress(range(repeats), desc=name, unit="rounds"):
         for way, function in ways.items():
             took, results[way] = timed(function, device)
             seconds[way].append(took)
     return {way: statistics.median(values) for way, values in seconds.items()}, results
 
 
-def benchmark_training(n, batch_size, pairs, repeats, device):
-    contents = next(make_splits(n, 1, 100, pairs, seed=114))
+def benchmark_training(n, batch_size, tasks, repeats, device):
+    """An epoch of train_model.py, its loading alone, and one sample at a time."""
+    contents = next(make_splits(n, 1, 100, tasks, seed=114))
     bits = unpack_bits(contents["packed_bits"], CONTEXT_LENGTH)
-    on_cpu = Samples(bits, contents["task"], contents["answer"], pairs, {})
+    on_cpu = Samples(bits, contents["task"], contents["answer"], tasks, {})
     samples = on_cpu._replace(**{name: getattr(on_cpu, name).to(device) for name in ("bits", "task", "answer")})
     models = {}
     for way in ("ours", "one by one"):
         torch.manual_seed(0)
-        model = MLP(CONTEXT_LENGTH, len(pairs)).to(device)
+        model = MLP(CONTEXT_LENGTH, len(tasks)).to(device)
         models[way] = model, torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=8e-4, fused=way == "ours")
     order, dataset = epoch_order(n, 0, 1, device), OneByOne(on_cpu)
 
@@ -137,10 +134,11 @@ def benchmark_training(n, batch_size, pairs, repeats, device):
             "loading_share": seconds["loading"] / seconds["ours"]}
 
 
-def benchmark_generation(n, pairs, repeats, device):
+def benchmark_generation(n, tasks, repeats, device):
+    """make_splits against a set of tuples."""
     seconds, results = compare("generation", {
-        "ours": lambda: next(make_splits(n, 1, 100, pairs, seed=114)),
-        "set of tuples": lambda: generate_one_by_one(n, 100, pairs),
+        "ours": lambda: next(make_splits(n, 1, 100, tasks, seed=114)),
+        "set of tuples": lambda: generate_one_by_one(n, 100, tasks),
     }, repeats, device)
     assert len(results["ours"]["answer"]) == len(results["set of tuples"][1]) == n
     return {"n": n, "seconds": seconds, "times_faster": seconds["set of tuples"] / seconds["ours"]}
@@ -162,11 +160,12 @@ def benchmark_script(train_size):
 
 
 def benchmark_kde(n, width, repeats, device):
+    """kde_entropy of correlated features against scipy; both give the same."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((n, width)) @ rng.standard_normal((width, width))
     on_device = torch.from_numpy(features).to(device)
     seconds, results = compare("kde", {
-        "ours": lambda: kde_entropy(on_device),
+        "ours": lambda: kde_entropy(on_device)["kde_entropy"],
         "scipy": lambda: -gaussian_kde(features.T).logpdf(features.T).mean(),
     }, repeats, device)
     assert abs(results["ours"] / results["scipy"] - 1) < 1e-9, results
@@ -174,21 +173,22 @@ def benchmark_kde(n, width, repeats, device):
 
 
 def benchmark_transformer(batch_size, repeats, device):
-    pairs = position_weighted_tasks(context_bits=60, first_max_bit=11, subtasks_per_bit=2, exponent=1.15, seed=114)
+    """A step that asks each context every subtask against one that asks it one, for as many samples."""
+    tasks = position_weighted_tasks(context_bits=60, first_max_bit=11, subtasks_per_bit=2, exponent=1.15, seed=114)
     torch.manual_seed(0)
-    model, sampler = Transformer(60, len(pairs)).to(device), TaskSampler(pairs, 60, device)
+    model, sampler = Transformer(60, len(tasks)).to(device), TaskSampler(tasks, 60, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     precision = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
     def every_subtask():
         batch = sampler.training_batch(0, 1, batch_size, max_masked=50)
-        return train_transformer_step(model, optimizer, *batch, sampler.weights.float(), precision).item()
+        return weighted_train_step(model, optimizer, *batch, sampler.weights.float(), precision).item()
 
     def one_subtask():
-        inputs, answers = sampler.training_batch(0, 1, batch_size * len(pairs), max_masked=50)
+        inputs, answers = sampler.training_batch(0, 1, batch_size * len(tasks), max_masked=50)
         asked = sampler.draw_tasks(len(inputs))
         inputs = torch.cat((inputs[:, :60], inputs[:, 60:].gather(1, asked)), dim=1)
-        return train_transformer_step(model, optimizer, inputs, answers.gather(1, asked),
+        return weighted_train_step(model, optimizer, inputs, answers.gather(1, asked),
                                       torch.ones(1, device=device), precision).item()
 
     seconds, losses = compare("transformer", {
@@ -196,7 +196,7 @@ def benchmark_transformer(batch_size, repeats, device):
         "independent samples": one_subtask,
     }, repeats, device)
     assert abs(losses["ours"] - losses["independent samples"]) < 0.3, losses  # untrained, of different samples
-    return {"samples": batch_size * len(pairs), "seconds": seconds,
+    return {"samples": batch_size * len(tasks), "seconds": seconds,
             "times_faster": seconds["independent samples"] / seconds["ours"]}
 
 
@@ -212,24 +212,25 @@ def main():
     parser.add_argument("--transformer_batch_size", type=positive_int, default=20, help="contexts of its step")
     parser.add_argument("--repeats", type=positive_int, default=5, help="rounds, of which the median is taken")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
-    parser.add_argument("--task_definition", default="task_definition.json", help="JSON list of pairs of bit positions")
+    parser.add_argument("--task_definition", default=PAPER_TASKS,
+                        help="JSON list of pairs of bit positions (default: task_definition.json beside this script)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--out_json", default="outputs/benchmark.json", help="file to write")
+    parser.add_argument("--out", default="outputs/benchmark.json", help="file to write")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    pairs = load_task_definition(args.task_definition)
+    tasks = load_task_definition(args.task_definition)
     try:
         shapes = [tuple(map(int, shape.split("x"))) for shape in args.kde_shapes]
         (_, _), *_ = shapes
     except ValueError:
         parser.error(f"--kde_shapes {' '.join(args.kde_shapes)} are not of the form 4000x256")
 
-    make_directory(Path(args.out_json).parent)
+    make_directory(Path(args.out).parent)
     results = {
         "environment": describe_environment(device),
-        "training": benchmark_training(args.train_size, args.batch_size, pairs, args.repeats, device),
-        "generation": benchmark_generation(args.generation_size, pairs, args.repeats, device),
+        "training": benchmark_training(args.train_size, args.batch_size, tasks, args.repeats, device),
+        "generation": benchmark_generation(args.generation_size, tasks, args.repeats, device),
         "script": benchmark_script(args.script_train_size),
         "kde": [benchmark_kde(n, width, args.repeats, device) for n, width in shapes],
         "transformer": benchmark_transformer(args.transformer_batch_size, args.repeats, device),
@@ -244,9 +245,9 @@ def main():
         print(f"kde: {kde['times_faster']:.1f} times faster than scipy at n = {kde['n']}, d = {kde['width']}")
     print(f"transformer: a step that asks each context every subtask is "
           f"{results['transformer']['times_faster']:.1f} times faster than one that asks it one, for as many samples")
-    save_json(args.out_json, results)
-    print(f"-> {args.out_json}")
+    save_json(args.out, results)
+    print(f"-> {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

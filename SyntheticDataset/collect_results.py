@@ -2,94 +2,83 @@
 
     python collect_results.py --runs outputs/runs --out_csv outputs/sweep.csv
     python collect_results.py --runs outputs/runs --context_lengths 27 36 --train_dataset_sizes 85000 --seeds 0 1
+    python collect_results.py --table1             # of train_transformer.py: cross entropy beside Bayes risk
 
 Writes OUT_CSV, one row a finished run, and beside it, with _curves in the name, one row an epoch of each (columns as in
 final.json and metrics.csv; results/README.md explains them) and, as _about.json, the arguments that all runs share and
 the hardware and versions they ran with. The cells expected are all combinations of the given context lengths, sizes,
 weight decays and seeds; what is not given is read off the run directories, unfinished ones included. Gathers MLPs;
-another --model gathers those instead. Cells without a finished run are named on stderr, and the exit
-code is then 1; the CSVs hold the others.
+another --model gathers those instead. With --table1 the rows are seeds and visible lengths, and the means, lowest and
+highest over the seeds are printed. Cells without a finished run are named on stderr, and the exit code is then 1; the
+CSVs hold the others.
 """
 
-import csv
 import itertools
-import sys
 from pathlib import Path
 
-from run import INCIDENTAL, MODELS, run_tag
-from utils import Parser, fail, load_json, make_directory, positive_int, replacing, save_json
-
-AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
-CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
-
-
-def write_csv(path, rows):
-    """Write dictionaries with the same keys as CSV, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_curves(run_dir, cell):
-    """The rows of a run's metrics.csv, each with the cell they belong to."""
-    with open(run_dir / "metrics.csv", newline="", encoding="utf-8") as file:
-        return [{**cell, **{name: row[name] for name in CURVE_COLUMNS}} for row in csv.DictReader(file)]
-
-
-def summarise(described):
-    """What the args.json of several runs have in common, and the environments they name, each once."""
-    arguments = described[0]["arguments"]
-    shared = {name: value for name, value in arguments.items()
-              if name not in INCIDENTAL and all(run["arguments"][name] == value for run in described)}
-    environments = [run["environment"] for run in described]
-    return {"arguments": shared, "data": described[0]["data"],
-            "environments": [one for place, one in enumerate(environments) if one not in environments[:place]]}
+from collecting import AXES, gather, load_table1, write_sweep, write_table1
+from run import has_finished, load_request, run_tag, started_runs
+from training import MODELS
+from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
 
 def parse_args():
     parser = Parser(__doc__)
-    parser.add_argument("--runs", default="outputs/runs", help="--save_position of the runs")
-    parser.add_argument("--out_csv", default="outputs/sweep.csv", help="file to write")
+    parser.add_argument("--runs", help="--save_position of the runs (default: outputs/runs; with --table1 "
+                                       "outputs/transformer_runs)")
+    parser.add_argument("--out_csv", help="file to write (default: outputs/sweep.csv; with --table1 "
+                                          "outputs/table1.csv)")
+    parser.add_argument("--table1", action="store_true", help="gather runs of train_transformer.py")
     parser.add_argument("--model", choices=MODELS, default="mlp", help="network of the runs to gather")
     parser.add_argument("--use_bi_mlp", dest="model", action="store_const", const="bi_mlp", help="--model bi_mlp")
     parser.add_argument("--context_lengths", dest="context_length", type=positive_int, nargs="+", help="visible bits")
     parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
                         help="training samples")
-    parser.add_argument("--weight_decays", dest="weight_decay", type=float, nargs="+", help="of AdamW")
-    parser.add_argument("--seeds", dest="seed", type=int, nargs="+", help="of the runs")
-    return parser.parse_args()
+    parser.add_argument("--weight_decays", dest="weight_decay", type=non_negative_float, nargs="+", help="of AdamW")
+    parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
+    args = parser.parse_args()
+    args.runs = args.runs or ("outputs/transformer_runs" if args.table1 else "outputs/runs")
+    args.out_csv = args.out_csv or ("outputs/table1.csv" if args.table1 else "outputs/sweep.csv")
+    return args
+
+
+def expected_runs(args):
+    """The directories of the cells asked for, finished or not. Exits with code 2 if there is no run at all."""
+    if args.table1:
+        expected = started_runs(args.runs, "train_transformer")
+        if not expected:
+            fail(f"there is no run in {args.runs}; make one with train_transformer.py")
+        return [run for run in expected if args.seed is None or load_request(run)["arguments"]["seed"] in args.seed]
+    started = [load_request(run)["arguments"] for run in started_runs(args.runs, "train_model")]
+    started = [arguments for arguments in started if arguments["model"] == args.model]
+    if not started:
+        fail(f"there are no such runs below {args.runs}; make some with train_model.sh")
+    axes = [sorted(set(getattr(args, axis) or (arguments[axis] for arguments in started))) for axis in AXES]
+    return [Path(args.runs) / run_tag("train_model", {"model": args.model, **dict(zip(AXES, cell))})
+            for cell in itertools.product(*axes)]
+
+
+def print_table1(path):
+    """Print mean, lowest and highest cross entropy over the seeds at each length as a Markdown table."""
+    table = load_table1(path)
+    if len({len(entry["cross_entropy"]) for entry in table.values()}) > 1:
+        fail(f"the runs of {path} are of different tasks; give --runs a directory with the seeds of one task")
+    print("| context | cross entropy | Bayes risk | largest difference |\n|---|---|---|---|")
+    for length, entry in table.items():
+        losses, risk = entry["cross_entropy"].values(), entry["bayes_risk"]
+        print(f"| {length} | {sum(losses) / len(losses):.4f} [{min(losses):.4f}, {max(losses):.4f}] | {risk:.4f} | "
+              f"{max(losses) - risk:.4f} |")
 
 
 def main():
     args = parse_args()
-    started = [load_json(path, "the arguments of the run") for path in sorted(Path(args.runs).glob("*/args.json"))]
-    started = [run for run in started if run["arguments"]["model"] == args.model]
-    if not started:
-        fail(f"there are no such runs below {args.runs}; make some with train_model.sh")
-    axes = [sorted(set(getattr(args, axis) or (run["arguments"][axis] for run in started))) for axis in AXES]
-
-    rows, curves, described, missing = [], [], [], []
-    for cell in itertools.product(*axes):
-        run_dir = Path(args.runs) / run_tag(args.model, *cell)
-        if not (run_dir / "final.json").exists():
-            missing.append(run_dir.name)
-            continue
-        run = load_json(run_dir / "final.json", "the result")
-        rows.append({name: value for name, value in run.items() if name != "task_losses"})
-        curves += read_curves(run_dir, dict(zip(AXES, cell)))
-        described.append(load_json(run_dir / "args.json", "the arguments of the run"))
-    if rows:
-        out_csv = Path(args.out_csv)
-        make_directory(out_csv.parent)
-        write_csv(out_csv, rows)
-        write_csv(out_csv.with_name(f"{out_csv.stem}_curves.csv"), curves)
-        save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), summarise(described))
-    print(f"{len(rows)} finished runs of {len(rows) + len(missing)} -> {args.out_csv}")
-    if missing:
-        print(f"missing: {' '.join(missing)}", file=sys.stderr)
-        raise SystemExit(1)
+    expected = expected_runs(args)
+    finished = [run for run in expected if (run / "args.json").exists() and has_finished(run, load_request(run))]
+    code = gather(expected, finished, write_table1 if args.table1 else write_sweep, args.out_csv)
+    if args.table1 and finished:
+        print_table1(args.out_csv)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,13 +7,12 @@ a star; and the optimum against the training size) and approximation_loss (the a
 the epoch with the lowest validation loss and at the last one), as PDF and PNG. Prints the numbers it draws.
 """
 
-from collections import defaultdict
-
 import matplotlib.pyplot as plt
 import numpy as np
 
-from plotting import BAYES, OPTIMUM, colours, label_ticks, read_csv, samples_label, save_figure
-from utils import Parser, fail
+from collecting import optimum, over_seeds, read_numbers
+from plotting import BAYES, OPTIMUM, colours, label_ticks, samples_label, save_figure
+from utils import Parser, fail, run_main
 
 PARTS = {"solvable": ("solid", "solvable subtasks not yet right"),
          "unsolvable": ("dotted", "unsolvable subtasks beyond $\\log 2$")}
@@ -21,27 +20,8 @@ COLUMNS = ("context_length", "train_dataset_size", "weight_decay", "seed", "baye
            *(f"{epoch}_approximation_loss_{part}" for epoch in ("best", "last") for part in PARTS))
 
 
-def over_seeds(rows, column):
-    """{training size: (context lengths (k,), list of k arrays over the seeds)} of one column, lengths ascending."""
-    cells = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        cells[int(row["train_dataset_size"])][int(row["context_length"])].append(row[column])
-    return {size: (np.array(sorted(by_length)), [np.array(by_length[length]) for length in sorted(by_length)])
-            for size, by_length in sorted(cells.items())}
-
-
-def optimum(lengths, losses):
-    """Index of the lowest mean loss, and by how much each neighbour's lowest seed exceeds its highest seed (nats).
-
-    The margin is None if there is no neighbour on one side: the minimum is then not an interior one.
-    """
-    best = int(np.argmin([loss.mean() for loss in losses]))
-    if best in (0, len(lengths) - 1):
-        return best, None
-    return best, min(losses[best + side].min() - losses[best].max() for side in (-1, 1))
-
-
 def draw_curves(axes, rows):
+    """Fig. 1 left: loss against context length for each size, and the optimum against the size."""
     risks = dict(sorted({int(row["context_length"]): row["bayes_risk"] for row in rows}.items()))
     curves = over_seeds(rows, "best_valid_loss")
     colour = colours(curves)
@@ -57,8 +37,8 @@ def draw_curves(axes, rows):
         for length, loss in zip(lengths, losses):
             print(f"size {size} context {length}: validation loss {loss.mean():.4f} "
                   f"[{loss.min():.4f}, {loss.max():.4f}] over {len(loss)} seeds, Bayes risk {risks[length]:.4f}")
-        place = "at the end of the grid" if margin is None else f"below every seed of its neighbours by {margin:.4f}"
-        print(f"size {size}: optimal context length {lengths[best]}, validation loss {means[best]:.4f}, {place}")
+        where = "at the end of the grid" if margin is None else f"below every seed of its neighbours by {margin:.4f}"
+        print(f"size {size}: optimal context length {lengths[best]}, validation loss {means[best]:.4f}, {where}")
     axes[0].set(xlabel="context length (bits)", ylabel="validation loss (nats)", xscale="log")
     axes[1].set(xlabel="training samples", ylabel="optimal context length (bits)", xscale="log", yscale="log")
     label_ticks(axes[0].xaxis, list(risks))
@@ -70,6 +50,7 @@ def draw_curves(axes, rows):
 
 
 def draw_parts(axes, rows):
+    """The approximation loss and its two parts, a column of axes a size, a row for the best and for the last epoch."""
     for row_axes, epoch in zip(axes, ("best", "last")):
         parts = {part: over_seeds(rows, f"{epoch}_approximation_loss_{part}") for part in PARTS}
         for axis, size in zip(row_axes, parts["solvable"]):
@@ -95,7 +76,7 @@ def main():
     parser.add_argument("--results", default="outputs/sweep.csv", help="CSV of collect_results.py")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    rows = read_csv(args.results, COLUMNS)
+    rows = read_numbers(args.results, COLUMNS)
     if len({row["weight_decay"] for row in rows}) > 1:
         fail(f"{args.results} has several weight decays; collect one with collect_results.py --weight_decays")
 
@@ -109,4 +90,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

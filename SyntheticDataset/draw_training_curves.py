@@ -11,8 +11,9 @@ import math
 
 import matplotlib.pyplot as plt
 
-from plotting import colours, read_csv, samples_label, save_figure
-from utils import Parser
+from collecting import read_numbers
+from plotting import colours, samples_label, save_figure
+from utils import Parser, run_main
 
 COLUMNS = ("context_length", "train_dataset_size", "seed", "step", "train_loss", "valid_loss")
 
@@ -22,13 +23,13 @@ def main():
     parser.add_argument("--results", default="outputs/sweep_curves.csv", help="_curves CSV of collect_results.py")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    rows = read_csv(args.results, COLUMNS)
+    rows = read_numbers(args.results, COLUMNS)
     seed = min(row["seed"] for row in rows)
     runs = {}
     for row in rows:
         if row["seed"] == seed:
             runs.setdefault((int(row["train_dataset_size"]), int(row["context_length"])), []).append(row)
-    sizes, lengths = (sorted({key[place] for key in runs}) for place in (0, 1))
+    sizes, lengths = (sorted({key[axis] for key in runs}) for axis in (0, 1))
     colour = colours(lengths)
 
     figure, axes = plt.subplots(1, len(sizes), figsize=(3 * len(sizes), 3.2), sharey=True, squeeze=False)
@@ -53,4 +54,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -9,43 +9,34 @@ as a power of l. Writes the JSON that generate_data.py and train_transformer.py 
 """
 
 import json
-import math
 from pathlib import Path
 
-import numpy as np
-
-from utils import Parser, fail, make_directory, non_negative_float, non_negative_int, positive_int, replacing
-from tasks import bayes_risk
+from tasks import as_lists, bayes_risk, position_weighted_tasks
+from utils import Parser, fail, make_directory, non_negative_float, positive_int, replacing, run_main, seed
 
 
-def position_weighted_tasks(context_bits, first_max_bit, subtasks_per_bit, exponent, seed):
-    """The task definition [[i, other bit, weight], ...]; the weights sum to 1."""
-    rng = np.random.default_rng(seed)
-    tasks = []
-    for i in range(first_max_bit, context_bits + 1):
-        others = sorted(rng.choice(np.arange(1, i), size=subtasks_per_bit, replace=False).tolist())
-        tasks += [[i, other, (i - 1) ** -exponent] for other in others]
-    total = math.fsum(weight for *_, weight in tasks)
-    return [[i, other, weight / total] for i, other, weight in tasks]
-
-
-def main():
+def parse_args():
     parser = Parser(__doc__)
     parser.add_argument("--context_bits", type=positive_int, default=60, help="bits of a sample (L)")
     parser.add_argument("--first_max_bit", type=positive_int, default=11, help="earliest later bit of a subtask")
     parser.add_argument("--subtasks_per_bit", type=positive_int, default=2, help="subtasks with the same later bit")
     parser.add_argument("--exponent", type=non_negative_float, default=1.15, help="of the frequency law")
-    parser.add_argument("--seed", type=non_negative_int, default=114, help="of the other bits")
+    parser.add_argument("--seed", type=seed, default=114, help="of the other bits")
     parser.add_argument("--out", default="weighted_tasks.json", help="file to write")
     args = parser.parse_args()
     if not args.subtasks_per_bit < args.first_max_bit <= args.context_bits:
         fail(f"a first later bit of {args.first_max_bit} needs at least {args.subtasks_per_bit + 1} and at most "
              f"--context_bits {args.context_bits}; choose another --first_max_bit")
+    return args
+
+
+def main():
+    args = parse_args()
     tasks = position_weighted_tasks(args.context_bits, args.first_max_bit, args.subtasks_per_bit, args.exponent,
                                     args.seed)
     make_directory(Path(args.out).parent)
     with replacing(args.out) as temporary:
-        lines = ",\n".join(f"    {json.dumps(task)}" for task in tasks)
+        lines = ",\n".join(f"    {json.dumps(entry)}" for entry in as_lists(tasks))
         temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     lengths = sorted({args.first_max_bit, 17, 50, args.context_bits} & {*range(args.context_bits + 1)})
     risks = ", ".join(f"{length}: {bayes_risk(tasks, length):.4f}" for length in lengths)
@@ -53,4 +44,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

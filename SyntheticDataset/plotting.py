@@ -1,6 +1,5 @@
-"""One look for all figures of this folder, and the reading of saved results."""
+"""One look for all figures of this folder."""
 
-import csv
 from pathlib import Path
 
 import matplotlib
@@ -8,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from utils import fail, make_directory  # noqa: E402
+from utils import make_directory  # noqa: E402
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
@@ -21,21 +20,7 @@ OPTIMUM = {"marker": "*", "markersize": 12, "linestyle": "none", "markeredgecolo
 def colours(values):
     """A colour for each value, from a sequential map: dark for the smallest."""
     values = sorted(values)
-    return {value: plt.cm.viridis(0.9 * place / max(len(values) - 1, 1)) for place, value in enumerate(values)}
-
-
-def read_csv(path, columns):
-    """Read a CSV file with these columns, all numbers: a list of dictionaries of floats. Exits with code 2 if not."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [{name: float(row[name]) for name in columns} for row in csv.DictReader(file)]
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}; make it with collect_results.py")
-    except (KeyError, TypeError, ValueError) as error:
-        fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
-    if not rows:
-        fail(f"{path} has no rows; make it again with collect_results.py")
-    return rows
+    return {value: plt.cm.viridis(0.9 * index / max(len(values) - 1, 1)) for index, value in enumerate(values)}
 
 
 def samples_label(n):
@@ -43,10 +28,10 @@ def samples_label(n):
     return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k"
 
 
-def label_ticks(axis, places, label="{:g}".format):
-    """Put ticks at these places only, for a logarithmic axis."""
-    axis.set_major_locator(plt.FixedLocator(places))
-    axis.set_major_formatter(lambda place, _: label(place))
+def label_ticks(axis, values, label="{:g}".format):
+    """Put ticks at these values only, for a logarithmic axis."""
+    axis.set_major_locator(plt.FixedLocator(values))
+    axis.set_major_formatter(lambda value, _: label(value))
     axis.set_minor_locator(plt.NullLocator())
 
 
@@ -56,4 +41,5 @@ def save_figure(figure, out_dir, stem):
     for suffix in ("pdf", "png"):
         metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
         figure.savefig(Path(out_dir) / f"{stem}.{suffix}", metadata=metadata)
+    plt.close(figure)
     print(f"-> {out_dir}/{stem}.pdf, .png")

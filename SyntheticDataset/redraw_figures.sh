@@ -11,6 +11,7 @@ for name in small transformer_optimum; do
     "$PYTHON" draw_training_curves.py --results "results/$name/sweep_curves.csv" --out_dir "$out/$name"
 done
 "$PYTHON" draw_intrinsic_dimension.py --measures results/small/measures --out_dir "$out/small"
-for name in transformer_small transformer_paper; do
-    "$PYTHON" draw_entropy_vs_loss.py --measures "results/$name/measures" --out_dir "$out/$name"
+for name in transformer_small transformer_paper transformer_unsettled; do
+    "$PYTHON" draw_entropy_vs_loss.py --measures "results/$name/measures" --table1 "results/$name/table1.csv" \
+        --out_dir "$out/$name"
 done

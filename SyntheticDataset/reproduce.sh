@@ -20,67 +20,40 @@ here=$(dirname "${BASH_SOURCE[0]}")
 [[ -f $here/train_model.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
 cd "$here"
 source launching.sh
-
-PRESET=${1:-small}
+preset=${1:-small}
 [[ $# -eq 0 ]] || shift
-case $PRESET in
+case $preset in
 smoke)
-    data="--train_size 4000 --valid_size 1000"
-    CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-22 27 36}; TRAIN_SIZES=${TRAIN_SIZES:-4000 2000}; SEEDS=${SEEDS:-0}
-    sweep="--hidden_size 32 --batch_size 500 --num_epochs 2"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27}; BI_TRAIN_SIZE=${BI_TRAIN_SIZE:-4000}
-    bi="--num_epochs 2 --batch_size 500"; bi_decay=0.05; n_features=1000 ;;
+    sizes=(4000 1000) lengths="22 27 36" train_sizes="4000 2000" seeds=0 bi_lengths="22 27" bi_size=4000 n_features=1000
+    sweep=(--hidden_size 32 --batch_size 500 --num_epochs 2) bi=(--num_epochs 2 --batch_size 500) ;;
 small)
-    data="--train_size 2000000 --valid_size 20000"
-    CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-22 27 36 50 94}; TRAIN_SIZES=${TRAIN_SIZES:-85000 60000 40000}; SEEDS=${SEEDS:-0 1}
-    sweep="--hidden_size 200 --learning_rate 2e-3 --batch_size 500 --early_stopping 10 --early_stopping_steps 2000"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-36 33 30 27 24 22}; BI_TRAIN_SIZE=${BI_TRAIN_SIZE:-2000000}
-    bi="--num_epochs 3 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
+    sizes=(2000000 20000) lengths="22 27 36 50 94" train_sizes="85000 60000 40000" seeds="0 1"
+    sweep=(--hidden_size 200 --learning_rate 2e-3 --batch_size 500 --early_stopping 10 --early_stopping_steps 2000)
+    bi_lengths="36 33 30 27 24 22" bi_size=2000000 n_features=10000
+    bi=(--num_epochs 3 --batch_size 4000 --learning_rate 3e-3) ;;
 paper)
-    data="--train_size 10000000 --valid_size 2000000"
-    CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-27 32 36 43 63 94}; SEEDS=${SEEDS:-0}
-    TRAIN_SIZES=${TRAIN_SIZES:-2000000 400000 200000 150000 100000 85000 75000 50000}
-    sweep="--num_epochs 2000 --early_stopping_steps 4000 --valid_dataset_size 100000"
-    BI_CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-22 27 36 43 63 94}; BI_TRAIN_SIZE=${BI_TRAIN_SIZE:-10000000}
-    bi="--num_epochs 20 --batch_size 4000 --learning_rate 3e-3"; bi_decay=0.05; n_features=10000 ;;
+    sizes=(10000000 2000000) lengths="27 32 36 43 63 94" seeds=0
+    train_sizes="2000000 400000 200000 150000 100000 85000 75000 50000"
+    sweep=(--num_epochs 2000 --early_stopping_steps 4000 --valid_dataset_size 100000)
+    bi_lengths="22 27 36 43 63 94" bi_size=10000000 n_features=10000
+    bi=(--num_epochs 20 --batch_size 4000 --learning_rate 3e-3) ;;
 *)
-    echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
+    echo "reproduce.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
+out=${OUT:-outputs/$preset}
+samples=(--training_data_position "$out/data/train.pt" --validation_data_position "$out/data/valid.pt")
+sweep=("${samples[@]}" "${sweep[@]}" "$@" --out_csv "$out/sweep.csv")
+bi=("${samples[@]}" --use_bi_mlp "${bi[@]}" "$@" --out_csv "$out/bi_sweep.csv" --no-draw)
+export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} TRAIN_SIZES=${TRAIN_SIZES:-$train_sizes} SEEDS=${SEEDS:-$seeds}
+bi_grid() { CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-$bi_lengths} TRAIN_SIZES=${BI_TRAIN_SIZE:-$bi_size} \
+    SEEDS=${BI_SEEDS:-0} WEIGHT_DECAYS=0.05 SAVE_POSITION=$out/bi_runs run "$@"; }
 
-OUT=${OUT:-outputs/$PRESET}
-BI_SEEDS=${BI_SEEDS:-0}
-export SEEDS
-
-say "1/6 samples"
-# shellcheck disable=SC2086  # the presets are lists of flags
-run "$PYTHON" generate_data.py $data --out_dir "$OUT/data"
-files=(--training_data_position "$OUT/data/train.pt" --validation_data_position "$OUT/data/valid.pt")
-
-say "2/6 sweep of MLPs: context lengths $CONTEXT_LENGTHS, training sizes $TRAIN_SIZES, seeds $SEEDS"
-export CONTEXT_LENGTHS TRAIN_SIZES
-# shellcheck disable=SC2086
-SAVE_POSITION=$OUT/runs run bash train_model.sh "${files[@]}" $sweep "$@"
-
-say "3/6 Bi-MLPs: context lengths $BI_CONTEXT_LENGTHS, $BI_TRAIN_SIZE training samples, seeds $BI_SEEDS"
-# shellcheck disable=SC2086
-CONTEXT_LENGTHS=$BI_CONTEXT_LENGTHS TRAIN_SIZES=$BI_TRAIN_SIZE WEIGHT_DECAYS=$bi_decay SEEDS=$BI_SEEDS \
-    SAVE_POSITION=$OUT/bi_runs \
-    run bash train_model.sh "${files[@]}" --use_bi_mlp $bi "$@"
-
-say "4/6 context features and their measures"  # of the last epoch: nothing overfits here, and the spectrum gets cleaner
-run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$OUT"/bi_runs/bi_mlp_*/last.pt \
-    --validation_data_position "$OUT/data/valid.pt" --valid_dataset_size "$n_features"
-run "$PYTHON" measure_features.py "$OUT"/bi_runs/*/features.pt --out_dir "$OUT/measures"
-
-say "5/6 results"
-# shellcheck disable=SC2086
-run "$PYTHON" collect_results.py --runs "$OUT/runs" --out_csv "$OUT/sweep.csv" \
-    --context_lengths $CONTEXT_LENGTHS --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS
-# shellcheck disable=SC2086
-run "$PYTHON" collect_results.py --runs "$OUT/bi_runs" --out_csv "$OUT/bi_sweep.csv" --use_bi_mlp \
-    --context_lengths $BI_CONTEXT_LENGTHS --train_dataset_sizes $BI_TRAIN_SIZE --seeds $BI_SEEDS
-
-say "6/6 figures"
-run "$PYTHON" draw_loss_vs_context.py --results "$OUT/sweep.csv" --out_dir "$OUT/figures"
-run "$PYTHON" draw_training_curves.py --results "$OUT/sweep_curves.csv" --out_dir "$OUT/figures"
-run "$PYTHON" draw_intrinsic_dimension.py --measures "$OUT/measures" --out_dir "$OUT/figures"
+run "$PYTHON" generate_data.py --train_size "${sizes[0]}" --valid_size "${sizes[1]}" --out_dir "$out/data"
+SAVE_POSITION=$out/runs run "$PYTHON" sweep.py "${sweep[@]}"
+bi_grid "$PYTHON" sweep.py "${bi[@]}"
+run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$out"/bi_runs/bi_mlp_*/last.pt \
+    --validation_data_position "$out/data/valid.pt" --valid_dataset_size "$n_features"  # of the last epoch: a cleaner spectrum
+run "$PYTHON" measure_features.py "$out"/bi_runs/*/features.pt --out_dir "$out/measures"
+SAVE_POSITION=$out/runs run "$PYTHON" sweep.py --collect "${sweep[@]}"
+bi_grid "$PYTHON" sweep.py --collect "${bi[@]}"
+run "$PYTHON" draw_intrinsic_dimension.py --measures "$out/measures" --out_dir "$out/figures"

@@ -6,7 +6,8 @@
 #   paper   60 bits, 3 layers of width 208: a GPU; without one, add --dtype float32 (--no-compile without a C++ compiler)
 #
 # Writes outputs/transformer_PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds.
-# Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores.
+# Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores, one thread
+# each (JOBS to change it).
 #SBATCH --job-name=reproduce_transformer
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=16G
@@ -20,37 +21,32 @@ here=$(dirname "${BASH_SOURCE[0]}")
 [[ -f $here/train_transformer.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
 cd "$here"
 source launching.sh
-PRESET=${1:-small}
+preset=${1:-small}
 [[ $# -eq 0 ]] || shift
-case $PRESET in
+tasks=(--context_bits 16 --first_max_bit 5) n_samples=10000
+case $preset in
 smoke)
-    tasks="--context_bits 16 --first_max_bit 5"; n_samples=200
-    training="--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 8
+    n_samples=200
+    training=(--context_bits 16 --max_masked 12 --width 32 --n_layer 2 --n_head 4 --batch_size 8
         --cycle_steps 10 --max_cycles 1 --settling_steps 10
-        --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu" ;;
+        --eval_interval 10 --eval_contexts 4 --final_contexts 8 --device cpu) ;;
 small)
-    tasks="--context_bits 16 --first_max_bit 5"; n_samples=10000
-    training="--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 16 --weight_decay 1
+    training=(--context_bits 16 --max_masked 12 --width 64 --n_layer 2 --n_head 8 --batch_size 16 --weight_decay 1
         --learning_rate 1e-3 --cycle_steps 6000 --settling_steps 0
-        --eval_interval 500 --final_contexts 256 --device cpu" ;;
+        --eval_interval 500 --final_contexts 256 --device cpu) ;;
 paper)
-    tasks=""; n_samples=10000; training="--dtype bfloat16 --compile" ;;
+    tasks=() training=(--dtype bfloat16 --compile) ;;
 *)
-    echo "reproduce_transformer.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
+    echo "reproduce_transformer.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
+out=${OUT:-outputs/transformer_$preset}
+jobs=$("$PYTHON" -c "import os, sys, torch
+print(1 if sys.argv[1] == 'paper' and not torch.cuda.is_available() else os.cpu_count())" "$preset")
 
-OUT=${OUT:-outputs/transformer_$PRESET}
-SEEDS=${SEEDS:-0}
-
-mkdir -p "$OUT"
-# shellcheck disable=SC2086  # the presets are lists of flags
-run "$PYTHON" generate_tasks.py $tasks --out "$OUT/tasks.json"
-jobs=$("$PYTHON" -c "import os; print(os.cpu_count())")
-if [[ $PRESET == paper ]] && "$PYTHON" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then jobs=1; fi
-# shellcheck disable=SC2086
-printf '%s\n' $SEEDS | xargs -P "$jobs" -I{} "$PYTHON" train_transformer.py --task_definition "$OUT/tasks.json" \
-    --save_position "$OUT/runs" --seed {} $training "$@"
-run "$PYTHON" table1.py --runs "$OUT/runs" --out_csv "$OUT/table1.csv"
-run "$PYTHON" save_transformer_features.py "$OUT"/runs/*/ --n_samples "$n_samples"
-run "$PYTHON" measure_features.py "$OUT"/runs/*/features/*.pt --out_dir "$OUT/measures"
-run "$PYTHON" draw_entropy_vs_loss.py --measures "$OUT/measures" --out_dir "$OUT/figures"
+run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/tasks.json"
+printf '%s\n' ${SEEDS:-0} | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \
+    "$out/tasks.json" --save_position "$out/runs" --seed {} "${training[@]}" "$@"
+run "$PYTHON" collect_results.py --table1 --runs "$out/runs" --out_csv "$out/table1.csv"
+run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$out"/runs/*/ --n_samples "$n_samples"
+run "$PYTHON" measure_features.py "$out"/runs/*/features/*.pt --out_dir "$out/measures"
+run "$PYTHON" draw_entropy_vs_loss.py --measures "$out/measures" --table1 "$out/table1.csv" --out_dir "$out/figures"

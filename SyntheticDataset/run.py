@@ -1,105 +1,148 @@
-"""A run of train_model.py is a directory; this module names it, describes it and finds it again.
+"""A training run is a directory; this module names it, keeps its state and finds it again.
 
-    args.json      arguments, data and environment of the run
-    metrics.csv    one row an epoch
+    args.json      "request": trainer, arguments and data that make the result; "settings" that do not; "environment"
+    metrics.csv    one row an evaluation
     ckpt_last.pt   everything needed to go on; gone when the run has finished
-    best.pt        weights of the epoch with the lowest validation loss
-    last.pt        weights of the last epoch
-    final.json     the result, written last: the run has finished if and only if it is there
+    best.pt        weights of the epoch with the lowest validation loss (train_model.py)
+    last.pt        weights at the end
+    final.json     the result, written last: the run has finished if it is there and args.json holds the request
     lock           held by the process that is training here
 """
 
-import fcntl
-import os
-import platform
-import subprocess
+import csv
+import time
 from pathlib import Path
 
-from utils import fail, load_json, make_directory, save_json
+from utils import (StopSignal, current, fail, load_json, load_tensors, lock, make_directory, save_json, save_tensors)
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
-MODELS = ("mlp", "bi_mlp", "transformer")
-# Arguments that say where and how a run is made, not what comes out of it.
-INCIDENTAL = {"training_data_position", "validation_data_position", "save_position", "device", "threads",
-              "checkpoint_seconds", "overwrite"}
+# Arguments that say where and how a run is made, not what comes out of it; of a task definition the contents count.
+SETTINGS = ("training_data_position", "validation_data_position", "task_definition", "save_position", "device",
+            "threads", "checkpoint_seconds", "overwrite")
+TAGS = {
+    "train_model": "{model}_ctl{context_length}_train{train_dataset_size}_wd{weight_decay:g}_seed{seed}",
+    "train_transformer": "transformer_bits{context_bits}_width{width}_layers{n_layer}_seed{seed}",
+}
 
 
-def run_tag(model, context_length, train_dataset_size, weight_decay, seed):
-    """The name of a run's directory, a function of the swept arguments alone."""
-    return f"{model}_ctl{context_length}_train{train_dataset_size}_wd{weight_decay:g}_seed{seed}"
+def run_tag(trainer, arguments):
+    """The name of a run's directory, a function of the trainer and the swept arguments alone."""
+    return TAGS[trainer].format(**arguments)
 
 
-def hardware(device):
-    """The name of the GPU, or of the processor and how many cores it has here."""
-    if device.type == "cuda":
-        import torch
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+def request_of(trainer, arguments, data):
+    """What makes a run's result: the trainer, its arguments but for SETTINGS, and what describes the data."""
+    arguments = {name: value for name, value in arguments.items() if name not in SETTINGS}
+    return {"trainer": trainer, "arguments": arguments, "data": data}
 
 
-def describe_environment(device):
-    """Versions, commit (None without git, with -dirty if files differ from it) and hardware, for args.json."""
-    import numpy as np
-    import torch
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-        commit = git.stdout.strip() if git.returncode == 0 else None
-    except OSError:  # no git on this machine
-        commit = None
-    return {
-        "git_commit": commit,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "hardware": hardware(device),
-        "threads": torch.get_num_threads(),
-    }
+def has_finished(run_dir, request):
+    """Whether a directory holds the finished run of this request."""
+    return (Path(run_dir) / "final.json").exists() and current(Path(run_dir) / "args.json", request)
 
 
-def lock(run_dir):
-    """Take the run directory for this process; keep the file returned open. Exits with code 2 if another one has it.
-
-    The operating system frees the lock of a process that has died, however it died.
-    """
-    file = open(run_dir / "lock", "w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fail(f"another process is training in {run_dir}; wait for it, or choose another --save_position")
-    for path in run_dir.glob("*.tmp"):  # what a killed process was writing
-        path.unlink()
-    return file
+def load_request(run_dir):
+    """The request of the run in a directory; exits with code 2 if there is none."""
+    request = load_json(Path(run_dir) / "args.json", "the arguments of the run").get("request")
+    if not isinstance(request, dict) or request.keys() != {"trainer", "arguments", "data"}:
+        fail(f"{run_dir}/args.json is not that of a run of this version; train it again with --overwrite")
+    return request
 
 
-def refuse_other_arguments(run_dir, description):
-    """Exit with code 2 if the directory holds a run whose result-changing arguments or data were others."""
-    path = run_dir / "args.json"
-    if not path.exists():
-        return
-    old = load_json(path, "the arguments of the run")
+def difference(run_dir, request):
+    """What is other in the run of a directory than in a request: "NAME VALUE, not VALUE"; None if there is nothing."""
+    if not (Path(run_dir) / "args.json").exists():
+        return None
+    old = load_request(run_dir)
     for part in ("arguments", "data"):
-        for name, value in description[part].items():
-            if name not in INCIDENTAL and old.get(part, {}).get(name) != value:
-                fail(f"{run_dir} holds a run with {name} {old.get(part, {}).get(name)}, not {value}; "
-                     "add --overwrite to replace it, or choose another --save_position")
+        for name in sorted(old[part].keys() | request[part].keys()):
+            former, wanted = old[part].get(name), request[part].get(name)
+            if former != wanted:
+                return f"{name} {former}, not {wanted}"
+    return None
 
 
-def begin(run_dir, description, overwrite):
-    """Take the run directory for this run: its lock, to be kept, and the result if it has finished before, else None.
+def started_runs(root, trainer):
+    """The directories below `root` in which this trainer has begun a run, in the order of their names."""
+    found = [path.parent for path in sorted(Path(root).glob("*/args.json"))]
+    return [run_dir for run_dir in found if load_request(run_dir)["trainer"] == trainer]
 
-    Exits with code 2 where another process trains there, or it holds a run of other arguments or data.
-    """
-    make_directory(run_dir)
-    locked = lock(run_dir)
-    if overwrite:
-        for name in RUN_FILES:
-            (run_dir / name).unlink(missing_ok=True)
-    refuse_other_arguments(run_dir, description)
-    if (run_dir / "final.json").exists():
-        return locked, load_json(run_dir / "final.json", "the result")
-    save_json(run_dir / "args.json", description)
-    return locked, None
+
+class Run:
+    """A run's directory, taken for this process: its lock, request, metrics, checkpoint, clock and signals."""
+
+    def __init__(self, trainer, arguments, data, environment):
+        """arguments: all of the trainer's, as a dictionary. Exits with code 2 where another process trains here, or the
+        directory holds a run of another request and `overwrite` is not among the arguments."""
+        self.request = request_of(trainer, arguments, data)
+        self.directory = make_directory(Path(arguments["save_position"]) / run_tag(trainer, arguments))
+        self.lock = lock(self.directory / "lock", f"another process is training in {self.directory}; wait for it, or "
+                                                  "choose another --save_position")
+        for path in self.directory.glob("*.tmp"):  # what a killed process was writing
+            path.unlink()
+        if arguments["overwrite"]:
+            for name in RUN_FILES:
+                (self.directory / name).unlink(missing_ok=True)
+        if other := difference(self.directory, self.request):
+            fail(f"{self.directory} holds a run with {other}; add --overwrite to replace it, or choose another "
+                 "--save_position")
+        self.finished = has_finished(self.directory, self.request)
+        if not self.finished:
+            settings = {name: str(arguments[name]) for name in SETTINGS if name in arguments}
+            save_json(self.directory / "args.json", {"request": self.request, "settings": settings,
+                                                     "environment": environment})
+        self.checkpoint_seconds, self.seconds_before, self.signal = arguments["checkpoint_seconds"], 0.0, None
+        self.started = self.saved_at = time.monotonic()
+
+    @property
+    def name(self):
+        return self.directory.name
+
+    def result(self):
+        """The contents of final.json of a finished run."""
+        return load_json(self.directory / "final.json", "the result")
+
+    def resume(self, device):
+        """The state that the last checkpoint holds, a dictionary; empty without one. The clock goes on from there."""
+        checkpoint = self.directory / "ckpt_last.pt"
+        state = load_tensors(checkpoint, "the checkpoint", device) if checkpoint.exists() else {}
+        self.seconds_before, self.started = state.get("seconds", 0.0), time.monotonic()
+        self.signal = StopSignal()
+        return state
+
+    @property
+    def seconds(self):
+        """Seconds of training, those before interruptions included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def open_metrics(self, columns, history):
+        """Write metrics.csv anew with the rows so far; the file to be closed."""
+        file = open(self.directory / "metrics.csv", "w", newline="", encoding="utf-8")
+        self.metrics = csv.DictWriter(file, columns), file
+        self.metrics[0].writeheader()
+        self.log(*history)
+        return file
+
+    def log(self, *rows):
+        """Add rows to metrics.csv."""
+        try:
+            self.metrics[0].writerows(rows)
+            self.metrics[1].flush()
+        except OSError as error:
+            fail(f"cannot write into {self.directory}: {error.strerror}; free some space and start again, it goes on")
+
+    def save_when_due(self, snapshot, due=False):
+        """Save what snapshot() returns if `due`, after --checkpoint_seconds, or before ending by a signal received."""
+        if not (due or self.signal.received or time.monotonic() - self.saved_at >= self.checkpoint_seconds):
+            return
+        self.saved_at = time.monotonic()
+        save_tensors(self.directory / "ckpt_last.pt", {**snapshot(), "seconds": self.seconds})
+        if self.signal.received:
+            self.signal.end(f"{self.name}: stopped and saved; start the same command again, it goes on from there")
+
+    def finish(self, result, **weights):
+        """Write the weights, best and last, and then the result."""
+        for name, state_dict in weights.items():
+            save_tensors(self.directory / f"{name}.pt", state_dict)
+        save_json(self.directory / "final.json", result)
+        (self.directory / "ckpt_last.pt").unlink(missing_ok=True)

@@ -1,14 +1,19 @@
-"""The causal transformer of the ICLR version, its input and its batches (paper sections 4.2 and 4.3)."""
+"""The causal transformer of the ICLR version, its input, batches and cross entropy (paper sections 4.2 and 4.3)."""
+
+import math
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from utils import fail
 from tasks import task_weights
+from training import optimizer_step
 
 MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t
+EVALUATION_BATCH = 256  # contexts
+MODEL_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
 
 
 class Block(nn.Module):
@@ -36,12 +41,6 @@ class Block(nn.Module):
                                                   attn_mask=sees[first:])
         x = x[:, first:] + self.attention_out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.mlp_norm(x))
-
-
-def check_heads(width, n_head):
-    """Exit with code 2 if the heads cannot have the same, even width, as rotary positions need."""
-    if width % (2 * n_head):
-        fail(f"--width {width} does not split into --n_head {n_head} heads of even width; change one of them")
 
 
 def rotate(x, cos, sin):
@@ -77,10 +76,10 @@ class Transformer(nn.Module):
     def features(self, tokens):
         """Hidden states (B, K, width) at the subtasks, after the final norm: what the answers are read from."""
         x = self.embedding(tokens)
-        numbers = torch.arange(x.shape[1], device=x.device)
-        place = numbers.clamp(max=self.context_bits)
-        sees = (place < place[:, None]) | (numbers == numbers[:, None])
-        cos, sin = self.cos[place], self.sin[place]
+        index = torch.arange(x.shape[1], device=x.device)
+        position = index.clamp(max=self.context_bits)
+        sees = (position < position[:, None]) | (index == index[:, None])
+        cos, sin = self.cos[position], self.sin[position]
         for block in self.blocks[:-1]:
             x = block(x, cos, sin, sees)
         return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=self.context_bits))
@@ -104,15 +103,16 @@ class SampleTransformer(Transformer):
 class TaskSampler:
     """Draws samples of a task definition on the device: fresh ones, a function of the seed and a number alone."""
 
-    def __init__(self, pairs, context_bits, device):
+    def __init__(self, tasks, context_bits, device):
         self.context_bits, self.device = context_bits, device
-        self.bits = torch.tensor([pair[:2] for pair in pairs], device=device) - 1  # (T, 2), counted from 0
-        self.tasks = torch.arange(len(pairs), device=device)[None]  # (1, T)
-        self.weights = torch.tensor(task_weights(pairs), dtype=torch.float64, device=device)
+        self.bits = torch.tensor([(task.a, task.b) for task in tasks], device=device) - 1  # (T, 2), counted from 0
+        self.tasks = torch.arange(len(tasks), device=device)[None]  # (1, T)
+        self.weights = torch.tensor(task_weights(tasks), dtype=torch.float64, device=device)
         self.thresholds = self.weights.cumsum(0)[:-1]
         self.generator = torch.Generator(device=device)
 
     def reseed(self, *numbers):
+        """Begin the stream of random numbers that belongs to these numbers."""
         state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
         self.generator.manual_seed(int(state))
 
@@ -145,3 +145,51 @@ def tokens(bits, tasks, visible):
     visible = torch.as_tensor(visible, device=bits.device).expand(len(bits))
     shown = torch.arange(bits.shape[1], device=bits.device) < visible[:, None]
     return torch.cat((torch.where(shown, bits, MASKED), 3 + tasks.expand(len(bits), -1)), dim=1)
+
+
+def build_transformer(arguments, n_tasks):
+    """The Transformer of a run's arguments."""
+    return Transformer(n_tasks=n_tasks, **{name: arguments[name] for name in MODEL_ARGUMENTS})
+
+
+def visible_lengths(tasks, context_bits):
+    """The visible lengths that are measured: from the first that solves a subtask to all bits."""
+    return range(min(task.last_bit for task in tasks), context_bits + 1)
+
+
+def weighted_train_step(model, optimizer, inputs, answers, weights, precision):
+    """One optimizer step on tokens (n, L + K) and answers (n, K), weighted (K,). Returns the loss (nats) before it."""
+    with precision:
+        logits = model(inputs).float()
+    loss = (F.binary_cross_entropy_with_logits(logits, answers, reduction="none") @ weights).mean()
+    optimizer_step(model, optimizer, loss)
+    return loss.detach()
+
+
+@torch.no_grad()
+def cross_entropies(model, sampler, lengths, n_contexts, seed):
+    """Cross entropy (nats) at each visible length, its standard error, and the mean loss of each subtask there.
+
+    float64 tensors (lengths,), (lengths,) and (lengths, T) on the CPU. Each of n_contexts contexts, the same ones at
+    every length, is asked all subtasks; in the cross entropy a subtask counts by its frequency.
+    """
+    sampler.reseed(seed, 1)
+    bits, answers = sampler.draw(n_contexts)
+    means, errors = [], []
+    for length in lengths:
+        losses = torch.cat([
+            F.binary_cross_entropy_with_logits(model(tokens(part, sampler.tasks, length)), answer, reduction="none")
+            for part, answer in zip(bits.split(EVALUATION_BATCH), answers.split(EVALUATION_BATCH))]).double()
+        means.append(losses.mean(dim=0))
+        errors.append((losses @ sampler.weights).std() / math.sqrt(n_contexts))
+    means = torch.stack(means)
+    return (means @ sampler.weights).cpu(), torch.stack(errors).cpu(), means.cpu()
+
+
+def flops_per_sample(model, sampler, n=8):
+    """Operations of the matrix products of a training step, forward and backward, a sample (context and subtask)."""
+    inputs, answers = sampler.training_batch(0, 0, n, max_masked=0)
+    with FlopCounterMode(display=False) as counter:
+        F.binary_cross_entropy_with_logits(model(inputs), answers).backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / answers.numel()

@@ -1,27 +1,22 @@
-"""Helpers of the tests: the scripts are run as a user runs them, in processes and a folder of their own."""
+"""Fixtures of the tests: scripts run in a folder of their own, and small samples there."""
+
+import json
 
 import pytest
 
-from script_process import run_script
-from helpers import FOLDER, SMALL_TASKS
+from helpers import SMALL_TASKS, call
 
 
 @pytest.fixture
 def script(tmp_path):
-    """Run a script of this folder in tmp_path: script("train_model.py", "--seed", 1) -> CompletedProcess."""
-
-    def run(name, *arguments, check=True, **options):
-        done = run_script(FOLDER / name, *arguments, cwd=tmp_path, **options)
-        assert not check or done.returncode == 0, done.stderr
-        return done
-
-    return run
+    """Call a script of this folder in tmp_path: script("train_model.py", "--seed", 1) -> CompletedProcess."""
+    return lambda name, *arguments, check=True: call(name, *arguments, cwd=tmp_path, check=check)
 
 
 @pytest.fixture
 def small_data(script, tmp_path):
     """train.pt and valid.pt of a task with 6 subtasks in 10 bits, one of them with random answers, below data/."""
-    (tmp_path / "tasks.json").write_text(str(SMALL_TASKS))
+    (tmp_path / "tasks.json").write_text(json.dumps(SMALL_TASKS))
     script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10,
            "--task_definition", "tasks.json")
     return tmp_path / "data"

@@ -1,21 +1,22 @@
 """Bad input: one line on stderr, exit code 2, nothing half-written."""
 
-import json
+import argparse
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from utils import replacing
 from helpers import FOLDER
+from utils import Parser, fail, progress, read_table, replacing, seed
 
 TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
 
 
 def refused(done, *words):
     assert done.returncode == 2, done.stderr
-    lines = done.stderr.replace("\r", "\n").split("\n")
-    lines = [line for line in lines if line.strip() and "%|" not in line]  # progress bars aside
-    assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
+    line, = done.stderr.splitlines()
+    assert all(word in line for word in words), done.stderr
 
 
 @pytest.mark.parametrize("definition, word", [
@@ -32,11 +33,11 @@ def test_malformed_task_definition(script, tmp_path, definition, word):
 
 def test_generation_refuses(script, tmp_path):
     (tmp_path / "file").write_text("")
-    tasks = ("--task_definition", FOLDER / "task_definition.json")
     sizes = ("--train_size", 10, "--valid_size", 10)
-    refused(script("generate_data.py", *sizes, check=False), "task_definition.json", "No such file")
-    refused(script("generate_data.py", *sizes, *tasks, "--out_dir", "file/data", check=False), "file/data")
-    refused(script("generate_data.py", *sizes, *tasks, "--context_bits", 4, check=False), "16 distinct strings")
+    refused(script("generate_data.py", *sizes, "--task_definition", "nowhere.json", check=False), "No such file")
+    refused(script("generate_data.py", *sizes, "--out_dir", "file/data", check=False), "file/data")
+    refused(script("generate_data.py", *sizes, "--context_bits", 4, check=False), "16 distinct strings")
+    refused(script("generate_data.py", *sizes, "--seed", 2**64, check=False), "2^63")
     refused(script("generate_data.py", "--train_size", 0, check=False), "--train_size")
     refused(script("generate_data.py", "--train", 5, check=False), "--train")  # no abbreviations
 
@@ -48,7 +49,7 @@ def test_missing_and_damaged_data(script, small_data):
         (small_data / "train.pt").write_bytes(content)
         refused(script(*TRAIN, check=False), "train.pt", "damaged")
     torch.save({"packed_bits": torch.zeros(3, 2)}, small_data / "train.pt")
-    refused(script(*TRAIN, check=False), "train.pt", "'task'")
+    refused(script(*TRAIN, check=False), "train.pt", "has no answer")
 
 
 def test_training_refuses(script, small_data, tmp_path):
@@ -105,11 +106,16 @@ def test_weights_that_do_not_fit(script, small_data, tmp_path):
             "--context_length", "--model")
     refused(script("save_feature_tensor.py", "--model_state_dict_position", "nothing", check=False), "nothing")
     assert not (run / "features.pt").exists()
+    torch.save({"0": 1}, run / "best.pt")
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", run, check=False), "does not fit")
+    (run / "args.json").write_text('{"arguments": {}}')
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", run, check=False), "args.json", "version")
+    refused(script("collect_results.py", check=False), "args.json", "version")
 
 
 def test_features_that_cannot_be_measured(script, tmp_path):
     for name, contents, word in (
-        ("few", {"features": torch.rand(5, 10)}, "more samples than the width"),
+        ("few", {"features": torch.rand(5, 10)}, "save more samples"),
         ("nan", {"features": torch.full((50, 3), float("nan"))}, "finite"),
         ("equal", {"features": torch.ones(50, 3)}, "equal"),
         ("none", {"tensor": torch.rand(50, 3)}, '"features"'),
@@ -119,19 +125,65 @@ def test_features_that_cannot_be_measured(script, tmp_path):
     whole = (tmp_path / "few.pt").read_bytes()
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
     refused(script("measure_features.py", "half.pt", check=False), "half.pt", "damaged")
-    assert not list((tmp_path / "outputs" / "measures").iterdir())
+    torch.save({"features": torch.rand(50, 3), "dtype": "int8"}, tmp_path / "kind.pt")
+    refused(script("measure_features.py", "kind.pt", check=False), "kind.pt", "int8")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    refused(script("measure_features.py", "a/few.pt", "b/few.pt", check=False), "would both be the row few")
+    assert not list((tmp_path / "outputs" / "measures").glob("measures*"))
 
 
 def test_figures_and_tables_without_results(script, tmp_path):
     refused(script("collect_results.py", check=False), "no such runs")
     refused(script("draw_loss_vs_context.py", check=False), "sweep.csv")
     refused(script("draw_training_curves.py", check=False), "sweep_curves.csv")
-    refused(script("draw_intrinsic_dimension.py", check=False), "no measures")
+    refused(script("draw_intrinsic_dimension.py", check=False), "measures.csv")
     (tmp_path / "sweep.csv").write_text("context_length,seed\n9,\n")
     refused(script("draw_loss_vs_context.py", "--results", "sweep.csv", check=False), "sweep.csv", "column")
-    (tmp_path / "measures").mkdir()
-    (tmp_path / "measures" / "a.json").write_text(json.dumps({"eigenvalues": [1.0]}))
-    refused(script("draw_intrinsic_dimension.py", "--measures", "measures", check=False), "save_feature_tensor.py")
+    torch.save({"features": torch.rand(50, 3)}, tmp_path / "some.pt")
+    script("measure_features.py", "some.pt")
+    refused(script("draw_intrinsic_dimension.py", check=False), "save_feature_tensor.py")
+
+
+def test_tables_are_read_as_users_have_them(tmp_path):
+    """With a byte order mark, semicolons or tabs; what cannot be is named with its file."""
+    path = tmp_path / "a.csv"
+    for separator in ",;\t":
+        path.write_text("a,b\n1,2\n".replace(",", separator), encoding="utf-8-sig")
+        assert read_table(path, ("a", "b")) == [{"a": "1", "b": "2"}]
+    for content in (b"", b"a,b\n", b"a,b;c\n1,2;3\n", b"a,c\n1,2\n", b"a,b\n1\n", b"a,b\n1,2,3\n", b"a,b\n\xff,2\n"):
+        path.write_bytes(content)
+        with pytest.raises(SystemExit) as stopped:
+            read_table(path, ("a", "b"))
+        assert stopped.value.code == 2
+
+
+def test_defaults_are_shown_and_seeds_checked(capsys):
+    """The mechanism once, and one script as a user asks it."""
+    parser = Parser("About.")
+    for flag, options in (("--size", {"type": int, "default": 0}), ("--name", {}), ("--all", {"action": "store_true"}),
+                          ("--file", {"default": "a/b", "help": "of x (default: the x of y)"})):
+        parser.add_argument(flag, **{"help": "what", **options})
+    text = " ".join(parser.format_help().split())
+    assert text.count("default") == 2 and "--size SIZE what (default: 0)" in text and "(default: the x of y)" in text
+    done = subprocess.run([sys.executable, FOLDER / "train_model.py", "--help"], capture_output=True, text=True,
+                          check=True)
+    assert "(default: 0.0001)" in done.stdout and "(default: data/train.pt)" in done.stdout
+    assert seed("0") == 0 and seed(str(2**63 - 1)) == 2**63 - 1
+    for text in ("-1", str(2**63), "1.5", "x"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            seed(text)
+
+
+def test_the_error_is_the_last_line_and_no_bar_is_drawn_into_a_file(capsys, monkeypatch):
+    monkeypatch.setattr("utils.LINE_INTERVAL", 0)
+    with pytest.raises(SystemExit):
+        for item in progress(range(3), desc="counting", unit="items"):
+            if item == 2:
+                fail("went\nwrong")
+    written = capsys.readouterr().err
+    assert "\r" not in written and written.splitlines()[-1].endswith(": went wrong")
+    assert written.startswith("counting: 1/3 items, ") and written.count("\n") == 3
 
 
 def test_a_missing_cell_is_named(script, small_data, tmp_path):

@@ -1,14 +1,14 @@
 """The launchers of this part, submitted to a real Slurm."""
 
 import csv
+import sys
 
 import pytest
 
-from script_process import quick_python, run_script
+from helpers import copy_of_the_folder, run
 from slurm_jobs import needs_slurm, submit, wait_for
-from helpers import copy_of_the_folder
 
-pytestmark = needs_slurm
+pytestmark = [pytest.mark.slow, needs_slurm]
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def exit_codes(records):
 
 def test_a_sweep_from_its_submission_to_its_figures(folder):
     """A cell that fails is named; submitted again, only that one runs; submitted once more, nothing does."""
-    done = run_script(folder / "generate_data.py", "--train_size", 1000, "--valid_size", 200, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    code, output = run([sys.executable, "generate_data.py", "--train_size", 1000, "--valid_size", 200], folder)
+    assert code == 0, output
     variables = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "1000 500", "SEEDS": "0", "MAX_TASKS": "2",
-                 "PYTHON": quick_python(), "SBATCH_TIMELIMIT": "5"}
+                 "PYTHON": sys.executable, "SBATCH_TIMELIMIT": "5"}
     command = ("bash", "train_model.sh", "--submit", "--num_epochs", 1, "--hidden_size", 8)
     in_the_way = folder / "outputs" / "runs" / "mlp_ctl27_train1000_wd0.0008_seed0"
     in_the_way.parent.mkdir(parents=True)
@@ -59,21 +59,21 @@ def test_the_settings_of_a_cluster_come_from_one_file(folder):
     (folder.parent / "cluster.env").write_text(
         "export SBATCH_TIMELIMIT=${SBATCH_TIMELIMIT:-7}\nexport SBATCH_ACCOUNT=ours MAX_TASKS=3\n"
         "export SBATCH_GPUS_PER_NODE=1\n"
-        f"module_that_is_not_there\nPYTHON={quick_python()}\n")
+        f"module_that_is_not_there\nPYTHON={sys.executable}\n")
     flags = ("train_model.sh", "--submit", "--num_epochs", 1)
     for limit, variables in (("00:07:00", {}), ("00:09:00", {"SBATCH_TIMELIMIT": "9"})):
         printed, (array, collector) = submit(folder, "bash", *flags, TRAIN_SIZES="1000", **variables)
         assert "--array=0-5%3 " in printed
         records = wait_for(array)
-        assert {(one["TimeLimit"], one["Account"]) for one in records} == {(limit, "ours")}
+        assert {(record["TimeLimit"], record["Account"]) for record in records} == {(limit, "ours")}
         assert exit_codes(records) == ["2:0"] * 6  # there are no samples
-        assert all("gpu" in one["TresPerNode"] for one in records)
+        assert all("gpu" in record["TresPerNode"] for record in records)
         assert "TresPerNode" not in wait_for(collector)[0]
     assert "data/train.pt" in next(folder.glob(f"train_model_{array}_0.log")).read_text()
 
 
 def test_the_presets_under_sbatch(folder):
-    jobs = [submit(folder, "sbatch", "--time=10", name, "smoke", PYTHON=quick_python(), **variables)[1][0]
+    jobs = [submit(folder, "sbatch", "--time=10", name, "smoke", PYTHON=sys.executable, **variables)[1][0]
             for name, variables in (("reproduce.sh", {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "4000",
                                                       "BI_CONTEXT_LENGTHS": "22"}),
                                     ("reproduce_transformer.sh", {}))]

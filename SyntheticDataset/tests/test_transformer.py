@@ -1,14 +1,8 @@
 """The ICLR version: tasks against the published theory, the transformer against plain attention, runs end to end."""
 
-import csv
 import json
 import math
-import os
-import re
-import subprocess
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,12 +10,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from generate_data import make_splits
-from generate_tasks import position_weighted_tasks
-from helpers import FOLDER
-from tasks import bayes_risk, task_weights
-from train_transformer import flops_per_sample, learning_end, learning_rate, measure, train_step
-from transformer import MASKED, TaskSampler, Transformer, tokens
+import run
+from measures import load_measures
+from samples import make_splits
+from tasks import as_lists, bayes_risk, position_weighted_tasks, solvable_tasks, task_weights
+from train_transformer import learning_end, learning_rate
+from transformer import (MASKED, TaskSampler, Transformer, cross_entropies, flops_per_sample, tokens,
+                         weighted_train_step)
 
 PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
@@ -34,7 +29,7 @@ def test_the_theory_column_of_table_1():
     """R_Bayes(17) and R_Bayes(50) to the last digit; each later bit has two subtasks with the same frequency."""
     assert (round(bayes_risk(PAPER, 17), 4), round(bayes_risk(PAPER, 50), 4)) == (0.4643, 0.0612)
     assert bayes_risk(PAPER, 10) == pytest.approx(math.log(2)) and bayes_risk(PAPER, 60) == 0
-    assert len(PAPER) == len({tuple(task[:2]) for task in PAPER}) == 100
+    assert len(PAPER) == len({(task.a, task.b) for task in PAPER}) == 100
     assert all(1 <= b < a for a, b, _ in PAPER) and {a for a, *_ in PAPER} == {*range(11, 61)}
     by_hand = math.log(2) * sum((i - 1) ** -1.15 for i in range(31, 61)) / sum((i - 1) ** -1.15 for i in range(11, 61))
     assert bayes_risk(PAPER, 30) == pytest.approx(by_hand)
@@ -91,7 +86,7 @@ def test_the_loss_of_a_step_is_the_mean_over_independent_samples():
     torch.nn.init.normal_(model.head.weight, std=2.0)  # so that the subtasks differ
     optimizer = torch.optim.SGD(model.parameters(), lr=0)
     inputs, answers = sampler.training_batch(0, 1, 20_000, 6)
-    loss = train_step(model, optimizer, inputs, answers, sampler.weights.float(), nullcontext())
+    loss = weighted_train_step(model, optimizer, inputs, answers, sampler.weights.float(), nullcontext())
     asked = sampler.draw_tasks(20_000)
     with torch.no_grad():
         logits = model(torch.cat((inputs[:, :8], 3 + asked), dim=1))
@@ -138,10 +133,10 @@ class Bayes(torch.nn.Module):
 
     def forward(self, inputs):
         logits = torch.zeros(len(inputs), inputs.shape[1] - 8)
-        for place, row in enumerate(inputs):
+        for index, row in enumerate(inputs):
             for number, task in enumerate(row[8:] - 3):
                 a, b = (row[bit - 1] for bit in SMALL[task][:2])
-                logits[place, number] = 0 if MASKED in (a, b) else (1000 if a ^ b else -1000)
+                logits[index, number] = 0 if MASKED in (a, b) else (1000 if a ^ b else -1000)
         return logits
 
 
@@ -158,10 +153,10 @@ def test_the_operations_of_a_step_are_counted():
 
 def test_the_bayes_model_has_the_bayes_risk_at_every_length():
     sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
-    losses, errors, task_losses = measure(Bayes(), sampler, range(2, 9), 5, seed=0)
+    losses, errors, task_losses = cross_entropies(Bayes(), sampler, range(2, 9), 5, seed=0)
     assert losses.tolist() == pytest.approx([bayes_risk(SMALL, length) for length in range(2, 9)], abs=1e-6)
     assert errors.abs().max() < 1e-6
-    solvable = torch.tensor([[max(pair[:2]) <= length for pair in SMALL] for length in range(2, 9)])
+    solvable = torch.tensor([solvable_tasks(SMALL, length) for length in range(2, 9)])
     torch.testing.assert_close(task_losses, torch.where(solvable, 0, math.log(2)).double())
     bits = torch.arange(16).view(2, 8) % 2
     assert tokens(bits, torch.tensor([[0], [1]]), 3)[1].tolist() == [0, 1, 0, 2, 2, 2, 2, 2, 4]
@@ -181,58 +176,63 @@ def test_the_cycles_end_when_everything_is_learned_and_the_settling_follows():
 
 @pytest.fixture
 def tiny_tasks(tmp_path):
-    (tmp_path / "tasks.json").write_text(json.dumps(SMALL))
+    (tmp_path / "tasks.json").write_text(json.dumps(as_lists(SMALL)))
     return "--task_definition", "tasks.json", *TINY
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path):
+def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path, monkeypatch):
     """Stopped in the first cycle, right before the settling and in it; --overwrite replaces a finished run."""
     script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
     name = "transformer_bits8_width16_layers2_seed0"
-    run = tmp_path / "cut" / name
+    directory = tmp_path / "cut" / name
     whole = torch.load(tmp_path / "whole" / name / "last.pt", weights_only=True)
+    save_tensors = run.save_tensors
     for step in (1, 20, 23):
-        code = ("import sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
-                "import train_transformer as t; from pathlib import Path\n"
-                "real = t.save_tensors\n"
-                "def stop(path, contents):\n    real(path, contents)\n"
-                f"    if contents['step'] == {step}: raise SystemExit(9)\n"
-                "t.save_tensors = stop\nt.main()")
-        stopped = subprocess.run(
-            [sys.executable, "-c", code, str(FOLDER / "train_transformer.py"), *map(str, tiny_tasks), "--save_position",
-             "cut", "--overwrite"], cwd=tmp_path, capture_output=True, text=True)
-        assert stopped.returncode == 9 and not (run / "final.json").exists() and (run / "ckpt_last.pt").exists()
+        def save_and_stop(path, contents, step=step):
+            save_tensors(path, contents)
+            if contents.get("step") == step:
+                raise SystemExit(9)
+        monkeypatch.setattr(run, "save_tensors", save_and_stop)
+        stopped = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", "--overwrite", check=False)
+        monkeypatch.undo()
+        assert stopped.returncode == 9
+        assert not (directory / "final.json").exists() and (directory / "ckpt_last.pt").exists()
         done = script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
         assert "finished before" not in done.stdout
-        again = torch.load(run / "last.pt", weights_only=True)
+        again = torch.load(directory / "last.pt", weights_only=True)
         assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert "finished before" in script("train_transformer.py", *tiny_tasks, "--save_position", "cut").stdout
-    (tmp_path / "tasks.json").write_text(json.dumps(position_weighted_tasks(8, 3, 1, 1.0, 0)))
+    (tmp_path / "tasks.json").write_text(json.dumps(as_lists(position_weighted_tasks(8, 3, 1, 1.0, 0))))
     other = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False)
     assert other.returncode == 2 and "add --overwrite" in other.stderr
 
 
-def test_the_preset_from_tasks_to_figures(tmp_path):
-    """reproduce_transformer.sh smoke with two seeds: table, features, measures and figures that fit together."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["bash", str(FOLDER / "reproduce_transformer.sh"), "smoke"], capture_output=True, text=True,
-                          timeout=400, env={**os.environ, "PATH": path, "OUT": str(tmp_path / "out"), "SEEDS": "0 1"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    out = tmp_path / "out"
-    results = [json.loads(path.read_text()) for path in sorted(out.glob("runs/*/final.json"))]
-    with open(out / "table1.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["context_length"]) for row in rows] == list(range(5, 17)) and rows[0]["seeds"] == "2"
-    for place, row in enumerate(rows):
-        assert float(row["cross_entropy"]) == pytest.approx(sum(r["cross_entropy"][place] for r in results) / 2)
-    measures = [json.loads(path.read_text()) for path in out.glob("measures/*.json")]
-    assert len(measures) == 24
-    seed = sorted((one for one in measures if one["seed"] == 0), key=lambda one: one["visible_context_length"])
-    assert [one["cross_entropy"] for one in seed] == results[0]["cross_entropy"]
-    r = np.corrcoef([one["kde_entropy"] for one in seed], [one["cross_entropy"] for one in seed])[0, 1]
-    assert re.search(rf"seed 0: cross entropy against KDE entropy R {r:.4f}", done.stdout)
+def test_from_runs_to_a_table_measures_and_figures(script, tiny_tasks, tmp_path):
+    """Two seeds: the features are those of the network itself, and the printed R that of the tables."""
+    for seed in (0, 1):
+        script("train_transformer.py", *tiny_tasks, "--seed", seed)
+    runs = sorted((tmp_path / "outputs" / "transformer_runs").iterdir())
+    results = [json.loads((directory / "final.json").read_text()) for directory in runs]
+    printed = script("collect_results.py", "--table1").stdout
+    for index, length in enumerate(range(3, 9)):
+        losses = [result["cross_entropy"][index] for result in results]
+        assert f"| {length} | {sum(losses) / 2:.4f} [{min(losses):.4f}, {max(losses):.4f}] |" in printed
+    script("save_feature_tensor.py", "--model_state_dict_position", *runs, "--n_samples", 60)
+    saved = torch.load(runs[0] / "features" / f"{runs[0].name}_visible5.pt", weights_only=True)
+    model = Transformer(8, len(SMALL), width=16, n_layer=2, n_head=2)
+    model.load_state_dict(torch.load(runs[0] / "last.pt", weights_only=True))
+    sampler = TaskSampler(SMALL, 8, torch.device("cpu"))
+    sampler.reseed(0, 2)
+    inputs = tokens(sampler.draw(60)[0], sampler.draw_tasks(60), 5)
+    assert torch.equal(saved["features"], model.features(inputs).squeeze(1)) and saved["dtype"] == "float32"
+    features = sorted((tmp_path / "outputs" / "transformer_runs").glob("*/features/*.pt"))
+    assert len(features) == 12
+    script("measure_features.py", *features, "--out_dir", "outputs/transformer_measures")
+    measures = [row for row in load_measures(tmp_path / "outputs" / "transformer_measures") if row["seed"] == 0]
+    r = np.corrcoef([row["kde_entropy"] for row in measures], results[0]["cross_entropy"])[0, 1]
+    assert f"seed 0: cross entropy against KDE entropy R {r:.4f}" in script("draw_entropy_vs_loss.py").stdout
     for stem in ("entropy_vs_loss", "transformer_spectra"):
-        assert (out / "figures" / f"{stem}.pdf").exists() and (out / "figures" / f"{stem}.png").exists()
+        assert (tmp_path / "outputs" / "figures" / f"{stem}.pdf").exists()
 
 
 def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
@@ -241,12 +241,13 @@ def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
             (("train_transformer.py", *tiny_tasks, "--n_head", 3), "even width"),
             (("train_transformer.py", *tiny_tasks, "--max_masked", 9), "more than the --context_bits"),
             (("train_transformer.py", *tiny_tasks, "--final_contexts", 1), "give 2 or more"),
+            (("train_transformer.py", *tiny_tasks, "--seed", 2**63), "2^63"),
             (("train_transformer.py", "--task_definition", "tasks.json", "--context_bits", 4, "--max_masked", 2),
              "bits beyond"),
-            (("table1.py",), "no finished run"), (("draw_entropy_vs_loss.py",), "too few measures"),
-            (("save_transformer_features.py", "nowhere"), "cannot read")):
+            (("collect_results.py", "--table1"), "no run"), (("draw_entropy_vs_loss.py",), "cannot read"),
+            (("save_feature_tensor.py", "--model_state_dict_position", "nowhere"), "no args.json")):
         done = script(*command, check=False)
-        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
     (tmp_path / "tasks.json").write_text("[[3, 1, 0.5], [3, 2]]")
     done = script("train_transformer.py", *tiny_tasks, check=False)
     assert done.returncode == 2 and "all subtasks or none" in done.stderr

@@ -1,0 +1,112 @@
+"""Finished runs as tables, written and read: train_model.py's a row a run, train_transformer.py's a row a length."""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from run import load_request
+from utils import fail, load_json, make_directory, read_table, save_json, write_csv
+
+AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
+CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
+PER_LENGTH = ("context_length", "bayes_risk", "cross_entropy", "standard_error")
+
+
+def describe(run_dirs):
+    """What the args.json of several runs have in common, and the environments they name, each once."""
+    requests = [load_request(run_dir) for run_dir in run_dirs]
+    environments = [load_json(run_dir / "args.json", "the arguments of the run")["environment"] for run_dir in run_dirs]
+    shared = {name: value for name, value in requests[0]["arguments"].items()
+              if all(request["arguments"].get(name) == value for request in requests)}
+    return {"arguments": shared, "data": requests[0]["data"],
+            "environments": [row for index, row in enumerate(environments) if row not in environments[:index]]}
+
+
+def load_result(run_dir):
+    """The contents of a finished run's final.json."""
+    return load_json(run_dir / "final.json", "the result")
+
+
+def write_sweep(run_dirs, out_csv):
+    """Write the table of finished runs of train_model.py, beside it their training curves and how they were made.
+
+    OUT_CSV has a row a run; the same with _curves in its name a row an epoch; _about.json what all runs share.
+    """
+    out_csv = Path(out_csv)
+    rows, curves = [], []
+    for run_dir in run_dirs:
+        result = load_result(run_dir)
+        rows.append({name: value for name, value in result.items() if name != "task_losses"})
+        cell = {axis: result[axis] for axis in AXES}
+        curves += [{**cell, **{name: row[name] for name in CURVE_COLUMNS}}
+                   for row in read_table(run_dir / "metrics.csv", CURVE_COLUMNS)]
+    make_directory(out_csv.parent)
+    write_csv(out_csv, rows)
+    write_csv(out_csv.with_name(f"{out_csv.stem}_curves.csv"), curves)
+    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), describe(run_dirs))
+
+
+def write_table1(run_dirs, out_csv):
+    """Write the table of finished runs of train_transformer.py, a row a seed and length, and how they were made."""
+    out_csv = Path(out_csv)
+    results = [load_result(run_dir) for run_dir in run_dirs]
+    make_directory(out_csv.parent)
+    write_csv(out_csv, [{"seed": result["seed"], **dict(zip(PER_LENGTH, values))} for result in results
+                        for values in zip(*(result[name] for name in PER_LENGTH), strict=True)])
+    runs = [{name: value for name, value in result.items() if name not in PER_LENGTH} for result in results]
+    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), {**describe(run_dirs), "runs": runs})
+
+
+def gather(expected, finished, write, out_csv):
+    """Write the table of the finished runs, say how many they are and name the others. Returns the exit code.
+
+    expected, finished: lists of run directories. write: write_sweep or write_table1.
+    """
+    if finished:
+        write(finished, out_csv)
+    print(f"{len(finished)} finished runs of {len(expected)} -> {out_csv}", flush=True)
+    missing = [run_dir.name for run_dir in expected if run_dir not in finished]
+    if missing:
+        print(f"missing: {' '.join(missing)}", file=sys.stderr)
+    return int(bool(missing))
+
+
+def read_numbers(path, columns):
+    """Read columns of a table of collect_results.py as floats; exits with code 2 if one is not a number."""
+    rows = read_table(path, columns, "make it again with collect_results.py")
+    try:
+        return [{name: float(row[name]) for name in columns} for row in rows]
+    except ValueError as error:
+        fail(f"{path}: {error}; make it again with collect_results.py")
+
+
+def over_seeds(rows, column):
+    """{training size: (context lengths (k,), list of k arrays over the seeds)} of one column, lengths ascending."""
+    cells = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        cells[int(row["train_dataset_size"])][int(row["context_length"])].append(row[column])
+    return {size: (np.array(sorted(by_length)), [np.array(by_length[length]) for length in sorted(by_length)])
+            for size, by_length in sorted(cells.items())}
+
+
+def optimum(lengths, losses):
+    """Index of the lowest mean loss, and by how much each neighbour's lowest seed exceeds its highest seed (nats).
+
+    The margin is None if there is no neighbour on one side: the minimum is then not an interior one.
+    """
+    best = int(np.argmin([loss.mean() for loss in losses]))
+    if best in (0, len(lengths) - 1):
+        return best, None
+    return best, min(losses[best + side].min() - losses[best].max() for side in (-1, 1))
+
+
+def load_table1(path):
+    """{context_length: {"bayes_risk": nats, "cross_entropy": {seed: nats}}} of a file of write_table1."""
+    table = {}
+    for row in read_table(path, ("seed", *PER_LENGTH[:-1]), "make it with collect_results.py --table1"):
+        entry = table.setdefault(int(row["context_length"]), {"cross_entropy": {}})
+        entry["bayes_risk"] = float(row["bayes_risk"])
+        entry["cross_entropy"][int(row["seed"])] = float(row["cross_entropy"])
+    return table

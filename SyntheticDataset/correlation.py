@@ -1,0 +1,60 @@
+"""How straight the cross entropy of trained transformers is in measures of their hidden states (paper section 4.4)."""
+
+import numpy as np
+
+from collecting import load_table1
+from entropy import log_sums
+from measures import load_measures
+from utils import fail
+
+FEWEST = 3  # eigenvalues of a sum, and lengths of a line
+OLD_ENTROPY = "kde_entropy_all_directions"  # of results measured before directions without variance were left out
+
+
+def load_by_seed(directory, table_path):
+    """{seed: rows with "cross_entropy" and "bayes_risk", by visible length}; exits with code 2 if there is no line.
+
+    A row's "entropy" is its KDE entropy, or that over all directions where it was measured in that way alone.
+    """
+    table, seeds = load_table1(table_path), {}
+    for row in load_measures(directory):
+        losses = table.get(row["visible_context_length"])
+        if losses is None or row["seed"] not in losses["cross_entropy"]:
+            fail(f"{table_path} has no loss of seed {row['seed']} at {row['visible_context_length']} bits, which "
+                 f"{directory} measures; collect the runs that the features are of")
+        row["entropy"] = row["kde_entropy"] if row["kde_entropy"] is not None else row.get(OLD_ENTROPY)
+        if row["entropy"] is None:
+            fail(f"{directory} has no KDE entropy of {row['name']}; measure it without --no-entropy")
+        seeds.setdefault(row["seed"], []).append(
+            {**row, "cross_entropy": losses["cross_entropy"][row["seed"]], "bayes_risk": losses["bayes_risk"]})
+    if not seeds or any(len(rows) < FEWEST for rows in seeds.values()):
+        fail(f"{directory} has too few measures, a line needs {FEWEST} visible lengths; make more with "
+             "save_feature_tensor.py and measure_features.py")
+    return {seed: sorted(rows, key=lambda row: row["visible_context_length"]) for seed, rows in sorted(seeds.items())}
+
+
+def column(rows, name):
+    """One entry of all rows, a float64 array."""
+    return np.array([float(row[name]) for row in rows])
+
+
+def sums_by_length(rows, relative):
+    """Sums of log eigenvalues over the first N = 1, 2, ... at each visible length: (lengths, lowest rank)."""
+    rank = min(row["rank"] for row in rows)
+    return np.stack([log_sums(row["eigenvalues"] / (row["eigenvalues"][0] if relative else 1), rank).numpy()
+                     for row in rows])
+
+
+def straightest(sums, losses):
+    """The N whose sum has the most negative correlation with the losses, and that correlation."""
+    r = [np.corrcoef(sums[:, n - 1], losses)[0, 1] for n in range(FEWEST, sums.shape[1] + 1)]
+    return FEWEST + int(np.argmin(r)), min(r)
+
+
+def correlations(rows):
+    """{what the cross entropy is compared with: (N or None, R)} of one seed."""
+    losses = column(rows, "cross_entropy")
+    return {"KDE entropy": (None, np.corrcoef(column(rows, "entropy"), losses)[0, 1]),
+            "log-determinant part": (None, np.corrcoef(column(rows, "log_determinant_part"), losses)[0, 1]),
+            "relative eigenvalues": straightest(sums_by_length(rows, relative=True), losses),
+            "absolute eigenvalues": straightest(sums_by_length(rows, relative=False), losses)}

@@ -1,0 +1,206 @@
+"""Write the number tables of results/README.md anew from the committed results, the only place where they are rounded.
+
+    python make_tables.py            # rewrites the text between <!-- table NAME --> and <!-- end -->
+    python make_tables.py --check    # exits with 1, and names the tables, if one is not current
+"""
+
+import json
+import re
+import statistics
+import sys
+from argparse import BooleanOptionalAction
+from pathlib import Path
+
+from collecting import load_table1, optimum, over_seeds, read_numbers
+from correlation import correlations, load_by_seed
+from entropy import intrinsic_dimension
+from measures import load_measures, right_thresholds
+from utils import Parser, fail, replacing, run_main
+
+RESULTS = Path(__file__).with_name("results")
+PAPER_TABLE_1 = {17: "0.4648", 50: "0.0613"}
+LENGTHS_SHOWN = (11, 14, 17, 20, 25, 30, 40, 50, 60)  # of the 60 bits
+
+
+def markdown(header, rows):
+    """A Markdown table of texts."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def spread(values, digits=3):
+    """"mean [lowest, highest]", or the value where there is one."""
+    values = list(values)
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]" if len(values) > 1 else mean
+
+
+def rows_of(experiment, *columns):
+    """The runs of an experiment's sweep.csv with these columns and those that say which run it is."""
+    return read_numbers(RESULTS / experiment / "sweep.csv",
+                        ("context_length", "train_dataset_size", "seed", "bayes_risk", *columns))
+
+
+def losses(experiment):
+    """Lowest validation loss by size and context length, the optimum in bold, and the Bayes risk."""
+    rows = rows_of(experiment, "best_valid_loss")
+    risks = {int(row["context_length"]): row["bayes_risk"] for row in rows}
+    table = []
+    for size, (lengths, cells) in over_seeds(rows, "best_valid_loss").items():
+        best, _ = optimum(lengths, cells)
+        texts = [spread(cell) for cell in cells]
+        texts[best] = re.sub(r"^[\d.]+", r"**\g<0>**", texts[best])
+        table.append([f"{size:,}", *texts])
+    return markdown(["training samples", *(f"{length} bits" for length in risks)],
+                    [*table, ["Bayes risk", *(f"{risk:.3f}" for risk in risks.values())]])
+
+
+def margins():
+    """By how much the neighbours of each optimum are worse, their best seed beside its worst."""
+    table = []
+    for size, (lengths, cells) in over_seeds(rows_of("small", "best_valid_loss"), "best_valid_loss").items():
+        best, margin = optimum(lengths, cells)
+        table.append([f"{size:,}", lengths[best], "none: end of the grid" if margin is None else f"{margin:.3f}"])
+    return markdown(["training samples", "optimum (bits)", "worst seed below every seed of the neighbours by (nats)"],
+                    table)
+
+
+def last_losses():
+    """Training and validation loss at the end, with early stopping and in the control without."""
+    table = []
+    columns = ("last_step", "last_train_loss", "last_valid_loss")
+    for experiment in ("small", "control"):
+        rows = [row for row in rows_of(experiment, *columns) if row["context_length"] in (50, 94)]
+        by_column = [over_seeds(rows, column) for column in columns]
+        for size, (lengths, _) in by_column[0].items():
+            for index, length in enumerate(lengths):
+                steps, train, valid = (by_size[size][1][index] for by_size in by_column)
+                table.append([experiment, f"{size:,}", length, f"{min(steps):.0f} to {max(steps):.0f}"
+                              if len(steps) > 1 else f"{steps[0]:.0f}", spread(train, 2), spread(valid, 2)])
+    return markdown(["runs", "training samples", "bits", "steps", "training loss", "validation loss"], table)
+
+
+def parts():
+    """The two parts of the approximation loss at the best and at the last epoch, means over the seeds."""
+    columns = [f"{epoch}_approximation_loss_{part}" for epoch in ("best", "last")
+               for part in ("solvable", "unsolvable")]
+    rows = rows_of("small", *columns)
+    by_column = [over_seeds(rows, column) for column in columns]
+    table = [[f"{size:,}", length, *(f"{by_size[size][1][index].mean():.3f}" for by_size in by_column)]
+             for size, (lengths, _) in by_column[0].items() for index, length in enumerate(lengths)]
+    return markdown(["training samples", "bits", "best epoch: solvable", "unsolvable", "last epoch: solvable",
+                     "unsolvable"], table)
+
+
+def dimensions():
+    """Intrinsic dimension beside the visible subtasks, and the gap behind the last counted eigenvalue."""
+    rows = load_measures(RESULTS / "small" / "measures")
+    table = []
+    for length in sorted({row["visible_context_length"] for row in rows}):
+        seeds = [row for row in rows if row["visible_context_length"] == length]
+        expected = seeds[0]["n_visible_tasks"]
+        found = {intrinsic_dimension(row["eigenvalues"], 0.1) for row in seeds}
+        gaps = [(row["eigenvalues"][expected - 1] / row["eigenvalues"][expected]).item() for row in seeds]
+        table.append([length, expected, ", ".join(map(str, sorted(found))), len(seeds),
+                      f"{min(gaps):.1f} to {max(gaps):.1f}"])
+    return (markdown(["bits", "visible subtasks", "dimension at 0.1", "models", "eigenvalue over the next"], table)
+            + f"\n\nThresholds with the right dimension everywhere: {', '.join(map(str, right_thresholds(rows)))}.")
+
+
+def published():
+    """The published setting: the best epoch, what the unsolvable subtasks cost then, and the last one."""
+    rows = rows_of("published", "best_valid_loss", "best_train_loss", "best_approximation_loss_unsolvable",
+                   "last_train_loss", "last_valid_loss")
+    tasks = json.loads((RESULTS / "published" / "sweep_about.json").read_text())["data"]["task_definition"]
+    table = []
+    for row in rows:
+        share = sum(max(a, b) > row["context_length"] for a, b in tasks) / len(tasks)
+        unsolvable = (row["best_approximation_loss_unsolvable"] + row["bayes_risk"]) / share
+        table.append([f"{row['context_length']:.0f}", *(f"{row[name]:.3f}" for name in (
+            "best_valid_loss", "bayes_risk", "best_train_loss")), f"{unsolvable:.3f}",
+            f"{row['last_train_loss']:.3f}, {row['last_valid_loss']:.3f}"])
+    return markdown(["bits", "validation loss", "Bayes risk", "training loss in that epoch",
+                     "mean loss of the unsolvable subtasks then", "training, validation loss after 200 epochs"], table)
+
+
+def table1(experiment, digits, shown=None):
+    """Cross entropy of the transformers beside the Bayes risk, at the lengths shown (None: all)."""
+    entries = load_table1(RESULTS / experiment / "table1.csv")
+    table = [[length, f"{entries[length]['bayes_risk']:.{digits}f}",
+              spread(entries[length]["cross_entropy"].values(), digits),
+              *([PAPER_TABLE_1.get(length, "")] if shown else [])] for length in shown or entries]
+    return markdown(["bits", "Bayes risk", "cross entropy", *(["the paper's"] if shown else [])], table)
+
+
+def straightness():
+    """R of the cross entropy against the measures of the hidden states, and its excess over the Bayes risk."""
+    table = []
+    for experiment in ("transformer_small", "transformer_paper", "transformer_unsettled"):
+        path = RESULTS / experiment
+        seeds = load_by_seed(path / "measures", path / "table1.csv")
+        found = [correlations(rows) for rows in seeds.values()]
+        rows = [row for rows in seeds.values() for row in rows]
+        excess = max(row["cross_entropy"] - row["bayes_risk"] for row in rows)
+        old = any(row["kde_entropy"] is None for row in rows)
+        ranks = sorted({row["rank"] for row in rows})
+        table.append([experiment, len(seeds), f"{excess:.5f}", f"{ranks[0]} to {ranks[-1]} of {rows[0]['width']}",
+                      spread((entry["KDE entropy"][1] for entry in found), 4) + (" (all directions)" if old else ""),
+                      *(spread((entry[name][1] for entry in found), 4) for name in (
+                          "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
+                      ", ".join(str(entry["absolute eigenvalues"][0]) for entry in found)])
+    return markdown(["runs", "seeds", "nats above Bayes at most", "rank", "R: KDE entropy", "its log-determinant part",
+                     "sum of log absolute eigenvalues", "of relative ones", "best N (absolute)"], table)
+
+
+def speed():
+    """benchmark.json."""
+    found = json.loads((RESULTS / "benchmark.json").read_text())
+    training, generation, script = found["training"], found["generation"], found["script"]
+    return markdown(["what", "ours (s)", "the plain way (s)", "times faster"], [
+        [f"an epoch of the MLP, {training['n']:,} samples in batches of {training['batch_size']:,}, against a "
+         f"DataLoader of single samples (loading is {100 * training['loading_share']:.1f}% of ours)",
+         *(f"{training['seconds'][way]:.2f}" for way in ("ours", "one by one")), f"{training['times_faster']:.2f}"],
+        [f"generating {generation['n']:,} samples, against a set of tuples",
+         *(f"{generation['seconds'][way]:.3f}" for way in ("ours", "set of tuples")),
+         f"{generation['times_faster']:.0f}"],
+        *([f"KDE entropy, n = {kde['n']:,}, d = {kde['width']}, against scipy.stats.gaussian_kde",
+           *(f"{kde['seconds'][way]:.2f}" for way in ("ours", "scipy")), f"{kde['times_faster']:.1f}"]
+          for kde in found["kde"]),
+        [f"generate_data.py, {script['train_size'] + script['valid_size']:,} samples: {script['peak_gigabytes']:.1f} GB"
+         f" of memory, {script['file_megabytes']:.0f} MB of files", f"{script['seconds']:.0f}", "", ""]])
+
+
+TABLES = {
+    "small_losses": lambda: losses("small"), "small_margins": margins, "small_last": last_losses, "small_parts": parts,
+    "dimensions": dimensions, "published": published, "transformer_small": lambda: table1("transformer_small", 4),
+    "transformer_paper": lambda: table1("transformer_paper", 5, LENGTHS_SHOWN), "straightness": straightness,
+    "transformer_optimum": lambda: losses("transformer_optimum"), "many_sizes": lambda: losses("many_sizes"),
+    "speed": speed,
+}
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="write nothing, compare")
+    args = parser.parse_args()
+    readme = RESULTS / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    names = re.findall(r"<!-- table (\w+) -->", text)
+    if sorted(names) != sorted(TABLES):
+        fail(f"{readme} has the tables {', '.join(names)}; there should be {', '.join(TABLES)}, each once")
+    outdated = []
+    for name, make in TABLES.items():
+        pattern = rf"(?<=<!-- table {name} -->\n)(.*?)(?=<!-- end -->)"
+        before, old, after = re.split(pattern, text, maxsplit=1, flags=re.S)
+        table = make() + "\n"
+        outdated += [name] if table != old else []
+        text = before + table + after
+    if outdated and not args.check:
+        with replacing(readme) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print(f"{len(TABLES)} tables, {'not current' if args.check else 'written anew'}: {', '.join(outdated) or 'none'}")
+    sys.exit(args.check and bool(outdated))
+
+
+if __name__ == "__main__":
+    run_main(main)

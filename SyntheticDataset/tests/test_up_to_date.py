@@ -1,0 +1,83 @@
+"""The one rule for what is done: a file holds the request that made it, and is made again for another one."""
+
+import json
+
+import pytest
+import torch
+
+from measures import load_measures
+from utils import current, save_json, save_tensors
+
+MLP = ("train_model.py", "--context_length", 9, "--hidden_size", 8, "--batch_size", 50, "--num_epochs", 3)
+RUN = "outputs/runs/mlp_ctl9_train700_wd0.0001_seed0"
+
+
+def test_the_rule(tmp_path):
+    """Neither existence nor age counts, only the whole file's request."""
+    request = {"names": ("a", "b"), "size": 3, "share": 0.1, "none": None}
+    save_json(tmp_path / "a.json", {"request": request})
+    save_tensors(tmp_path / "a.pt", {"request": json.loads(json.dumps(request)), "values": torch.zeros(100)})
+    for path in (tmp_path / "a.json", tmp_path / "a.pt"):
+        assert current(path, request) and not current(path, {**request, "size": 4})
+        path.write_bytes(path.read_bytes()[:-20])
+        assert not current(path, request)
+    assert not current(tmp_path / "nowhere.pt", request)
+
+
+@pytest.fixture
+def run_dir(script, small_data, tmp_path):
+    script(*MLP, "--learning_rate", 5e-2)
+    result = json.loads((tmp_path / RUN / "final.json").read_text())
+    assert result["best_epoch"] < result["last_epoch"]
+    return tmp_path / RUN
+
+
+def test_features_of_other_weights_or_samples_are_made_again(script, run_dir):
+    """Of the last weights, then of the run's directory, which means its best; then of fewer samples; then kept."""
+    def features(position, *flags):
+        script("save_feature_tensor.py", "--model_state_dict_position", position, *flags)
+        return torch.load(run_dir / "features.pt", weights_only=True)["features"]
+
+    last, best = features(run_dir / "last.pt"), features(run_dir)
+    assert not torch.equal(last, best)
+    script("save_feature_tensor.py", "--model_state_dict_position", run_dir / "best.pt", "--save_position", "best.pt")
+    assert torch.equal(best, torch.load(run_dir.parents[2] / "best.pt", weights_only=True)["features"])
+    assert len(features(run_dir, "--valid_dataset_size", 50)) == 50
+    stamp = (run_dir / "features.pt").stat().st_mtime_ns
+    features(run_dir, "--valid_dataset_size", 50)
+    assert (run_dir / "features.pt").stat().st_mtime_ns == stamp
+
+
+def test_an_entropy_that_was_left_out_is_measured_when_asked_for(script, tmp_path):
+    torch.manual_seed(0)
+    (tmp_path / "run").mkdir()
+    save_tensors(tmp_path / "run" / "features.pt", {"features": torch.randn(50, 3)})
+    save_tensors(tmp_path / "other.pt", {"features": torch.randn(60, 4), "dtype": "bfloat16"})
+    script("measure_features.py", "run/features.pt", "other.pt", "--no-entropy")
+    rows = {row["name"]: row for row in load_measures(tmp_path / "outputs" / "measures")}
+    assert rows["run"]["kde_entropy"] is None and rows["other"]["dtype"] == "bfloat16"
+    assert "run: rank 3 of 3" in script("measure_features.py", "run/features.pt").stdout
+    rows = {row["name"]: row for row in load_measures(tmp_path / "outputs" / "measures")}
+    assert rows["run"]["kde_entropy"] > 0 and rows["other"]["n"] == 60  # the other file's row stays
+    assert script("measure_features.py", "run/features.pt").stdout == ""  # up to date
+    save_tensors(tmp_path / "run" / "features.pt", {"features": torch.randn(70, 3)})
+    script("measure_features.py", "run/features.pt")
+    assert {row["name"]: row["n"] for row in load_measures(tmp_path / "outputs" / "measures")}["run"] == 70
+
+
+def test_a_run_of_other_arguments_or_samples_is_not_this_one(script, run_dir, tmp_path):
+    sweep = ("sweep.py", "--context_lengths", 9, "--train_dataset_sizes", 700, "--weight_decays", 1e-4,
+             "--hidden_size=8", "--batch_size", 50, "--num_epochs=3")
+    assert "all 1 cells have finished" in script(*sweep, "--missing", "--learning_rate=5e-2").stdout
+    other = script(*sweep, "--missing", check=False)  # another learning rate
+    assert other.returncode == 1 and other.stdout.strip() == run_dir.name
+    collected = script(*sweep, "--collect", check=False)
+    assert "learning_rate 0.05, not 0.001" in collected.stdout and run_dir.name in collected.stderr
+    script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 1,
+           "--task_definition", "tasks.json")
+    assert script(*sweep, "--missing", "--learning_rate=5e-2", check=False).returncode == 1
+    refused = script(*MLP, "--learning_rate", 5e-2, check=False)
+    assert refused.returncode == 2 and "a run with seed 114, not 1; add --overwrite" in refused.stderr
+    for path in (tmp_path / "data").iterdir():  # without the samples, those that the run names count
+        path.unlink()
+    assert script(*sweep, "--missing", "--learning_rate=5e-2").returncode == 0
