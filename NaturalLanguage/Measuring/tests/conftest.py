@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ARCHITECTURES, FOLDER, make_model, make_texts, make_tokenizer, run_main
-from script_process import run_script
+from helpers import ARCHITECTURES, make_model, make_texts, make_tokenizer, run_main, run_script
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +19,7 @@ def measuring(tmp_path):
     """Run a script of this folder as a user does, in tmp_path: measuring("evaluate_CE.py", ...) -> CompletedProcess."""
 
     def run(name, *arguments):
-        done = run_script(FOLDER / name, *arguments, cwd=tmp_path)
+        done = run_script(name, *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done
 
