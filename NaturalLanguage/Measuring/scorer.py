@@ -1,6 +1,7 @@
 """The loss of a target token and the hidden state that predicts it, for any causal language model of transformers."""
 
 import json
+import sys
 
 import torch
 
@@ -53,6 +54,9 @@ def choose_dtype(name, device):
 def load_model(name, config, dtype, device, device_map=None):
     """The model, ready to score; device_map "auto" spreads it over the GPUs (needs accelerate)."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     options = {"device_map": device_map} if device_map else {}
     model = from_pretrained(AutoModelForCausalLM, name, config=config, dtype=dtype, **options)
     return (model if device_map else model.to(device)).eval()
