@@ -16,15 +16,10 @@ import numpy as np
 
 from draw_CEvsPCA.fits import fit_power_law
 from draw_CEvsPCA.plotting import (
-    FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_table, run_main, save_figure,
+    FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_losses, run_main, save_figure,
 )
 
 REPORTED_LOSSES = MEASURING / "results" / "reported" / "Llama-3.1-8B"
-
-
-def read_losses(directory):
-    """Rows of a directory's cross_entropy.csv; exits with code 2 if there is none."""
-    return read_table(Path(directory) / "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
 
 
 def interval(parameter, digits=4):

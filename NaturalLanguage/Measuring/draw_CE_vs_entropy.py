@@ -17,7 +17,7 @@ import csv
 
 import numpy as np
 
-from draw_CEvsPCA.fits import fit_line
+from draw_CEvsPCA.fits import fit_draws, fit_line
 from draw_CEvsPCA.plotting import (
     FIT, MEASURING, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, read_measures,
     run_main, save_figure,
@@ -42,14 +42,6 @@ def draw_line(axis, x, y, lengths, excluded, labels):
     return fit
 
 
-def drawn_fits(measures, excluded=()):
-    """Slope and R of cross entropy against KDE entropy in each half sample of the documents: float64 (draws, 2)."""
-    draws = [measures.draws.get(length, []) for length in measures.rows if length not in excluded]
-    fits = [fit_line([draw["kde_entropy"] for draw in drawn], [draw["cross_entropy"] for draw in drawn])
-            for drawn in zip(*draws)]  # the same documents at every context length
-    return np.array([(fit.slope[0], fit.r) for fit in fits]).reshape(-1, 2)
-
-
 def draw_ce_vs_entropy(axis, measures, excluded):
     """A panel of Fig. 2; prints the line."""
     name, lengths = measures.name, measures.lengths()
@@ -62,10 +54,11 @@ def draw_ce_vs_entropy(axis, measures, excluded):
     axis.set_title(f"{name}: slope {fit.slope[0]:.4f}, R = {fit.r:.4f}", fontsize=8)
     print(f"{name}: cross entropy against KDE entropy at {len(lengths) - len(excluded & {*lengths})} context lengths: "
           f"slope {fit.slope[0]:.5f} [{fit.slope[1]:.5f}, {fit.slope[2]:.5f}], R {fit.r:.4f}, R^2 {fit.r_squared:.4f}")
-    drawn = drawn_fits(measures, excluded)
+    drawn = fit_draws([measures.draws.get(length, []) for length in lengths if length not in excluded],
+                      "kde_entropy", "cross_entropy")
     if len(drawn) > 1:
-        print(f"  standard errors over half samples of documents ({len(drawn)} draws): "
-              f"slope {drawn[:, 0].std(ddof=1):.5f}, R {drawn[:, 1].std(ddof=1):.4f}")
+        slope, r = (np.std(values, ddof=1) for values in zip(*((line.slope[0], line.r) for line in drawn)))
+        print(f"  standard errors over half samples of documents ({len(drawn)} draws): slope {slope:.5f}, R {r:.4f}")
     if fit.slope[0] > 0:
         print("  the cross entropy does not fall where the entropy rises: this model does not follow Eq. 2 here")
 

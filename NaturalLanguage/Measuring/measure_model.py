@@ -11,7 +11,7 @@ OUT_DIR/NAME, there at the end final.json. sweep.py does it for several models.
 import sys
 
 from jobs import run_script
-from pipeline import is_done, model_directory, parse, pipeline_parser, request_of, steps
+from pipeline import model_directory, parse, pipeline_parser, request_of, steps
 from utils import run_main, save_json
 
 
@@ -20,12 +20,10 @@ def main():
     parser.add_argument("model", help="hub name or directory of a causal language model")
     args = parse(parser, sys.argv[1:])
     directory = model_directory(args, args.model)
-    if not is_done(args, args.model):
-        (directory / "final.json").unlink(missing_ok=True)
-        for command in steps(args, args.model):
-            if run_script(*command):
-                raise SystemExit(1)
-        save_json(directory / "final.json", {"request": request_of(args, args.model)})
+    for command in steps(args, args.model):
+        if run_script(*command):
+            raise SystemExit(1)
+    save_json(directory / "final.json", {"request": request_of(args, args.model)})
     print(f"{args.model}: measured -> {directory}")
 
 

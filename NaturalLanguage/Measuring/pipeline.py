@@ -21,6 +21,11 @@ SCORING = ("window", "stride", "trim", "tokens_per_batch", "dtype", "rope_scalin
 RESULTS = ("cross_entropy.csv", "spectra.pt", "measures.csv")
 
 
+def script(name):
+    """The path of a script of this folder, from the working directory."""
+    return os.path.relpath(Path(__file__).parent / name)
+
+
 def words(name, default=""):
     """The words of an environment variable, quoted as a shell has them, so that paths may hold spaces."""
     try:
@@ -72,8 +77,8 @@ def model_directory(args, model):
 
 def model_command(args, model):
     """What measures one model as the namespace says."""
-    return ["measure_model.py", model, *flags_of(args, ("feature_lens", "seq_lens", "n_samples", "draws", "out_dir",
-                                                        *SCORING)), "--", *args.data]
+    names = ("feature_lens", "seq_lens", "n_samples", "draws", "out_dir", *SCORING)
+    return [script("measure_model.py"), model, *flags_of(args, names), "--", *args.data]
 
 
 def request_of(args, model):
@@ -94,11 +99,11 @@ def steps(args, model):
     """Yield the commands of all steps for one model, in order; hidden states first: their pass gives losses too."""
     name, directory = measurement_name(model), model_directory(args, model)
     data = Path(args.out_dir) / "data" / name
-    yield ["prepare_data.py", "--model_name", model, "--save_path", data, *args.data]
+    yield [script("prepare_data.py"), "--model_name", model, "--save_path", data, *args.data]
     gpus = len(visible_gpus()) if args.device == "auto" and not args.device_map else 0
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", gpus] if gpus > 1 else []
     flags = ["--model_name", model, "--dataset_path", data, "--out_dir", directory,
              *flags_of(args, ("n_samples", *SCORING))]
-    yield [*launch, "save_mid_features.py", "--seq_lens", *args.feature_lens, *flags]
-    yield [*launch, "evaluate_CE.py", "--seq_lens", *args.seq_lens, *flags]
-    yield ["measure_entropy.py", directory, "--device", args.device, "--draws", args.draws]
+    yield [*launch, script("save_mid_features.py"), "--seq_lens", *args.feature_lens, *flags]
+    yield [*launch, script("evaluate_CE.py"), "--seq_lens", *args.seq_lens, *flags]
+    yield [script("measure_entropy.py"), directory, "--device", args.device, "--draws", args.draws]

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, visible_gpus
-from pipeline import is_done, model_command, model_directory, parse, pipeline_parser
+from pipeline import is_done, model_command, model_directory, parse, pipeline_parser, script
 from run import measurement_name
 from utils import fail, run_main
 
@@ -24,9 +24,9 @@ def draw(args, directories):
     """All figures of the measurements in these directories, into OUT_DIR/figures."""
     flags = ["--results", *directories, "--out_dir", Path(args.out_dir) / "figures"]
     code = 0
-    for script, more in (("draw_CE_vs_context.py", []), ("draw_CE_vs_entropy.py", ["--exclude", *args.exclude]),
-                         ("draw_CEvsPCA/draw_IntrinsicDim.py", []), ("draw_CEvsPCA/draw_SumLogEigval.py", [])):
-        code = max(code, run_script(script, *flags, *more))
+    for name, more in (("draw_CE_vs_context.py", []), ("draw_CE_vs_entropy.py", ["--exclude", *args.exclude]),
+                       ("draw_CEvsPCA/draw_IntrinsicDim.py", []), ("draw_CEvsPCA/draw_SumLogEigval.py", [])):
+        code = max(code, run_script(script(name), *flags, *more))
     return code
 
 

@@ -135,6 +135,11 @@ def read_table(path, columns, made_by):
     return sorted(rows, key=lambda row: row["context_length"])
 
 
+def read_losses(directory):
+    """Rows of a directory's cross_entropy.csv; exits with code 2 if there is none."""
+    return read_table(Path(directory) / "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
+
+
 def read_measures(directory):
     """The Measures in a directory; exits with code 2 if they are of fewer than three context lengths."""
     needed = ("context_length", "draw", "kde_entropy", "cross_entropy")

@@ -38,13 +38,20 @@ def table(folder):
         return list(csv.DictReader(file))
 
 
-def test_from_features_to_figures(measuring, measured, tmp_path):
-    """The scripts as a user runs them; each context length keeps the losses of its own chunks."""
-    measuring("compute_eigvals.py", measured)
+def run(script, *arguments):
+    """Run a script's main in this process; returns what it printed."""
+    code, printed, err = run_main(script, *arguments)
+    assert code == 0, err
+    return printed
+
+
+def test_from_features_to_figures(measured, tmp_path):
+    """Each context length keeps the losses of its own chunks; what is drawn is what the tables say."""
+    run("compute_eigvals", measured)
     spectra = load_spectra(measured)
     assert list(spectra) == [2, 8, 32, 128]
     before = (measured / "spectra.pt").read_bytes()
-    measuring("measure_entropy.py", measured, "--draws", 4)
+    run("measure_entropy", measured, "--draws", 4)
     assert (measured / "spectra.pt").read_bytes() == before
     rows = [row for row in table(measured) if row["draw"] == ""]
     assert [row["context_length"] for row in rows] == ["2", "8", "32", "128"] and len(table(measured)) == 20
@@ -62,21 +69,20 @@ def test_from_features_to_figures(measuring, measured, tmp_path):
         assert len(set(drawn)) == 4
         halves = {half["n"] for half in table(measured) if half["draw"]}
         assert halves == {"200"}
-    for script in ("draw_CE_vs_entropy.py", "draw_CEvsPCA/draw_IntrinsicDim.py", "draw_CEvsPCA/draw_SumLogEigval.py",
-                   "draw_CE_vs_context.py"):
-        printed = measuring(script, "--results", measured, "--out_dir", "figures").stdout
-        if script == "draw_CE_vs_entropy.py":
+    for script in ("draw_CE_vs_entropy", "draw_IntrinsicDim", "draw_SumLogEigval", "draw_CE_vs_context"):
+        printed = run(script, "--results", measured, "--out_dir", "figures")
+        if script == "draw_CE_vs_entropy":
             x, y = ([float(row[name]) for row in rows] for name in ("kde_entropy", "cross_entropy"))
             assert f"slope {np.polyfit(x, y, 1)[0]:.5f}" in printed and f"R {np.corrcoef(x, y)[0, 1]:.4f}" in printed
-        if script == "draw_CEvsPCA/draw_IntrinsicDim.py":
+        if script == "draw_IntrinsicDim":
             counts = [int((entry["eigenvalues"] > 0.1 * entry["eigenvalues"][0]).sum()) for entry in spectra.values()]
             assert f"threshold 0.1: {' '.join(map(str, counts))}\n" in printed
     made = {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
     assert made == {path.stem for path in (tmp_path / "figures").glob("*.png")} == {
         "ce_vs_context", "ce_vs_entropy", "made up_entropies", "made up_spectra", "made up_dimension",
         "made up_ce_vs_dimension", "made up_ce_vs_sum_log_3_6", "made up_ce_vs_sum_log_10_10", "made up_correlations"}
-    code, printed, _ = run_main("draw_CE_vs_entropy", "--results", measured, "--exclude", 2, "--out_dir", "figures")
-    assert code == 0 and "at 3 context lengths" in printed
+    printed = run("draw_CE_vs_entropy", "--results", measured, "--exclude", 2, "--out_dir", "figures")
+    assert "at 3 context lengths" in printed
 
 
 def test_sums_of_log_eigenvalues_are_those_of_the_covariance(measured):

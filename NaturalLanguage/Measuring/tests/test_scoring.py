@@ -60,11 +60,11 @@ def test_losses_and_features_are_those_of_a_full_forward_pass(architecture, mode
         assert other["losses"][index].item() == pytest.approx(loss, abs=1e-4)
 
 
-def test_evaluate_ce_as_a_user_runs_it(measuring, models, corpus, loaded, tmp_path):
-    """Table, what is printed, how many chunks, what a second start does, and two processes under torchrun."""
+def test_the_table_of_cross_entropies(models, corpus, loaded, tmp_path):
+    """Means, standard errors and differences by hand; what is printed, how many chunks, what a second start does."""
     flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--device", "cpu")
-    done = measuring("evaluate_CE.py", *flags, "--seq_lens", 20, 2, "--batch_size", 4, "--max_iter", 5)
-    assert "perplexity" not in done.stdout.lower() + done.stderr.lower()
+    code, printed, err = run_main("evaluate_CE", *flags, "--seq_lens", 20, 2, "--batch_size", 4, "--max_iter", 5)
+    assert code == 0 and "perplexity" not in (printed + err).lower(), err
     out = tmp_path / "outputs" / "llama"
     model, chunks = loaded["llama"]
     by_hand = {length: torch.tensor([score_by_hand(model, ids, length)[0] for _, ids in chunks[:20]])
@@ -76,7 +76,7 @@ def test_evaluate_ce_as_a_user_runs_it(measuring, models, corpus, loaded, tmp_pa
         losses = by_hand[int(row["context_length"])]
         assert row["n_chunks"] == "20" == str(len(load(out / "losses.pt")["losses"][int(row["context_length"])]))
         assert float(row["cross_entropy"]) == pytest.approx(losses.mean().item(), abs=1e-4)
-        assert f"context {row['context_length']}: cross entropy {float(row['cross_entropy']):.4f} nats" in done.stdout
+        assert f"context {row['context_length']}: cross entropy {float(row['cross_entropy']):.4f} nats" in printed
     gap = by_hand[20] - by_hand[2]
     assert float(rows[1]["difference"]) == pytest.approx(gap.mean().item(), abs=1e-4) and rows[0]["difference"] == ""
     owners = [document for document, _ in chunks[:20]]
@@ -86,14 +86,23 @@ def test_evaluate_ce_as_a_user_runs_it(measuring, models, corpus, loaded, tmp_pa
     before = (out / "losses.pt").stat().st_mtime_ns
     code, printed, err = run_main("evaluate_CE", *flags, "--seq_lens", 2, "--n_samples", 20, "--out_dir", out)
     assert code == 0 and "finished before" in printed and (out / "losses.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(models, corpus, tmp_path):
+    flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--device", "cpu", "--seq_lens", 20, 2,
+             "--n_samples", 19)
+    assert run_main("save_mid_features", *flags, "--out_dir", "one")[0] == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", FOLDER /
-               "evaluate_CE.py", *flags, "--seq_lens", 20, 2, "--n_samples", 19, "--out_dir", "two"]
+               "save_mid_features.py", *flags, "--out_dir", "two"]
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    one, two = load(out / "losses.pt"), load(tmp_path / "two" / "losses.pt")
-    assert two["documents"].tolist() == owners[:19]
+    one, two = load(tmp_path / "one" / "losses.pt"), load(tmp_path / "two" / "losses.pt")
+    assert torch.equal(two["documents"], one["documents"])
     for length in (2, 20):
-        assert torch.allclose(two["losses"][length], one["losses"][length][:19], atol=1e-5)
+        assert torch.allclose(two["losses"][length], one["losses"][length], atol=1e-5)
+        features = [load(tmp_path / name / f"feature_tensors_seq_{length}.pt")["features"] for name in ("one", "two")]
+        assert torch.allclose(*features, atol=1e-4)
 
 
 def test_an_interruption_loses_one_context_length_and_the_rest_is_the_same(models, corpus, tmp_path, monkeypatch):
