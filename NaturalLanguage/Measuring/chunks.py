@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from hub import encode
-from utils import fail, load_json, load_tensors, lock, make_directory, progress, save_tensors, say, text_hash
+from utils import current, fail, load_json, load_tensors, lock, make_directory, progress, save_tensors, say, text_hash
 
 TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 ORDER_SEED = 114
@@ -24,7 +24,7 @@ class Chunks(NamedTuple):
     """tokens: int32 (n, window), the last column is the target; documents: int64 (n,), each chunk's document."""
     tokens: torch.Tensor
     documents: torch.Tensor
-    key: dict
+    request: dict
 
 
 def cut(ids, window, stride, trim=TRIM):
@@ -103,12 +103,13 @@ def load_chunks(args, tokenizer, tokenizer_sha256):
     path = Path(args.cache_chunk_file_name or Path("outputs") / "chunks" / name)
     make_directory(path.parent)
     with lock(path.with_name(f"{path.name}.lock"), wait=True):  # another model's measurement may be building them
-        if path.exists():
+        if current(path, key):
             saved = load_tensors(path, "the cache of chunks", mmap=True)
-            if not isinstance(saved, dict) or saved.get("key") != key:
-                fail(f"--cache_chunk_file_name {path} holds chunks of another tokenizer, data set or window; name "
-                     "another file, or none: the name is then made from all of these")
             return Chunks(saved["tokens"], saved["documents"], key)
+        if path.exists() and args.cache_chunk_file_name:
+            load_tensors(path, "the cache of chunks", mmap=True)
+            fail(f"--cache_chunk_file_name {path} holds chunks of another tokenizer, data set or window; name another "
+                 "file, or none: the name is then made from all of these")
         prepared = "input_ids" in rows.column_names and provenance.get("tokenizer_sha256") == tokenizer_sha256
         chunks = build(rows, args.dataset_column_name, tokenizer, prepared, key)
         save_tensors(path, chunks._asdict())

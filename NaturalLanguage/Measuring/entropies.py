@@ -7,7 +7,7 @@ import torch
 from utils import progress
 
 BLOCK_SIZE = 2048  # points a side of a block of pairs
-RESOLVED = 1e-6  # relative error of a squared distance up to which the nearest of two points is told surely
+RESOLVED = 1e-6  # relative error of squared distances up to which neighbours are found by them
 
 
 def document_standard_error(values, documents):
@@ -37,12 +37,13 @@ def pairs(points, visit, block_size, show_progress=False):
 
 def whiten(features, decomposition, block_size):
     """Features (n, width) in the directions that count, scaled by the kernel: float64 (n, rank), and the scale."""
-    rank = decomposition.rank
-    scale = (decomposition.eigenvalues[:rank] * len(features) ** (-2 / (rank + 4))).sqrt()  # Scott's factor
-    directions = decomposition.eigenvectors[:, :rank] / scale
-    device = decomposition.mean.device
-    blocks = (block.to(device, torch.float64) - decomposition.mean for block in features.split(block_size))
-    return torch.cat([block @ directions for block in blocks]), scale
+    n, rank, device = len(features), decomposition.rank, decomposition.mean.device
+    scale = (decomposition.eigenvalues[:rank] * n ** (-2 / (rank + 4))).sqrt()  # Scott's factor
+    whitened = torch.empty(n, rank, dtype=torch.float64, device=device)
+    for start in range(0, n, block_size):
+        block = features[start:start + block_size].to(device, torch.float64) - decomposition.mean
+        whitened[start:start + block_size] = block @ decomposition.eigenvectors[:, :rank] / scale
+    return whitened, scale
 
 
 def kde_entropies(features, decomposition, block_size=BLOCK_SIZE, show_progress=False):
@@ -86,7 +87,7 @@ def two_nearest(points, block_size=BLOCK_SIZE):
     """Squared distances (n, 2) of each of the points (n, d) to its two nearest neighbours, float64.
 
     Neighbours are looked for by the norms, |x|^2 + |y|^2 - 2 xy, which loses the digits of small distances; the two
-    distances are then taken from the differences, and so are all of a point whose neighbours were not told surely.
+    distances are then taken from the differences, and so are all of a point whose neighbours are too near for that.
     """
     n, found = len(points), []
     centred = points - points.mean(dim=0)
@@ -98,8 +99,7 @@ def two_nearest(points, block_size=BLOCK_SIZE):
         squared[torch.arange(len(rows)), rows] = math.inf
         nearest = squared.topk(2, largest=False)
         squares = torch.stack([(points[rows] - points[nearest.indices[:, k]]).square().sum(dim=1) for k in (0, 1)], 1)
-        unsure = (nearest.values[:, 1] < least).nonzero()[:, 0]
-        for few in unsure.split(64):
+        for few in (nearest.values[:, 1] < least).nonzero()[:, 0].split(64):
             exact = direct_squares(points[rows[few]], points)
             exact[torch.arange(len(few)), rows[few]] = math.inf
             squares[few] = exact.topk(2, largest=False).values

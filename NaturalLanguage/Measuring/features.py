@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from utils import fail, load_tensors
+from utils import fail, load_tensors, say
 
 ROWS_AT_ONCE = 1024
 
@@ -38,7 +38,10 @@ def load_features(path):
              "save_mid_features.py")
     if not all(block.isfinite().all() for block in features.split(ROWS_AT_ONCE)):
         fail(f"{path} has features that are not finite; save them again with --dtype float32 (or bfloat16)")
-    contents.setdefault("dtype", str(features.dtype).removeprefix("torch."))
+    if "dtype" not in contents:
+        contents["dtype"] = str(features.dtype).removeprefix("torch.")
+        say(f"{path} does not say in which precision the model computed them; taken for {contents['dtype']}, that of "
+            "the file")
     if not getattr(getattr(torch, contents["dtype"], None), "is_floating_point", False):
         fail(f'{path} says "dtype": {contents["dtype"]}, which is no floating-point type of torch')
     return features, contents

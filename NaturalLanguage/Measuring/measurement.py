@@ -84,7 +84,7 @@ class Measurement:
         self.run = Run(self.run_directory, {
             "model_name": args.model_name, "model_revision": revision(args.model_name, self.config),
             "dtype": str(choose_dtype(args.dtype, self.device)).removeprefix("torch."),
-            "rope_scaling": args.rope_scaling, "chunks": self.chunks.key})
+            "rope_scaling": args.rope_scaling, "chunks": self.chunks.request})
 
     def refuse(self, context_lengths, n):
         """Exit with code 2, before any work, where the model or the chunks cannot give what was asked for."""

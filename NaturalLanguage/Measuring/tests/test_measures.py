@@ -133,7 +133,9 @@ def test_features_say_in_which_precision_they_were_computed(measured):
     del contents["dtype"]
     torch.save({**contents, "features": contents["features"].bfloat16()}, path)
     torch.save({**contents, "dtype": "int3"}, measured / "feature_tensors_seq_8.pt")
-    assert "no floating-point type" in error_line(run_main("measure_entropy", measured, "--draws", 0))
+    result = run_main("measure_entropy", measured, "--draws", 0)
+    assert "no floating-point type" in error_line(result)
+    assert "does not say in which precision the model computed them; taken for bfloat16" in result[1]
     assert [row["dtype"] for row in table(measured)] == ["bfloat16"]  # that of the tensor
 
 

@@ -167,7 +167,7 @@ def test_chunks_of_another_tokenizer_corpus_or_window_are_never_reused(models, c
         else:
             assert "another tokenizer, data set or window" in error_line(named)
             assert "holds a measurement with" in error_line(run_main("evaluate_CE", *flags, "--out_dir", "out0"))
-    texts_hashes = {load(path)["key"]["text_sha256"] for path in (tmp_path / "outputs" / "chunks").glob("*.pt")}
+    texts_hashes = {load(path)["request"]["text_sha256"] for path in (tmp_path / "outputs" / "chunks").glob("*.pt")}
     assert len(texts_hashes) == 2
 
 
