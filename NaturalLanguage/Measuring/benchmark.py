@@ -6,7 +6,7 @@ scoring   losses and hidden states of chunks by scorer.py in one pass that sends
           output layer, against two passes of the plain way: the logits of all positions, of which the last ones give
           the losses, and then all hidden states (and logits again), of which the last are kept. A random Llama, 8
           chunks at once in the plain way, each way in a process of its own, whose peak memory is compared.
-kde       measure_entropy.py's entropies against scipy.stats.gaussian_kde.
+kde       the entropies of entropies.py against scipy.stats.gaussian_kde.
 memory    time and peak memory of the same entropies at the size of an 8B model's hidden states.
 Both ways must agree on the result. Seconds are medians over --rounds, in which the ways take turns.
 """
@@ -21,11 +21,13 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from measure_entropy import decompose, kde_entropies
+from entropies import kde_entropies
 from scorer import Scorer
-from utils import Parser, choose_device, describe_environment, fail, make_directory, positive_int, save_json
+from spectra import decompose
+from utils import (
+    Parser, choose_device, describe_environment, fail, make_directory, positive_int, progress, run_main, save_json,
+)
 
 PLAIN_BATCH = 8  # chunks at once, as published
 
@@ -78,7 +80,7 @@ def weigh_kde(args):
     device = choose_device(args.device)
     features = torch.randn(args.large_n, args.large_width, generator=torch.Generator().manual_seed(0))
     started = time.perf_counter()
-    kde_entropies(features, decompose(features, device))
+    kde_entropies(features, decompose(features, "float32", device))
     print(json.dumps({"n": args.large_n, "width": args.large_width, "seconds": time.perf_counter() - started,
                       "peak_gigabytes": peak_gigabytes(device)}))
 
@@ -97,7 +99,7 @@ def compare_scoring(args):
     """Seconds and gigabytes of both ways, and their ratios."""
     found = {"ours": [], "plain": []}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in tqdm(range(args.rounds), desc="scoring", unit="round"):
+        for _ in progress(range(args.rounds), desc="scoring", unit="round"):
             results = {}
             for way in found:
                 path = Path(folder) / f"{way}.pt"
@@ -117,9 +119,9 @@ def compare_kde(n, width, rounds):
     from scipy.stats import gaussian_kde
     features = torch.randn(n, width, generator=torch.Generator().manual_seed(0)).double()
     seconds = {"ours": [], "scipy": []}
-    for _ in tqdm(range(rounds), desc=f"KDE {n} x {width}", unit="round"):
+    for _ in progress(range(rounds), desc=f"KDE {n} x {width}", unit="round"):
         started = time.perf_counter()
-        ours = kde_entropies(features, decompose(features, "cpu"))["kde_entropy"]
+        ours = kde_entropies(features, decompose(features, "float64"))["kde_entropy"]
         seconds["ours"].append(time.perf_counter() - started)
         started = time.perf_counter()
         points = features.T.numpy()
@@ -162,4 +164,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from hub import encode
-from prepare_data import text_hash
-from utils import fail, load_tensors, lock, make_directory, save_tensors, say
+from utils import current, fail, load_json, load_tensors, lock, make_directory, progress, save_tensors, say, text_hash
 
 TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 ORDER_SEED = 114
@@ -26,7 +24,7 @@ class Chunks(NamedTuple):
     """tokens: int32 (n, window), the last column is the target; documents: int64 (n,), each chunk's document."""
     tokens: torch.Tensor
     documents: torch.Tensor
-    key: dict
+    request: dict
 
 
 def cut(ids, window, stride, trim=TRIM):
@@ -54,13 +52,23 @@ def load_split(dataset_path, split, column):
     if not len(rows):
         fail(f"the split {split} of {dataset_path} is empty; prepare more documents with prepare_data.py")
     provenance = Path(dataset_path) / "provenance.json"
-    return rows, json.loads(provenance.read_text(encoding="utf-8")) if provenance.exists() else {}
+    return rows, load_json(provenance, "the description of the data set") if provenance.exists() else {}
+
+
+def batches(rows):
+    """Yield the rows of a data set, some at a time, as dictionaries of lists; exits with code 2 if they are damaged."""
+    for start in range(0, len(rows), DOCUMENTS_AT_ONCE):
+        try:
+            yield rows[start:start + DOCUMENTS_AT_ONCE]
+        except Exception as error:  # the library raises many types
+            fail(f"the data set is damaged or cut short ({type(error).__name__}); make it again with prepare_data.py "
+                 "--overwrite")
 
 
 def document_tokens(rows, column, tokenizer, prepared):
     """Yield the token ids of each document; `prepared` says that the column input_ids has them."""
-    for start in tqdm(range(0, len(rows), DOCUMENTS_AT_ONCE), desc="chunks", unit="batch"):
-        batch = rows[start:start + DOCUMENTS_AT_ONCE]
+    for batch in progress(batches(rows), total=-(-len(rows) // DOCUMENTS_AT_ONCE), desc="chunks", unit="batch",
+                          leave=False):
         yield from batch["input_ids"] if prepared else encode(tokenizer, batch[column])
 
 
@@ -89,19 +97,19 @@ def load_chunks(args, tokenizer, tokenizer_sha256):
     """
     rows, provenance = load_split(args.dataset_path, args.split, args.dataset_column_name)
     key = {"tokenizer_sha256": tokenizer_sha256,
-           "text_sha256": text_hash(text for start in range(0, len(rows), DOCUMENTS_AT_ONCE)
-                                    for text in rows[start:start + DOCUMENTS_AT_ONCE][args.dataset_column_name]),
+           "text_sha256": text_hash(text for batch in batches(rows) for text in batch[args.dataset_column_name]),
            "window": args.window, "stride": args.stride or args.window, "trim": list(args.trim)}
     name = f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.pt"
     path = Path(args.cache_chunk_file_name or Path("outputs") / "chunks" / name)
     make_directory(path.parent)
     with lock(path.with_name(f"{path.name}.lock"), wait=True):  # another model's measurement may be building them
-        if path.exists():
+        if current(path, key):
             saved = load_tensors(path, "the cache of chunks", mmap=True)
-            if not isinstance(saved, dict) or saved.get("key") != key:
-                fail(f"--cache_chunk_file_name {path} holds chunks of another tokenizer, data set or window; name "
-                     "another file, or none: the name is then made from all of these")
             return Chunks(saved["tokens"], saved["documents"], key)
+        if path.exists() and args.cache_chunk_file_name:
+            load_tensors(path, "the cache of chunks", mmap=True)
+            fail(f"--cache_chunk_file_name {path} holds chunks of another tokenizer, data set or window; name another "
+                 "file, or none: the name is then made from all of these")
         prepared = "input_ids" in rows.column_names and provenance.get("tokenizer_sha256") == tokenizer_sha256
         chunks = build(rows, args.dataset_column_name, tokenizer, prepared, key)
         save_tensors(path, chunks._asdict())

@@ -1,60 +1,20 @@
-"""Compute the PCA spectrum of saved hidden states (paper section 2): {l}_eigvals.pt from feature_tensors_seq_{l}.pt.
+"""PCA spectra of saved hidden states: the eigenvalues of their covariance (paper section 2).
 
     python compute_eigvals.py outputs/Llama-3.1-8B [OTHER_MODEL ...]
     python compute_eigvals.py outputs/Llama-3.1-8B --device cuda
 
-A file holds the eigenvalues of the features' covariance (divisor n - 1), largest first: float64 (width,). Means and
-second moments are summed in float64, block by block. A spectrum newer than its features is kept, unless --overwrite.
+For each feature_tensors_seq_{l}.pt, puts into spectra.pt of its directory: {l: {"eigenvalues": float64 (width,), of the
+covariance with divisor n - 1, largest first; "rank": directions whose variance is more than rounding; "n": samples;
+"request"}}. measure_entropy.py does the same on its way, so that this script is for spectra alone. A spectrum that was
+made from the same features is kept, unless --overwrite.
 """
 
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
-from utils import Parser, choose_device, fail, load_tensors, save_tensors
-
-ROWS_AT_ONCE = 1024
-
-
-def feature_files(directory):
-    """{context length: path} of the feature_tensors_seq_{l}.pt in a directory; exits with code 2 if there are none."""
-    found = {int(path.stem.rpartition("_")[2]): path for path in Path(directory).glob("feature_tensors_seq_*.pt")}
-    if not found:
-        fail(f"there are no feature_tensors_seq_*.pt in {directory}; make them with save_mid_features.py")
-    return dict(sorted(found.items()))
-
-
-def load_features(path):
-    """What a file of save_mid_features.py holds, features (n, width) first; exits with code 2 if it cannot be used."""
-    contents = load_tensors(path, "the features file", mmap=True)
-    contents = contents if isinstance(contents, dict) else {"features": contents}
-    features = contents.pop("features", None)
-    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) < 2:
-        fail(f'{path} has no "features" of shape (n, width); make it with save_mid_features.py')
-    if not all(block.isfinite().all() for block in features.split(ROWS_AT_ONCE)):
-        fail(f"{path} has features that are not finite; save them again with --dtype float32 (or bfloat16)")
-    return features, contents
-
-
-def moments(features, device):
-    """Mean (width,) and covariance (width, width; divisor n - 1) of the rows of (n, width), float64 on the device."""
-    n, width = features.shape
-    mean = torch.zeros(width, dtype=torch.float64, device=device)
-    for block in features.split(ROWS_AT_ONCE):
-        mean += block.to(device, torch.float64).sum(dim=0)
-    mean /= n
-    covariance = torch.zeros(width, width, dtype=torch.float64, device=device)
-    for block in features.split(ROWS_AT_ONCE):
-        centred = block.to(device, torch.float64) - mean
-        covariance.addmm_(centred.T, centred)
-    return mean, covariance / (n - 1)
-
-
-def eigenvalues(features, device):
-    """Eigenvalues of the covariance of (n, width), largest first: float64 (width,) on the CPU."""
-    return torch.linalg.eigvalsh(moments(features, device)[1]).flip(0).clamp(min=0).cpu()
+from features import feature_files, load_features
+from spectra import decompose, is_current, load_spectra, save_spectrum, spectrum_request
+from utils import Parser, choose_device, identity, lock, progress, run_main
 
 
 def main():
@@ -64,13 +24,15 @@ def main():
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="compute again what is there")
     args = parser.parse_args()
     device = choose_device(args.device)
-    files = [(length, path) for directory in args.results for length, path in feature_files(directory).items()]
-    for length, path in tqdm(files, desc="spectra", unit="file"):
-        target = path.with_name(f"{length}_eigvals.pt")
-        if target.exists() and target.stat().st_mtime >= path.stat().st_mtime and not args.overwrite:
-            continue
-        save_tensors(target, eigenvalues(load_features(path)[0], device))
+    for directory in args.results:
+        files = feature_files(directory)
+        with lock(Path(directory) / "lock"):
+            for length, path in progress(files.items(), desc=f"spectra of {directory}", unit="file"):
+                request = spectrum_request(identity(path))
+                if args.overwrite or not is_current(load_spectra(directory), length, request):
+                    features, about = load_features(path)
+                    save_spectrum(directory, length, decompose(features, about["dtype"], device), request)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -14,16 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from draw_CEvsPCA.drawing import (
-    FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_table, save_figure,
-)
 from draw_CEvsPCA.fits import fit_power_law
+from draw_CEvsPCA.plotting import (
+    FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_losses, run_main, save_figure,
+)
 
 REPORTED_LOSSES = MEASURING / "results" / "reported" / "Llama-3.1-8B"
-
-
-def read_losses(directory):
-    return read_table(directory, "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
 
 
 def interval(parameter, digits=4):
@@ -37,7 +33,6 @@ def draw_losses(axis, name, rows, reported):
     losses = [row["cross_entropy"] for row in rows]
     errors = [1.96 * (row.get("standard_error") or 0) for row in rows]
     axis.errorbar(lengths, losses, errors, fmt="o", capsize=2, label="measured", zorder=3)
-    title = name
     try:
         fit = fit_power_law(lengths, losses)
     except ValueError as error:
@@ -57,15 +52,14 @@ def draw_losses(axis, name, rows, reported):
         other.spines["right"].set_visible(True)
         other.grid(False)
         lengths = sorted({*lengths, *(row["context_length"] for row in reported)})
-    axis.set(title=title, xscale="log", xlabel="context length (tokens)")
+    axis.set(title=name, xscale="log", xlabel="context length (tokens)")
     label_ticks(axis.xaxis, [length for length in lengths if np.log2(length) % 1 == 0])
     axis.tick_params(axis="x", labelsize=7, rotation=45)
     axis.legend(fontsize=7)
 
 
 def main():
-    args = parse_results(drawing_parser(__doc__, "cross_entropy.csv"),
-                         "there is no cross_entropy.csv below outputs; make one with evaluate_CE.py")
+    args = parse_results(drawing_parser(__doc__, "cross_entropy.csv"), "evaluate_CE.py")
     figure, axes = panels(len(args.results), width=4.4, height=3.2, columns=3)
     reported = read_losses(REPORTED_LOSSES)
     for axis, directory in zip(axes, args.results):
@@ -75,4 +69,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

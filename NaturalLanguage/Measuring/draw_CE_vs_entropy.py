@@ -3,7 +3,7 @@
     python draw_CE_vs_entropy.py                                     # every measurement below outputs
     python draw_CE_vs_entropy.py --results results/small/ctl512 --exclude 1 2 --out_dir results/small/figures
 
-Reads measures_seq_{l}.json. Writes, as PDF and PNG:
+Reads measures.csv and spectra.pt. Writes, as PDF and PNG:
     ce_vs_entropy       a panel for each measurement: cross entropy against the KDE entropy, with R_Bayes = -k S + const
                         (Eq. 2); dark points are short contexts
     NAME_entropies      KDE entropy against the entropy of the PCA (sum of log relative eigenvalues), the dimension at
@@ -14,14 +14,14 @@ RecurrentGemma-9B); what the paper reports for its models is printed beside it.
 """
 
 import csv
-from pathlib import Path
 
 import numpy as np
 
-from draw_CEvsPCA.drawing import (
-    FIT, MEASURING, NO_MEASURES, drawing_parser, length_colours, panels, parse_results, read_measures, save_figure,
+from draw_CEvsPCA.fits import fit_draws, fit_line
+from draw_CEvsPCA.plotting import (
+    FIT, MEASURING, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, read_measures,
+    run_main, save_figure,
 )
-from draw_CEvsPCA.fits import fit_line
 
 DISTINCT = 3  # points that a line needs
 
@@ -29,8 +29,8 @@ DISTINCT = 3  # points that a line needs
 def draw_line(axis, x, y, lengths, excluded, labels):
     """Points by context length, hollow where excluded, and the line through the others. Returns the fit."""
     x, y = np.array(x, dtype=float), np.array(y, dtype=float)
-    for place, (length, colour) in enumerate(length_colours(lengths).items()):
-        axis.plot(x[place], y[place], "o", color=colour, label=f"{length}",
+    for index, (length, colour) in enumerate(length_colours(lengths).items()):
+        axis.plot(x[index], y[index], "o", color=colour, label=f"{length}",
                   markerfacecolor="none" if length in excluded else colour)
     axis.set(xlabel=labels[0], ylabel=labels[1])
     kept = np.array([length not in excluded for length in lengths])
@@ -42,21 +42,10 @@ def draw_line(axis, x, y, lengths, excluded, labels):
     return fit
 
 
-def drawn_fits(measures):
-    """Slope and R of cross entropy against KDE entropy in each half sample of the documents: float64 (draws, 2)."""
-    draws = [entry.get("draws", {}) for entry in measures.values()]
-    if not all("kde_entropy" in draw and "cross_entropy" in draw for draw in draws):
-        return np.empty((0, 2))
-    entropy, loss = (np.array([draw[name] for draw in draws]).T for name in ("kde_entropy", "cross_entropy"))
-    fits = [fit_line(s, ce) for s, ce in zip(entropy, loss)]
-    return np.array([(fit.slope[0], fit.r) for fit in fits])
-
-
-def draw_ce_vs_entropy(axis, name, measures, excluded):
+def draw_ce_vs_entropy(axis, measures, excluded):
     """A panel of Fig. 2; prints the line."""
-    lengths = list(measures)
-    fit = draw_line(axis, [entry["kde_entropy"] for entry in measures.values()],
-                    [entry["cross_entropy"] for entry in measures.values()], lengths, excluded,
+    name, lengths = measures.name, measures.lengths()
+    fit = draw_line(axis, measures.column("kde_entropy"), measures.column("cross_entropy"), lengths, excluded,
                     ("KDE entropy $S$ (nats)", "cross entropy (nats)"))
     axis.legend(title="context length", fontsize=6, title_fontsize=6, ncol=2)
     axis.set_title(name)
@@ -65,53 +54,55 @@ def draw_ce_vs_entropy(axis, name, measures, excluded):
     axis.set_title(f"{name}: slope {fit.slope[0]:.4f}, R = {fit.r:.4f}", fontsize=8)
     print(f"{name}: cross entropy against KDE entropy at {len(lengths) - len(excluded & {*lengths})} context lengths: "
           f"slope {fit.slope[0]:.5f} [{fit.slope[1]:.5f}, {fit.slope[2]:.5f}], R {fit.r:.4f}, R^2 {fit.r_squared:.4f}")
-    drawn = drawn_fits({length: entry for length, entry in measures.items() if length not in excluded})
+    drawn = fit_draws([measures.draws.get(length, []) for length in lengths if length not in excluded],
+                      "kde_entropy", "cross_entropy")
     if len(drawn) > 1:
-        print(f"  standard errors over half samples of documents ({len(drawn)} draws): "
-              f"slope {drawn[:, 0].std(ddof=1):.5f}, R {drawn[:, 1].std(ddof=1):.4f}")
+        slope, r = (np.std(values, ddof=1) for values in zip(*((line.slope[0], line.r) for line in drawn)))
+        print(f"  standard errors over half samples of documents ({len(drawn)} draws): slope {slope:.5f}, R {r:.4f}")
     if fit.slope[0] > 0:
         print("  the cross entropy does not fall where the entropy rises: this model does not follow Eq. 2 here")
 
 
-def draw_entropies(name, measures, excluded):
+def best_line(series, entropy, kept):
+    """The key of {key: values by context length} with the best line against the entropy; None if none has one."""
+    found = {}
+    for key, values in series.items():
+        if None not in values and len({values[index] for index in kept}) >= DISTINCT:
+            found[key] = fit_line([values[index] for index in kept], [entropy[index] for index in kept]).r_squared
+    return max(found, key=found.get) if found else None
+
+
+def draw_entropies(measures, excluded):
     """The three panels of Fig. 9 for one measurement; prints the fits."""
-    lengths, entries = list(measures), list(measures.values())
-    kept = [place for place, length in enumerate(lengths) if length not in excluded]
-    entropy = [entry["kde_entropy"] for entry in entries]
-
-    def best(kind):
-        """The N or threshold whose series has the best line against the KDE entropy."""
-        found = {}
-        for key in entries[0][kind]:
-            series = [entry[kind][key] for entry in entries]
-            if None not in series and len({series[place] for place in kept}) >= DISTINCT:
-                found[key] = fit_line([series[place] for place in kept], [entropy[place] for place in kept]).r_squared
-        return max(found, key=found.get) if found else None
-
-    n, threshold = best("sum_log_eigenvalues"), best("intrinsic_dimension")
+    lengths, entropy = measures.lengths(), measures.column("kde_entropy")
+    spectra = [measures.spectra[length] for length in lengths]
+    kept = [index for index, length in enumerate(lengths) if length not in excluded]
+    sums = {n: [spectrum.sum_log(n) for spectrum in spectra] for group in N_COMPONENTS for n in group}
+    dimensions = {threshold: [spectrum.dimension(threshold) for spectrum in spectra] for threshold in THRESHOLDS}
+    n, threshold = best_line(sums, entropy, kept), best_line(dimensions, entropy, kept)
     figure, axes = panels(3, width=3.4)
     for axis, label, series in (
-            (axes[0], f"PCA entropy, first {n}", n and [entry["sum_log_eigenvalues"][n] for entry in entries]),
-            (axes[1], f"intrinsic dimension, threshold {threshold}",
-             threshold and [entry["intrinsic_dimension"][threshold] for entry in entries]),
-            (axes[2], "cross entropy (nats)", [entry["cross_entropy"] for entry in entries])):
+            (axes[0], f"PCA entropy, first {n}", sums.get(n)),
+            (axes[1], f"intrinsic dimension, threshold {threshold}", dimensions.get(threshold)),
+            (axes[2], "cross entropy (nats)", measures.column("cross_entropy"))):
         fit = series and draw_line(axis, series, entropy, lengths, excluded, (label, "KDE entropy $S$ (nats)"))
         if fit:
             axis.set_title(f"R = {fit.r:.4f}", fontsize=8)
             print(f"  KDE entropy against {label}: R {fit.r:.4f}, R^2 {fit.r_squared:.4f}")
-    figure.suptitle(name, fontsize=9)
+    figure.suptitle(measures.name, fontsize=9)
     return figure
 
 
 def main():
-    parser = drawing_parser(__doc__, "measures_seq_*.json")
+    parser = drawing_parser(__doc__, "measures.csv")
     parser.add_argument("--exclude", type=int, nargs="*", default=[], help="context lengths to draw but not to fit")
-    args = parse_results(parser, NO_MEASURES)
+    args = parse_results(parser)
+    excluded = {*args.exclude}
     figure, axes = panels(len(args.results), width=4, height=3.2, columns=3)
     for axis, directory in zip(axes, args.results):
-        measures, name = read_measures(directory), Path(directory).resolve().name
-        draw_ce_vs_entropy(axis, name, measures, {*args.exclude})
-        save_figure(draw_entropies(name, measures, {*args.exclude}), args.out_dir, f"{name}_entropies")
+        measures = read_measures(directory)
+        draw_ce_vs_entropy(axis, measures, excluded)
+        save_figure(draw_entropies(measures, excluded), args.out_dir, f"{measures.name}_entropies")
     save_figure(figure, args.out_dir, "ce_vs_entropy")
     with open(MEASURING / "results" / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -119,4 +110,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -13,7 +13,7 @@ cross_entropy.csv: mean and standard error in nats, and the paired difference to
 """
 
 from measurement import Measurement, measurement_parser
-from utils import positive_int, say
+from utils import positive_int, run_main, say
 
 
 def main():
@@ -22,13 +22,16 @@ def main():
     parser.add_argument("--batch_size", type=positive_int, default=8, help="chunks that count as one iteration")
     parser.add_argument("--max_iter", type=positive_int, default=400, help="iterations: batch_size x max_iter chunks")
     args = parser.parse_args()
-    measurement = Measurement(args)
-    available = len(measurement.chunks.tokens)
-    n = args.n_samples or min(available, args.batch_size * args.max_iter)
-    if not args.n_samples and n < args.batch_size * args.max_iter:
-        say(f"the corpus gives {available} chunks, fewer than {args.batch_size} x {args.max_iter}: all are measured")
-    measurement.run(sorted(args.seq_lens), n)
+
+    def choose_n(available):
+        wanted = args.batch_size * args.max_iter
+        if not args.n_samples and available < wanted:
+            say(f"the corpus gives {available} chunks, fewer than {args.batch_size} x {args.max_iter}: "
+                "all are measured")
+        return args.n_samples or min(available, wanted)
+
+    Measurement(args).start(args.seq_lens, choose_n)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -5,11 +5,14 @@ import json
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 from utils import fail
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # their advice on configurations is not about our use
+if not sys.stderr.isatty():
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def reach_hub(name):
@@ -66,10 +69,10 @@ def encode(tokenizer, texts):
                      truncation=False, verbose=False)["input_ids"]
 
 
-def revision(name, config):
-    """What tells two states of a model apart: the hub's commit, or a hash of the sizes and ends of its files."""
+def local_revision(name):
+    """A hash of the sizes and ends of the files of a model directory, or None for a name on the hub."""
     if not Path(name).is_dir():
-        return getattr(config, "_commit_hash", None)
+        return None
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(name).iterdir() if path.suffix in (".json", ".safetensors", ".bin")):
         size = path.stat().st_size
@@ -79,3 +82,8 @@ def revision(name, config):
             file.seek(max(0, size - 2**20))
             digest.update(file.read())
     return digest.hexdigest()
+
+
+def revision(name, config):
+    """What tells two states of a model apart: the hub's commit, or the hash of local_revision."""
+    return local_revision(name) or getattr(config, "_commit_hash", None)

@@ -39,10 +39,16 @@ paper)
 *)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
-TOKENS=${TOKENS:-$(echo "$trained"/data/LONGCONTEXTSUBSET_val_*.bin)}
+if [[ -z ${TOKENS:-} ]]; then
+    for TOKENS in "$trained"/data/LONGCONTEXTSUBSET_val_*.bin; do :; done
+fi
 if [[ ! -f $MODEL/config.json || ! -f $TOKENS ]]; then
     echo "reproduce.sh: there is no model $MODEL with its tokens $TOKENS; train it first:" \
         "bash ../ContextLengthScalingTrainingExps/nanoGPT/reproduce.sh $PRESET" >&2
     exit 2
 fi
-DATA=${DATA:---source tokens --tokens_file $TOKENS --min_tokens 0} bash measure.sh "$MODEL"
+if [[ -n ${DATA:-} ]]; then
+    bash measure.sh "$MODEL"
+else
+    bash measure.sh "$MODEL" -- --source tokens --tokens_file "$TOKENS" --min_tokens 0
+fi

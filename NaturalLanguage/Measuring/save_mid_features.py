@@ -10,7 +10,7 @@ last one, after the final norm), or that of --layer. 10,000 chunks, or --n_sampl
 """
 
 from measurement import Measurement, measurement_parser
-from utils import positive_int
+from utils import positive_int, run_main
 
 
 def main():
@@ -22,8 +22,8 @@ def main():
                         "first layer's output, -1 the last (default: the last, as the output layer reads it)")
     args = parser.parse_args()
     n = args.n_samples or (args.batch_size * args.max_iter if args.max_iter else 10_000)
-    Measurement(args, args.layer).run(sorted(args.seq_lens), n, features=True)
+    Measurement(args, args.layer).start(args.seq_lens, lambda _: n, features=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,6 +1,7 @@
 """The loss of a target token and the hidden state that predicts it, for any causal language model of transformers."""
 
 import json
+import sys
 
 import torch
 
@@ -8,6 +9,7 @@ from hub import from_pretrained
 from utils import fail, say
 
 MOST_ROWS = 256  # chunks at once: each needs a row of logits, as long as the vocabulary
+NO_LIMIT = 10**9  # tokens from which a configuration's number is none that was meant
 
 
 def load_config(name, rope_scaling=None):
@@ -31,11 +33,15 @@ def load_config(name, rope_scaling=None):
 
 
 def longest_context(config):
-    """Tokens that the model can see by its configuration, or None if it names no limit."""
+    """Tokens that the model can see by its configuration, or None if it names no limit.
+
+    Some name none by -1 (XLNet) or by a number that no text reaches.
+    """
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    factor = (getattr(config, "rope_parameters", None) or {}).get("factor") or 1
-    original = (getattr(config, "rope_parameters", None) or {}).get("original_max_position_embeddings")
-    return limit and max(limit, int((original or limit) * factor))
+    if not isinstance(limit, int) or not 0 < limit < NO_LIMIT:
+        return None
+    rotary = getattr(config, "rope_parameters", None) or {}
+    return max(limit, int((rotary.get("original_max_position_embeddings") or limit) * (rotary.get("factor") or 1)))
 
 
 def choose_dtype(name, device):
@@ -48,6 +54,9 @@ def choose_dtype(name, device):
 def load_model(name, config, dtype, device, device_map=None):
     """The model, ready to score; device_map "auto" spreads it over the GPUs (needs accelerate)."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     options = {"device_map": device_map} if device_map else {}
     model = from_pretrained(AutoModelForCausalLM, name, config=config, dtype=dtype, **options)
     return (model if device_map else model.to(device)).eval()
@@ -86,6 +95,9 @@ class Scorer:
         losses = torch.nn.functional.cross_entropy(logits, tokens[:, -1].to(logits.device), reduction="none")
         state = self.state if self.layer is None else outputs.hidden_states[self.layer]
         self.state = None
+        if state.ndim != 3 or state.shape[0] != len(tokens):
+            fail(f"--layer {self.layer}: {type(self.model).__name__} has there a state of shape {tuple(state.shape)}, "
+                 "not (chunks, tokens, width); take another layer, or leave --layer out")
         return losses.double().cpu(), state[:, -1].float().cpu()
 
     def rows(self, context_length):

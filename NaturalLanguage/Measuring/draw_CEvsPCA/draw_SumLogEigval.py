@@ -3,33 +3,29 @@
     python draw_SumLogEigval.py                                    # every measurement below ../outputs
     python draw_SumLogEigval.py --results ../results/small/ctl512 --out_dir ../results/small/figures
 
-Reads measures_seq_{l}.json. For each measurement NAME writes, as PDF and PNG:
+Reads measures.csv and spectra.pt. For each measurement NAME writes, as PDF and PNG:
     NAME_ce_vs_sum_log_{first}_{last}   cross entropy against the sum of log relative eigenvalues over the first N, with
                                         a straight line: a figure for each group of N of the paper
     NAME_correlations                   of cross entropy, entropies, dimensions and sums across context lengths
-Prints every fitted number. An N beyond the width of the features is left out, and said.
+Prints every fitted number. An N beyond the rank of the features is left out, and said.
 """
-
-from pathlib import Path
 
 import numpy as np
 
-from drawing import (
-    FIT, NO_MEASURES, drawing_parser, length_colours, panels, parse_results, plt, read_measures, save_figure,
-)
 from fits import fit_line
+from plotting import (
+    FIT, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, plt, read_measures, run_main,
+    save_figure,
+)
 
-GROUPS = (("3", "4", "5", "6"), ("10", "15", "25", "35", "45"), ("50", "80", "100", "120", "150"),
-          ("200", "300", "450", "600", "750"), ("1000", "1300", "1500", "1800", "2000"))
 
-
-def draw_ce_vs_sums(measures, group, kind="sum_log_eigenvalues"):
+def draw_ce_vs_sums(measures, group):
     """Cross entropy against the sums over the first N for each N of the group with a straight line; prints the fits."""
-    losses = [entry["cross_entropy"] for entry in measures.values()]
-    colours = list(length_colours(list(measures)).values())
+    losses = measures.column("cross_entropy")
+    colours = list(length_colours(measures.lengths()).values())
     figure, axes = panels(len(group), width=2.6, height=2.4, columns=5)
     for axis, n in zip(axes, group):
-        sums = [entry[kind][n] for entry in measures.values()]
+        sums = [measures.spectra[length].sum_log(n) for length in measures.lengths()]
         axis.scatter(sums, losses, c=colours, s=14)
         fit = fit_line(sums, losses)
         axis.plot([min(sums), max(sums)], fit([min(sums), max(sums)]), **FIT)
@@ -43,14 +39,14 @@ def draw_ce_vs_sums(measures, group, kind="sum_log_eigenvalues"):
 
 def draw_correlations(measures, groups):
     """The heat map of the correlations, across context lengths, of everything measured that varies."""
-    series = {"cross entropy": [entry["cross_entropy"] for entry in measures.values()]}
-    for label, name in (("KDE entropy", "kde_entropy"), ("leave-one-out entropy", "leave_one_out_entropy"),
-                        ("log-determinant part", "log_determinant_part"), ("TwoNN dimension", "two_nn_dimension")):
-        series[label] = [entry.get(name) for entry in measures.values()]
-    for threshold in next(iter(measures.values()))["intrinsic_dimension"]:
-        series[f"dimension, {threshold}"] = [entry["intrinsic_dimension"][threshold] for entry in measures.values()]
-    for n in (n for group in groups for n in group):
-        series[f"sum over {n}"] = [entry["sum_log_eigenvalues"][n] for entry in measures.values()]
+    series = {label: measures.column(name) for label, name in (
+        ("cross entropy", "cross_entropy"), ("KDE entropy", "kde_entropy"),
+        ("leave-one-out entropy", "leave_one_out_entropy"), ("log-determinant part", "log_determinant_part"),
+        ("TwoNN dimension", "two_nn_dimension"))}
+    spectra = [measures.spectra[length] for length in measures.lengths()]
+    series |= {f"dimension, {threshold}": [spectrum.dimension(threshold) for spectrum in spectra]
+               for threshold in THRESHOLDS}
+    series |= {f"sum over {n}": [spectrum.sum_log(n) for spectrum in spectra] for group in groups for n in group}
     series = {label: values for label, values in series.items() if None not in values and len(set(values)) > 1}
     matrix = np.corrcoef([np.array(values, dtype=float) for values in series.values()])
     figure, (axis,) = panels(1, width=0.17 * len(series) + 2.6, height=0.17 * len(series) + 1.8)
@@ -63,17 +59,18 @@ def draw_correlations(measures, groups):
 
 
 def main():
-    args = parse_results(drawing_parser(__doc__, "measures_seq_*.json"), NO_MEASURES)
+    args = parse_results(drawing_parser(__doc__, "measures.csv"))
     for directory in args.results:
-        measures, name = read_measures(directory), Path(directory).resolve().name
-        there = [n for group in GROUPS for n in group
-                 if all(entry["sum_log_eigenvalues"][n] is not None for entry in measures.values())]
-        groups = [[n for n in group if n in there] for group in GROUPS]
-        print(f"{name}: {len(there)} of {sum(map(len, GROUPS))} values of N are within the rank of the features")
+        measures = read_measures(directory)
+        rank = min(spectrum.rank for spectrum in measures.spectra.values())
+        groups = [[n for n in group if n <= rank] for group in N_COMPONENTS]
+        print(f"{measures.name}: {sum(map(len, groups))} of {sum(map(len, N_COMPONENTS))} values of N are within the "
+              f"rank of the features, {rank}")
         for group in filter(None, groups):
-            save_figure(draw_ce_vs_sums(measures, group), args.out_dir, f"{name}_ce_vs_sum_log_{group[0]}_{group[-1]}")
-        save_figure(draw_correlations(measures, groups), args.out_dir, f"{name}_correlations")
+            save_figure(draw_ce_vs_sums(measures, group), args.out_dir,
+                        f"{measures.name}_ce_vs_sum_log_{group[0]}_{group[-1]}")
+        save_figure(draw_correlations(measures, groups), args.out_dir, f"{measures.name}_correlations")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -82,3 +82,11 @@ def fit_line(x, y):
     reach = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
     return Line((float(fit.slope), float(fit.slope - reach), float(fit.slope + reach)), float(fit.intercept),
                 float(fit.rvalue), float(fit.rvalue) ** 2)
+
+
+def fit_draws(draws, x, y):
+    """The Line of column y against column x in each draw, from the draws of each context length (lists of rows).
+
+    A draw takes the same documents at every context length. Their spread is the standard error of the line.
+    """
+    return [fit_line([row[x] for row in rows], [row[y] for row in rows]) for rows in zip(*draws)]

@@ -5,26 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers import ARCHITECTURES, FOLDER, make_model, make_texts, make_tokenizer, run_main
-from script_process import run_script
+from helpers import ARCHITECTURES, make_model, make_texts, make_tokenizer, run_main
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """Scripts write below the working directory by default: in the tests that is a folder of their own."""
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def measuring(tmp_path):
-    """Run a script of this folder as a user does, in tmp_path: measuring("evaluate_CE.py", ...) -> CompletedProcess."""
-
-    def run(name, *arguments):
-        done = run_script(FOLDER / name, *arguments, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,10 +21,10 @@ def make_texts(folder, n_files=24, n_words=120, seed=7):
     """Text files of words that follow each other by chance, the same on every machine; returns their pattern."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.RandomState(seed)  # the old generator, whose numbers never change
-    words = ["".join("aeioubdkmnrst"[place] for place in generator.randint(13, size=generator.randint(2, 7)))
+    words = ["".join("aeioubdkmnrst"[index] for index in generator.randint(13, size=generator.randint(2, 7)))
              for _ in range(80)]
     for number in range(n_files):
-        text = " ".join(words[place] for place in generator.randint(80, size=n_words + 5 * number))
+        text = " ".join(words[index] for index in generator.randint(80, size=n_words + 5 * number))
         (folder / f"{number:03d}.txt").write_text(text + ".\n")
     return str(folder / "*.txt")
 
@@ -41,17 +42,17 @@ def make_tokenizer(texts, vocabulary_size):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
 
 
-def make_model(architecture, vocabulary_size):
+def make_model(architecture, vocabulary_size, width=32, seed=1):
     """A small random model of one of the ARCHITECTURES, with weights large enough to tell things apart."""
     from transformers import AutoConfig, AutoModelForCausalLM
-    sizes = {"gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
-             "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 16},
+    sizes = {"gpt2": {"n_embd": width, "n_layer": 2, "n_head": 4, "n_positions": 64},
+             "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": width, "attention_window_size": 16},
              "qwen3": {"head_dim": 8, "num_key_value_heads": 2},
              "llama": {"num_key_value_heads": 2}}.get(architecture, {})
     if architecture != "gpt2":
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-                 "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, **sizes}
-    torch.manual_seed(1)
+        sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
+                 "num_attention_heads": 4, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, **sizes}
+    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, vocab_size=vocabulary_size, **sizes))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -75,11 +76,18 @@ def run_main(name, *arguments):
     return code, out.getvalue(), err.getvalue()
 
 
+def run_script(name, *arguments, cwd, timeout=300):
+    """Run a script of the folder as a user does, in a process of its own: a CompletedProcess."""
+    command = [sys.executable, str(FOLDER / name), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
 def error_line(result):
-    """The one line that a script wrote to stderr, beside progress bars, when it failed with exit code 2."""
+    """The last line that a script wrote to stderr when it failed with exit code 2."""
     code, _, err = result
     assert code == 2, err
-    line, = (piece for piece in re.split(r"[\r\n]", err) if re.match(r"\w+\.py: ", piece))
+    line = re.split(r"[\r\n]", err.rstrip())[-1]
+    assert re.match(r"\w+\.py: ", line), err
     return line
 
 
@@ -91,7 +99,7 @@ def chunks_by_hand(texts, tokenizer, window=WINDOW, stride=STRIDE, trim=TRIM):
         ids = ids[trim[0]:len(ids) - trim[1]]
         found += [(number, ids[start:start + window]) for start in range(0, len(ids) - window + 1, stride)]
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(114))
-    return [found[place] for place in order]
+    return [found[index] for index in order]
 
 
 @torch.no_grad()

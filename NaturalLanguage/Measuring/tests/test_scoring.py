@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,7 +15,7 @@ from helpers import (
     ARCHITECTURES, CUT, FOLDER, chunks_by_hand, error_line, make_model, make_texts, make_tokenizer, run_main,
     score_by_hand,
 )
-from scorer import Scorer
+from scorer import Scorer, longest_context
 
 
 def load(path):
@@ -41,27 +44,27 @@ def test_losses_and_features_are_those_of_a_full_forward_pass(architecture, mode
     for length in (1, 5, 39):
         saved = load(out / f"feature_tensors_seq_{length}.pt")
         assert saved["context_length"] == length and saved["features"].shape == (12, 32)
-        for place, (document, ids) in enumerate(chunks[:12]):
+        for index, (document, ids) in enumerate(chunks[:12]):
             loss, states = score_by_hand(model, ids, length)
-            assert saved["losses"][place].item() == pytest.approx(loss, abs=1e-4)
-            assert torch.allclose(saved["features"][place], states[-1], atol=1e-4)
-            assert saved["documents"][place] == document
-        assert torch.equal(load(out / f"losses_seq_{length}.pt")["losses"], saved["losses"])
+            assert saved["losses"][index].item() == pytest.approx(loss, abs=1e-4)
+            assert torch.allclose(saved["features"][index], states[-1], atol=1e-4)
+            assert saved["documents"][index] == document
+        assert torch.equal(load(out / "losses.pt")["losses"][length], saved["losses"])
     # another layer, in other batches
     code, _, err = run_main("save_mid_features", "--seq_lens", 5, "--layer", 1, *flags, "--overwrite")
     assert code == 0, err
     other = load(out / "feature_tensors_seq_5.pt")
-    for place, (_, ids) in enumerate(chunks[:12]):
+    for index, (_, ids) in enumerate(chunks[:12]):
         loss, states = score_by_hand(model, ids, 5)
-        assert torch.allclose(other["features"][place], states[1], atol=1e-4)
-        assert other["losses"][place].item() == pytest.approx(loss, abs=1e-4)
+        assert torch.allclose(other["features"][index], states[1], atol=1e-4)
+        assert other["losses"][index].item() == pytest.approx(loss, abs=1e-4)
 
 
-def test_evaluate_ce_as_a_user_runs_it(measuring, models, corpus, loaded, tmp_path):
-    """Table, what is printed, how many chunks, what a second start does, and two processes under torchrun."""
+def test_the_table_of_cross_entropies(models, corpus, loaded, tmp_path):
+    """Means, standard errors and differences by hand; what is printed, how many chunks, what a second start does."""
     flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--device", "cpu")
-    done = measuring("evaluate_CE.py", *flags, "--seq_lens", 20, 2, "--batch_size", 4, "--max_iter", 5)
-    assert "perplexity" not in done.stdout.lower() + done.stderr.lower()
+    code, printed, err = run_main("evaluate_CE", *flags, "--seq_lens", 20, 2, "--batch_size", 4, "--max_iter", 5)
+    assert code == 0 and "perplexity" not in (printed + err).lower(), err
     out = tmp_path / "outputs" / "llama"
     model, chunks = loaded["llama"]
     by_hand = {length: torch.tensor([score_by_hand(model, ids, length)[0] for _, ids in chunks[:20]])
@@ -71,26 +74,35 @@ def test_evaluate_ce_as_a_user_runs_it(measuring, models, corpus, loaded, tmp_pa
     assert [row["context_length"] for row in rows] == ["2", "20"]
     for row in rows:
         losses = by_hand[int(row["context_length"])]
-        assert row["n_chunks"] == "20" == str(len(load(out / f"losses_seq_{row['context_length']}.pt")["losses"]))
+        assert row["n_chunks"] == "20" == str(len(load(out / "losses.pt")["losses"][int(row["context_length"])]))
         assert float(row["cross_entropy"]) == pytest.approx(losses.mean().item(), abs=1e-4)
-        assert f"context {row['context_length']}: cross entropy {float(row['cross_entropy']):.4f} nats" in done.stdout
+        assert f"context {row['context_length']}: cross entropy {float(row['cross_entropy']):.4f} nats" in printed
     gap = by_hand[20] - by_hand[2]
     assert float(rows[1]["difference"]) == pytest.approx(gap.mean().item(), abs=1e-4) and rows[0]["difference"] == ""
     owners = [document for document, _ in chunks[:20]]
-    squares = sum(sum(gap[place] - gap.mean() for place in range(20) if owners[place] == owner) ** 2
+    squares = sum(sum(gap[index] - gap.mean() for index in range(20) if owners[index] == owner) ** 2
                   for owner in set(owners))
     assert float(rows[1]["difference_standard_error"]) == pytest.approx(squares.sqrt().item() / 20, rel=1e-3)
-    before = (out / "losses_seq_2.pt").stat().st_mtime_ns
+    before = (out / "losses.pt").stat().st_mtime_ns
     code, printed, err = run_main("evaluate_CE", *flags, "--seq_lens", 2, "--n_samples", 20, "--out_dir", out)
-    assert code == 0 and "finished before" in printed and (out / "losses_seq_2.pt").stat().st_mtime_ns == before
+    assert code == 0 and "finished before" in printed and (out / "losses.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(models, corpus, tmp_path):
+    flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--device", "cpu", "--seq_lens", 20, 2,
+             "--n_samples", 19)
+    assert run_main("save_mid_features", *flags, "--out_dir", "one")[0] == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", FOLDER /
-               "evaluate_CE.py", *flags, "--seq_lens", 20, 2, "--n_samples", 19, "--out_dir", "two"]
+               "save_mid_features.py", *flags, "--out_dir", "two"]
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    one, two = load(tmp_path / "one" / "losses.pt"), load(tmp_path / "two" / "losses.pt")
+    assert torch.equal(two["documents"], one["documents"])
     for length in (2, 20):
-        two = load(tmp_path / "two" / f"losses_seq_{length}.pt")
-        assert torch.allclose(two["losses"], load(out / f"losses_seq_{length}.pt")["losses"][:19], atol=1e-5)
-        assert two["documents"].tolist() == owners[:19]
+        assert torch.allclose(two["losses"][length], one["losses"][length], atol=1e-5)
+        features = [load(tmp_path / name / f"feature_tensors_seq_{length}.pt")["features"] for name in ("one", "two")]
+        assert torch.allclose(*features, atol=1e-4)
 
 
 def test_an_interruption_loses_one_context_length_and_the_rest_is_the_same(models, corpus, tmp_path, monkeypatch):
@@ -107,14 +119,13 @@ def test_an_interruption_loses_one_context_length_and_the_rest_is_the_same(model
     monkeypatch.setattr(Scorer, "score", stop_at_nine)
     with pytest.raises(KeyboardInterrupt):
         run_main("save_mid_features", *flags, "--out_dir", tmp_path / "cut")
-    assert {path.name for path in (tmp_path / "cut").glob("*_seq_*")} == {"losses_seq_3.pt", "feature_tensors_seq_3.pt"}
+    assert [path.name for path in (tmp_path / "cut").glob("*_seq_*")] == ["feature_tensors_seq_3.pt"]
+    assert list(load(tmp_path / "cut" / "losses.pt")["losses"]) == [3]
     monkeypatch.setattr(Scorer, "score", score)
     (tmp_path / "cut" / "feature_tensors_seq_9.pt.tmp").write_bytes(b"half")  # as kill -9 leaves it
     assert run_main("save_mid_features", *flags, "--out_dir", tmp_path / "cut")[0] == 0
     for path in (tmp_path / "whole").glob("*.pt"):
-        one, other = load(path), load(tmp_path / "cut" / path.name)
-        assert torch.equal(one["losses"], other["losses"])
-        assert "features" not in one or torch.equal(one["features"], other["features"])
+        assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()
     tables = [(tmp_path / name / "cross_entropy.csv").read_text() for name in ("whole", "cut")]
     assert tables[0] == tables[1]
 
@@ -145,18 +156,18 @@ def test_chunks_of_another_tokenizer_corpus_or_window_are_never_reused(models, c
                 "corpus": (models["llama"], tmp_path / "other_corpus", CUT),
                 "window": (models["llama"], corpus, ("--window", 41, *CUT[2:])),
                 "trim": (models["llama"], corpus, (*CUT[:-1], 6))}
-    for place, (model, data, cut) in enumerate(settings.values()):
+    for index, (model, data, cut) in enumerate(settings.values()):
         flags = ("--model_name", model, "--dataset_path", data, *cut, "--n_samples", 3, "--seq_lens", 4,
                  "--device", "cpu")
-        assert run_main("evaluate_CE", *flags, "--out_dir", f"out{place}")[0] == 0
-        assert len(list((tmp_path / "outputs" / "chunks").glob("*.pt"))) == place + 1
-        named = run_main("evaluate_CE", *flags, "--out_dir", f"named{place}", "--cache_chunk_file_name", "named.pt")
-        if place == 0:
+        assert run_main("evaluate_CE", *flags, "--out_dir", f"out{index}")[0] == 0
+        assert len(list((tmp_path / "outputs" / "chunks").glob("*.pt"))) == index + 1
+        named = run_main("evaluate_CE", *flags, "--out_dir", f"named{index}", "--cache_chunk_file_name", "named.pt")
+        if index == 0:
             assert named[0] == 0
         else:
             assert "another tokenizer, data set or window" in error_line(named)
             assert "holds a measurement with" in error_line(run_main("evaluate_CE", *flags, "--out_dir", "out0"))
-    texts_hashes = {load(path)["key"]["text_sha256"] for path in (tmp_path / "outputs" / "chunks").glob("*.pt")}
+    texts_hashes = {load(path)["request"]["text_sha256"] for path in (tmp_path / "outputs" / "chunks").glob("*.pt")}
     assert len(texts_hashes) == 2
 
 
@@ -201,7 +212,7 @@ def test_rope_scaling_stretches_the_positions(models, corpus, loaded, tmp_path):
                             "--rope_scaling", json.dumps({"rope_type": "linear", "factor": 2.0}))
     assert code == 0, err
     model, chunks = loaded["llama"]
-    for saved, (_, ids) in zip(load(tmp_path / "pi" / "losses_seq_30.pt")["losses"], chunks):
+    for saved, (_, ids) in zip(load(tmp_path / "pi" / "losses.pt")["losses"][30], chunks):
         with torch.no_grad():
             logits = model(torch.tensor([ids[-31:-1]]), position_ids=torch.arange(30)[None] / 2).logits[0, -1]
         assert saved.item() == pytest.approx(-torch.log_softmax(logits, 0)[ids[-1]].item(), abs=1e-4)
@@ -217,6 +228,33 @@ def test_rope_scaling_stretches_the_positions(models, corpus, loaded, tmp_path):
     line = error_line(run_main("evaluate_CE", "--model_name", models["gpt2"], *flags[2:], "--seq_lens", 3,
                                "--rope_scaling", '{"type": "linear", "factor": 2}'))
     assert "no rotary positions" in line
+
+
+def test_a_model_whose_configuration_names_no_limit():
+    from transformers import AutoConfig
+    assert longest_context(AutoConfig.for_model("xlnet")) is None  # -1
+    for limit in (0, -1, int(1e30)):
+        config = AutoConfig.for_model("llama")
+        config.max_position_embeddings = limit
+        assert longest_context(config) is None
+    assert longest_context(AutoConfig.for_model("llama", max_position_embeddings=512)) == 512
+
+
+class Stacked(Counter):
+    """Its hidden states behind the first layer are (2, chunks, tokens, width), as those of Gemma3n."""
+
+    def forward(self, tokens, **_):
+        outputs = super().forward(tokens)
+        outputs.hidden_states = [torch.zeros(*tokens.shape, 3), torch.zeros(2, *tokens.shape, 3)]
+        return outputs
+
+
+def test_a_state_that_is_not_one_for_each_token_is_refused(capsys):
+    tokens = torch.arange(8).view(2, 4)
+    assert Scorer(Stacked(most=9), layer=0).score(tokens)[1].shape == (2, 3)
+    with pytest.raises(SystemExit) as stop:
+        Scorer(Stacked(most=9), layer=1).score(tokens)
+    assert stop.value.code == 2 and "--layer 1: Stacked has there a state of shape" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(models, corpus, tmp_path):
@@ -244,6 +282,53 @@ def test_bad_input_is_one_line(models, corpus, tmp_path):
     assert not list(tmp_path.glob("out/*_seq_*"))
     assert run_main("save_mid_features", *flags)[0] == 0
     assert "is of --layer None, not 1" in error_line(run_main("save_mid_features", *flags, "--layer", 1))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"])
+def test_a_model_whose_file_is_cut_short_is_one_line(name, models, corpus, tmp_path):
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    whole = (folder / name).read_bytes()
+    for size in (0, 2, len(whole) // 2, len(whole) - 2):
+        (folder / name).write_bytes(whole[:size])
+        line = error_line(run_main("evaluate_CE", "--model_name", folder, "--dataset_path", corpus, *CUT, "--n_samples",
+                                   5, "--seq_lens", 4, "--device", "cpu"))
+        assert str(folder) in line
+
+
+def test_a_data_set_whose_file_is_cut_short_is_one_line(models, corpus, tmp_path):
+    folder = shutil.copytree(corpus, tmp_path / "corpus")
+    flags = ("--model_name", models["llama"], "--dataset_path", folder, *CUT, "--n_samples", 5, "--seq_lens", 4,
+             "--device", "cpu")
+    for path in (*(folder / "train").glob("*.arrow"), folder / "provenance.json", folder / "train" / "state.json"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:len(whole) // 2])
+        error_line(run_main("evaluate_CE", *flags))
+        path.write_bytes(whole)
+    assert run_main("evaluate_CE", *flags)[0] == 0
+
+
+@pytest.mark.parametrize("received", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_one_line_and_the_same_command_goes_on(received, models, corpus, tmp_path):
+    """As Ctrl-C does it, while the second context length is measured; what is there then is kept."""
+    flags = ("--model_name", models["gpt2"], "--dataset_path", corpus, *CUT, "--n_samples", 12, "--device", "cpu",
+             "--seq_lens", 2, 39, "--out_dir", "out dir")
+    code = ("import sys, time, scorer, save_mid_features, utils; score = scorer.Scorer.score_batch\n"
+            "def slow(self, tokens):\n"
+            "    if tokens.shape[1] == 40: print('now', flush=True); time.sleep(60)\n"
+            "    return score(self, tokens)\n"
+            "scorer.Scorer.score_batch = slow; utils.run_main(save_mid_features.main)")
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, flags)], cwd=tmp_path, text=True,
+                               env={**os.environ, "PYTHONPATH": str(FOLDER)}, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    while process.stdout.readline() not in ("now\n", ""):
+        pass
+    process.send_signal(received)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -received and "Traceback" not in err, err
+    assert err.splitlines()[-1] == (f"-c: stopped by {received.name}; what was measured before is kept in out dir, a "
+                                    "context length at a time; start the same command again, it goes on")
+    code, printed, _ = run_main("save_mid_features", *flags)
+    assert code == 0 and "context 2: finished before" in printed and "context 39: cross entropy" in printed
 
 
 def test_a_model_that_is_not_here_and_no_network(models, corpus, monkeypatch):

@@ -1,12 +1,14 @@
-"""measure.sh, submitted to a real Slurm: an array over models, one of which is not there."""
+"""measure.sh, submitted to a real Slurm: an array over models, one of which cannot be read at first."""
 
 import shutil
+import sys
+
+import pytest
 
 from helpers import FOLDER
-from script_process import quick_python
 from slurm_jobs import needs_slurm, submit, wait_for
 
-pytestmark = needs_slurm
+pytestmark = [needs_slurm, pytest.mark.slow]
 SMALL = {"FEATURE_LENS": "1 4 16 32", "SEQ_LENS": "1 4 32", "N_SAMPLES": "90", "DRAWS": "2", "DEVICE": "cpu",
          "CHUNKS": "--window 33 --stride 8 --trim 0 0"}
 
@@ -17,7 +19,7 @@ def test_models_from_their_submission_to_their_figures(models, texts, tmp_path):
     for name in ("gpt2", "llama"):
         shutil.copytree(models[name], folder / name)
     (folder / "gpt2" / "config.json").rename(folder / "config.json")  # a model that cannot be read
-    variables = {**SMALL, "PYTHON": quick_python(), "SBATCH_TIMELIMIT": "5",
+    variables = {**SMALL, "PYTHON": sys.executable, "SBATCH_TIMELIMIT": "5",
                  "DATA": f"--source text --text_files {texts} --percent 100 --min_tokens 150"}
     command = ("bash", "measure.sh", "--submit", "./gpt2", "./llama")
 
@@ -34,3 +36,7 @@ def test_models_from_their_submission_to_their_figures(models, texts, tmp_path):
     assert [task["ExitCode"] for task in wait_for(array) + wait_for(collector)] == ["0:0", "0:0"]
     printed, submitted = submit(folder, *command, **variables)
     assert printed == "all 2 cells have finished; nothing to submit\n" and submitted == []
+
+    printed, jobs = submit(folder, *command, **{**variables, "SEQ_LENS": "1 4 8 32"})
+    assert "--array=0-1%8 " in printed  # other settings are not finished because these are
+    assert [task["ExitCode"] for job in jobs for task in wait_for(job)] == ["0:0"] * 3

@@ -1,0 +1,145 @@
+"""Write the tables of results/README.md from the committed results.
+
+    python make_tables.py            # rewrite what stands between <!-- table NAME --> and <!-- end -->
+    python make_tables.py --check    # exit with 1 and name the tables that are not current
+
+Every number of these tables is rounded here and nowhere else.
+"""
+
+import csv
+import json
+import re
+from argparse import BooleanOptionalAction
+from pathlib import Path
+from statistics import stdev
+
+from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
+from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
+from utils import Parser, fail, load_json, run_main
+
+RESULTS = Path(__file__).parent / "results"
+MODELS = ("small/ctl512", "small/ctl512_long")
+LLAMA = "reported/Llama-3.1-8B"
+PAPER_FROM = 8  # the paper's shortest context length
+SHOWN_THRESHOLD = 0.05
+
+
+def markdown(header, rows):
+    """The lines of a table of texts."""
+    return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def interval(parameter, digits):
+    """(value, low, high) as text."""
+    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*parameter, d=digits)
+
+
+def measures_table(name):
+    """Everything that was measured of a model, a row for each context length."""
+    measures, rows = read_measures(RESULTS / name), []
+    losses = {int(row["context_length"]): row for row in read_losses(RESULTS / name)}
+    for length, row in measures.rows.items():
+        loss, gap = losses[length], ""
+        if loss["difference"] is not None:
+            gap = f"{loss['difference']:.3f} ± {loss['difference_standard_error']:.3f}"
+        halves = [draw["kde_entropy"] for draw in measures.draws.get(length, [])]
+        error = f" ± {stdev(halves):.2f}" if len(halves) > 1 else ""
+        rows.append((length, f"{loss['cross_entropy']:.3f} ± {loss['standard_error']:.3f}", gap,
+                     f"{row['kde_entropy']:.2f}{error}", f"{row['log_determinant_part']:.2f}",
+                     f"{row['leave_one_out_entropy']:.2f}", int(row["rank"]),
+                     measures.spectra[length].dimension(SHOWN_THRESHOLD), f"{row['two_nn_dimension']:.1f}"))
+    return markdown(("context", "cross entropy", "difference", "KDE entropy", "its log-determinant part",
+                     "leave-one-out entropy", "rank", f"dimension at {SHOWN_THRESHOLD}", "TwoNN dimension"), rows)
+
+
+def laws_table():
+    """C0 + C / l^gamma of each model's losses, and what it leaves beyond the longest context length."""
+    rows = []
+    for name in (*MODELS, LLAMA):
+        lengths, losses = zip(*((row["context_length"], row["cross_entropy"]) for row in read_losses(RESULTS / name)))
+        fit = fit_power_law(lengths, losses)
+        left = tuple(losses[-1] - bound for bound in (fit.c0[0], fit.c0[2], fit.c0[1]))
+        rows.append((f"`{name}`", interval(fit.c0, 3), interval(fit.c, 2), interval(fit.gamma, 3),
+                     f"{fit.r_squared:.5f}", f"{abs(fit.residuals).max():.3f}", f"{lengths[-1]:g}", interval(left, 3)))
+    return markdown(("losses", "C0", "C", "gamma", "R^2", "largest residual", "longest context", "loss there above C0"),
+                    rows)
+
+
+def lines_table():
+    """Cross entropy against KDE entropy: each model over all context lengths and from the paper's first; reported."""
+    rows = []
+    for name in MODELS:
+        measures = read_measures(RESULTS / name)
+        for least in (min(measures.rows), PAPER_FROM):
+            kept = {length: row for length, row in measures.rows.items() if length >= least}
+            fit = fit_line(*([row[column] for row in kept.values()] for column in ("kde_entropy", "cross_entropy")))
+            drawn = fit_draws([measures.draws.get(length, []) for length in kept], "kde_entropy", "cross_entropy")
+            error = f"{stdev(line.r for line in drawn):.3f}" if len(drawn) > 1 else ""
+            rows.append((f"`{name}`", f"{least} to {max(kept)}", interval(fit.slope, 4), f"{fit.r:.3f}", error))
+    with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            rows.append((f"{row['model']}, the paper's", f"from {PAPER_FROM}", row["slope"], row["r"], ""))
+    return markdown(("model", "context lengths", "slope", "R", "standard error of R over half samples of documents"),
+                    rows)
+
+
+def dimensions_table():
+    """The threshold at which cross entropy against intrinsic dimension is straightest, of those of the figures."""
+    rows = []
+    for name in MODELS:
+        measures = read_measures(RESULTS / name)
+        losses, found = measures.column("cross_entropy"), {}
+        for threshold in THRESHOLDS:
+            dimensions = [spectrum.dimension(threshold) for spectrum in measures.spectra.values()]
+            if len(set(dimensions)) > 1:
+                found[threshold] = fit_line(dimensions, losses).r
+        best = min(found, key=found.get)
+        rows.append((f"`{name}`", best, f"{found[best]:.3f}", f"{max(found.values()):.3f}"))
+    return markdown(("model", "threshold with the least R", "R there", "largest R of all thresholds"), rows)
+
+
+def benchmark_table():
+    """Our ways against the plain ones."""
+    found = load_json(RESULTS / "benchmark.json", "the benchmark")
+    scoring, kde, memory = found["scoring"], found["kde"], found["memory"]
+    return markdown(("what", "size", "times faster", "share of the plain way's memory", "seconds", "gigabytes"), [
+        ("losses and hidden states", f"{scoring['layers']} layers of width {scoring['width']}, vocabulary "
+         f"{scoring['vocab_size']:,}, context {scoring['context_length']}", f"{scoring['times_faster']:.1f}",
+         f"{scoring['memory_share']:.2f}", f"{scoring['seconds']['ours']:.1f}",
+         f"{scoring['peak_gigabytes']['ours']:.2f}"),
+        ("KDE entropies", f"{kde['n']:,} x {kde['width']:,}", f"{kde['times_faster']:.1f}", "",
+         f"{kde['seconds']['ours']:.1f}", ""),
+        ("KDE entropies", f"{memory['n']:,} x {memory['width']:,}", "", "", f"{memory['seconds']:.0f}",
+         f"{memory['peak_gigabytes']:.2f}")])
+
+
+TABLES = {**{f"measures {name}": lambda name=name: measures_table(name) for name in MODELS}, "laws": laws_table,
+          "lines": lines_table, "dimensions": dimensions_table, "benchmark": benchmark_table}
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="compare only; 1 if one differs")
+    parser.add_argument("--readme", default=str(RESULTS / "README.md"), help="the file with the markers")
+    args = parser.parse_args()
+    text = Path(args.readme).read_text(encoding="utf-8")
+    stale = []
+
+    def replace(match):
+        name = match["name"]
+        if name not in TABLES:
+            fail(f"{args.readme} has the marker of a table {name}; there are {', '.join(TABLES)}")
+        new = "\n".join([f"<!-- table {name} -->", *TABLES[name](), "<!-- end -->"])
+        stale.extend([name] if new != match.group() else [])
+        return new
+
+    text = re.sub(r"<!-- table (?P<name>.*?) -->\n.*?<!-- end -->", replace, text, flags=re.S)
+    if args.check:
+        print(f"not current: {', '.join(stale)}; run make_tables.py" if stale else "all tables are current")
+        raise SystemExit(bool(stale))
+    Path(args.readme).write_text(text, encoding="utf-8")
+    print(f"{args.readme}: {json.dumps(stale) if stale else 'nothing'} written anew")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,143 @@
+"""Models from a corpus to their figures by measure.sh, sweep.py and measure_model.py; what is done and missing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import measure_model
+import sweep
+from helpers import FOLDER, error_line, make_texts, run_main, run_script
+
+GRID = {"FEATURE_LENS": "1 4 16 32", "SEQ_LENS": "1 4 32", "N_SAMPLES": "90", "DRAWS": "2", "DEVICE": "cpu",
+        "CHUNKS": "--window 33 --stride 8 --trim 0 0"}
+BASH = os.environ.get("BASH32") or shutil.which("bash")  # BASH32: a bash 3.2, macOS's own
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    for name, value in GRID.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def in_process(monkeypatch, grid):
+    """Scripts that others start run in this process, those that draw not at all; returns the list of the commands."""
+    commands = []
+
+    def run(name, *arguments):
+        commands.append([Path(name).name, *map(str, arguments)])
+        if Path(name).stem.startswith("draw_"):
+            return 0
+        code, out, err = run_main(Path(name).stem, *arguments)
+        print(out, err)
+        return code
+
+    for module in (sweep, measure_model):
+        monkeypatch.setattr(module, "run_script", run)
+    return commands
+
+
+@pytest.fixture
+def spaced(tmp_path, models):
+    """Two models and texts in folders whose names have a space."""
+    for name, kind in (("my llama", "llama"), ("my gpt", "gpt2")):
+        shutil.copytree(models[kind], tmp_path / name)
+    make_texts(tmp_path / "my texts")
+    return tmp_path
+
+
+def data(folder):
+    return ("--", "--source", "text", "--text_files", folder / "my texts" / "*.txt", "--percent", 100, "--min_tokens",
+            150)
+
+
+def test_measure_sh_as_a_user_runs_it(spaced):
+    """A space in every path, flags as --flag=value, under bash 3.2 where there is one."""
+    folder = shutil.copytree(FOLDER, spaced / "a folder", ignore=shutil.ignore_patterns("outputs", "tests", "small"))
+    command = [BASH, "measure.sh", "--out_dir=my results", "../my llama", "--draws=1", *data(Path(".."))]
+    environment = {**os.environ, **GRID, "PYTHON": sys.executable}
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    results = folder / "my results"
+    assert {path.name for path in (results / "my llama").iterdir()} >= {
+        "cross_entropy.csv", "losses.pt", "spectra.pt", "measures.csv", "final.json", "measurement.json"}
+    assert {path.stem for path in (results / "figures").glob("*.pdf")} == {
+        "ce_vs_context", "ce_vs_entropy", "my llama_entropies", "my llama_spectra", "my llama_dimension",
+        "my llama_ce_vs_dimension", "my llama_ce_vs_sum_log_3_6", "my llama_ce_vs_sum_log_10_25",
+        "my llama_correlations"}
+    request = json.loads((results / "my llama" / "final.json").read_text())["request"]
+    assert (request["draws"], request["window"], request["data"][3]) == (1, 33, "../my texts/*.txt")
+
+
+def test_done_is_what_these_settings_made(spaced, in_process, monkeypatch):
+    """The modes of a grid of two models, one of which cannot be read at first; other settings are another request."""
+    def run(*arguments):
+        return run_main("sweep", *arguments, *data(spaced))
+
+    models = (spaced / "my llama", spaced / "my gpt")
+    assert run("--missing", *models)[:2] == (1, "my llama\nmy gpt\n")
+    code, printed, err = run(models[0])
+    assert code == 0, printed + err
+    steps = [name for name, *_ in in_process]
+    assert steps[1:5] == ["prepare_data.py", "save_mid_features.py", "evaluate_CE.py", "measure_entropy.py"]
+    code, printed, err = run("--collect", *models)
+    assert code == 1 and err.splitlines()[-1] == "missing: my gpt"
+    assert run("--missing", *models)[:2] == (1, "my gpt\n") and run("--missing", models[0])[0] == 0
+    for name, value in (("SEQ_LENS", "1 4"), ("DRAWS", "3"), ("N_SAMPLES", "89"), ("CHUNKS", "--window 34")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert run("--missing", models[0])[:2] == (1, "my llama\n")
+    assert run("--missing", models[0], "--draws=3")[0] == 1 and run("--draws", "2", models[0], "--missing")[0] == 0
+    (spaced / "outputs" / "my llama" / "measures.csv").rename(spaced / "away")
+    assert run("--missing", models[0])[0] == 1
+    config = spaced / "my llama" / "config.json"
+    (spaced / "away").rename(spaced / "outputs" / "my llama" / "measures.csv")
+    config.write_text(config.read_text() + " ")
+    assert run("--missing", models[0])[0] == 1  # another model
+
+
+def test_what_is_submitted(spaced, in_process, monkeypatch, tmp_path):
+    """With a stand-in for sbatch that notes its arguments: the cells that are missing, and a job that collects."""
+    stand_in = tmp_path / "bin" / "sbatch"
+    stand_in.parent.mkdir()
+    stand_in.write_text("""#!/bin/sh
+        for word in "$@"; do printf "%s|" "$word"; done >>"$NOTES"
+        echo >>"$NOTES"
+        echo 7""")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    models = [str(spaced / name) for name in ("my gpt", "my llama", "nowhere")]
+    assert run_main("sweep", models[1], *data(spaced))[0] == 0
+    code, printed, err = run_main("sweep", *models, "--submit", *data(spaced))
+    assert code == 0, err
+    behind = "|".join(map(str, (*models, *data(spaced)))) + "|"
+    assert (tmp_path / "notes").read_text().splitlines() == [
+        f"--parsable|--array=0,2%8|measure.sh|{behind}",
+        f"--parsable|--dependency=afterany:7|--output=measure_collect_%j.log|measure.sh|--collect|{behind}"]
+    code, printed, _ = run_main("sweep", "--submit", models[1], *data(spaced))
+    assert code == 0 and printed == "all 1 cells have finished; nothing to submit\n"
+
+
+def test_bad_input_is_one_line(spaced, grid, monkeypatch):
+    assert "called my llama" in error_line(run_main("sweep", spaced / "my llama", spaced / "x" / "my llama"))
+    assert "no cell 2" in error_line(run_main("sweep", spaced / "my llama", "--cell", 2))
+    assert "required" in error_line(run_main("sweep"))
+    for name, value, text in (("DATA", '--text_files "my', "cannot be split"),
+                              ("SEQ_LENS", "8 x", "not a list of ints")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert text in error_line(run_main("sweep", spaced / "my llama"))
+
+
+def test_a_step_that_fails_ends_the_measuring(spaced, grid):
+    """The cause is the last line of stderr, and nothing says that the model is measured."""
+    done = run_script("measure_model.py", spaced / "my llama", "--", "--source", "text", "--text_files", "none*",
+                      cwd=spaced)
+    assert done.returncode == 2 and "no file matches" in done.stderr.splitlines()[-1]
+    assert not list(spaced.glob("outputs/*/final.json"))
