@@ -126,7 +126,7 @@ def choose_source(args):
     if args.source == "text":
         paths = text_files.find_files(args.text_files)
         reading = text_files.Reading(args.column, args.separator, args.encoding, args.encoding_errors)
-        return ({"files": len(paths), "sha256": text_files.identity(paths)},
+        return ({"files": len(paths), "sha256": text_files.contents_sha256(paths)},
                 lambda: corpora.text_files(paths, reading, args.seed))
     if args.source == "dataset":
         rows = corpora.load_rows(args.dataset, args.config, args.split, args.column)

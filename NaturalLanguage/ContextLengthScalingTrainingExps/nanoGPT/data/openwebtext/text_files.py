@@ -70,7 +70,7 @@ def read_bytes(path):
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def identity(paths):
+def contents_sha256(paths):
     """SHA-256 over the contents of files and how they are read: what is made of them is current while it is equal."""
     digest = hashlib.sha256()
     for path in paths:
