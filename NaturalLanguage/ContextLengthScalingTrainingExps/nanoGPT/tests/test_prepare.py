@@ -2,12 +2,12 @@
 
 import ast
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -219,48 +219,46 @@ def test_an_interrupted_overwrite_never_mixes_old_and_new(tmp_path, monkeypatch,
         {path.name: path.read_bytes() for path in Path("fresh").iterdir()}
 
 
-def read_so_far(folder):
-    """How many documents of the training split an unfinished preparation says to have read."""
-    with contextlib.suppress(OSError):
-        for path in folder.glob("*.parts/*train*progress.tmp"):
-            return json.loads(path.read_text())["read"]
-    return 0
+def run_and_signal(number, after, *arguments):
+    """Run prepare.py as users do; it gets a signal when it has noted so many batches. Returns (exit code, stderr)."""
+    code = f"""
+import os, runpy, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import writing
+append, calls = writing.Spool.append, []
+def append_and_signal(*arguments):
+    append(*arguments)
+    calls.append(arguments)
+    if len(calls) == {after}:
+        os.kill(os.getpid(), {int(number)})
+writing.Spool.append = append_and_signal
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, SCRIPT, *arguments]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    return ended.returncode, ended.stderr
 
 
 def test_a_killed_preparation_goes_on_to_the_same_bytes(tmp_path):
-    """As users run it; a second one at the same time is refused."""
-    pattern = make_texts(tmp_path / "texts", n_files=3000, n_words=30)
-    flags = ["--source", "text", "--text_files", pattern, *map(str, SMALL)]
+    """Killed twice, stopped by Ctrl-C once, then run as users run it; a second one at the same time is refused."""
+    flags = ("--source", "text", "--text_files", make_texts(tmp_path / "texts", n_files=2500, n_words=20), *SMALL)
     done(*flags, "--out_dir", "whole")
-    command = [sys.executable, str(SCRIPT), *flags, "--out_dir", str(tmp_path / "killed")]
-    read = []
-    for _ in range(2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while (progress := read_so_far(tmp_path / "killed")) in (0, *read) and process.poll() is None:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGSTOP)
-        assert "another process" in error_line(*flags, "--out_dir", "killed")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        read.append(progress)
-    assert 0 < read[0] < read[1] < 2850
-    finished = subprocess.run(command, capture_output=True, text=True)
+    parts = tmp_path / "out" / "SUBSET_P100.0_SFrom0.0.parts"
+    for number, batches, read in ((signal.SIGKILL, 1, 512), (signal.SIGKILL, 2, 1536), (signal.SIGINT, 1, 2048)):
+        code, err = run_and_signal(number, batches, *flags, "--out_dir", "out")
+        noted = json.loads((parts / "SUBSET_train_P100.0_SFrom0.0.progress.tmp").read_text())
+        assert noted["read"] == read and not list(tmp_path.glob("out/*.bin"))
+    assert code == 130 and "Traceback" not in err
+    assert err.splitlines()[-1] == "prepare.py: interrupted; start the same command again, it goes on"
+    with open(parts / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another process" in error_line(*flags)
+    command = [sys.executable, SCRIPT, *flags, "--out_dir", "out"]
+    finished = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert finished.returncode == 0 and "\r" not in finished.stderr, finished.stderr
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert len(files) == 5 and files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}
-
-
-def test_ctrl_c_is_one_line(tmp_path):
-    make_texts(tmp_path / "texts", n_files=3000, n_words=30)
-    command = [sys.executable, str(SCRIPT), "--source", "text", "--text_files", "texts/*.txt", "--out_dir", "out",
-               *map(str, SMALL)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while not list(tmp_path.glob("out/*.parts/*progress.tmp")):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130 and "Traceback" not in err
-    assert err.splitlines()[-1].endswith("interrupted; start the same command again, it goes on")
+    assert len(files) == 5 and files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
 # What is refused
