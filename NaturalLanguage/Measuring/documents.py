@@ -1,13 +1,15 @@
 """Where documents come from: OpenWebText, any data set, text files, prepared tokens, or docstrings.
 
-Each source is a Documents. Its texts have a fixed, shuffled order (seed), of which any part can be read alone.
+Each source is a Corpus. Its documents have a fixed, shuffled order (seed), of which any part can be read alone.
 """
 
 import ast
-import glob
+import hashlib
 import importlib.metadata
+import json
 import os
 import re
+import signal
 import sys
 import warnings
 from multiprocessing import get_context
@@ -15,128 +17,174 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from tqdm import tqdm as progress
 
-from utils import fail, load_json
+from text_files import CorpusError, check_text, read_files
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
+OPENWEBTEXT_FILES = [f"plain_text/train-{number:05d}-of-00080.parquet" for number in range(80)]
 # The packages whose versions requirements.txt pins, so that the corpus is the same for everybody; not what they need.
 DOCSTRING_PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tqdm", "transformers", "tokenizers", "tiktoken",
                       "datasets", "scikit-learn")
 
 
-class Documents(NamedTuple):
+class Corpus(NamedTuple):
     """`read(start, stop)` yields the texts of that part of the order; `source` says where they come from."""
     source: dict
-    count: int
+    n_documents: int
     read: Callable
 
 
-def shuffled(source, texts, seed):
-    """Documents of a sequence of texts. Exits with code 2 if there is none."""
-    if not len(texts):
-        fail(f"the corpus {source['name']} is empty; look at what it was given to read")
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return Documents({**source, "documents": len(texts)}, len(texts),
-                     lambda start, stop: (texts[int(place)] for place in order[start:stop]))
+def in_memory(source, documents, seed):
+    """A Corpus of a sequence of texts, in shuffled order."""
+    if not len(documents):
+        raise CorpusError(f"the {source['name']} corpus has no document; look at what it was given to read")
+    order = np.random.default_rng(seed).permutation(len(documents))
+    return Corpus({**source, "documents": len(documents)}, len(documents),
+                  lambda start, stop: (documents[int(index)] for index in order[start:stop]))
 
 
 def parquet(source, files, column, seed):
-    """Documents of the rows of parquet files, their row groups in shuffled order: only those needed are downloaded."""
+    """A Corpus of the rows of parquet files (paths, or files open for reading), their row groups in shuffled order.
+
+    Only the row groups that a part needs are read, so a small part of files on the network is a small download.
+    """
     from pyarrow.parquet import ParquetFile
-    files = [ParquetFile(file) for file in tqdm(files, desc="files", unit="file")]
+    files = [ParquetFile(file) for file in progress(files, desc="files", unit="file")]
     groups = [(file, group) for file in files for group in range(file.metadata.num_row_groups)]
-    groups = [groups[place] for place in np.random.default_rng(seed).permutation(len(groups))]
+    groups = [groups[index] for index in np.random.default_rng(seed).permutation(len(groups))]
     ends = np.cumsum([file.metadata.row_group(group).num_rows for file, group in groups])
 
     def read(start, stop):
-        for place in range(int(np.searchsorted(ends, start, side="right")), len(groups)):
-            file, group = groups[place]
-            first = int(ends[place]) - file.metadata.row_group(group).num_rows
+        for index in range(int(np.searchsorted(ends, start, side="right")), len(groups)):
+            file, group = groups[index]
+            first = int(ends[index]) - file.metadata.row_group(group).num_rows
             if first >= stop:
                 return
-            yield from file.read_row_group(group, columns=[column]).column(column).to_pylist()[
-                max(start - first, 0):stop - first]
+            rows = file.read_row_group(group, columns=[column]).column(column).to_pylist()
+            yield from rows[max(start - first, 0):stop - first]
 
-    return Documents({**source, "documents": int(ends[-1])}, int(ends[-1]), read)
+    return Corpus({**source, "documents": int(ends[-1])}, int(ends[-1]), read)
 
 
 def openwebtext(seed):
-    """OpenWebText (8,013,769 documents, 40 GB of text) streamed from the Hugging Face hub, as far as needed."""
+    """OpenWebText (8,013,769 documents, 40 GB of text) from the Hugging Face hub, read as far as needed."""
     from huggingface_hub import HfFileSystem
     source = {"name": "openwebtext", "repository": OPENWEBTEXT, "revision": OPENWEBTEXT_REVISION}
-    root = f"datasets/{OPENWEBTEXT}@{OPENWEBTEXT_REVISION}/plain_text"
+    root = f"datasets/{OPENWEBTEXT}@{OPENWEBTEXT_REVISION}"
     try:
         system = HfFileSystem()
-        files = [system.open(f"{root}/train-{number:05d}-of-00080.parquet") for number in range(80)]
-        return parquet(source, files, "text", seed)
+        return parquet(source, [system.open(f"{root}/{name}") for name in OPENWEBTEXT_FILES], "text", seed)
     except Exception as error:  # the hub's client raises many types without a network
-        fail(f"cannot read OpenWebText from the hub ({type(error).__name__}): check the network, or use --source "
-             "dataset (a local one), text, tokens or docstrings")
+        raise CorpusError(f"cannot read OpenWebText from the hub ({type(error).__name__}): check the network, or use "
+                          "--source dataset (a local one), text, tokens or docstrings") from error
 
 
-def dataset(name, config, split, column, seed):
-    """Any data set that datasets.load_dataset or load_from_disk can read."""
+def load_rows(name, config, split, column):
+    """The rows of any data set that datasets.load_dataset or load_from_disk can read."""
     from datasets import load_dataset, load_from_disk
     try:
         saved = any(Path(name, file).exists() for file in ("dataset_info.json", "state.json", "dataset_dict.json"))
         rows = load_from_disk(name) if saved else load_dataset(name, config, split=split)
-        rows = rows[split] if isinstance(rows, dict) else rows
     except Exception as error:  # whatever the library meets: no network, no such name, no such split
-        fail(f"cannot load the data set {name}: {error}")
+        raise CorpusError(f"cannot load the data set {name}: {error}") from error
+    if isinstance(rows, dict):
+        if split not in rows:
+            raise CorpusError(f"the data set {name} has the splits {', '.join(rows)}, not {split}; choose with --split")
+        rows = rows[split]
     if column not in rows.column_names:
-        fail(f"the data set {name} has the columns {', '.join(rows.column_names)}, not {column}; choose with --column")
-    return shuffled({"name": "dataset", "dataset": name, "config": config, "split": split, "column": column},
-                    rows[column], seed)
+        raise CorpusError(f"the data set {name} has the columns {', '.join(rows.column_names)}, not {column}; "
+                          "choose one with --column")
+    return rows
 
 
-def text_files(patterns, separator, seed):
-    """The user's own files: one document a file, or several where `separator` stands between them."""
-    paths = {path for pattern in patterns for path in glob.glob(pattern, recursive=True)}
-    paths = sorted(filter(os.path.isfile, paths))
-    if not paths:
-        fail(f"no file matches --text_files {' '.join(patterns)}")
-    texts = []
-    for path in tqdm(paths, desc="files", unit="file"):
-        try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            fail(f"cannot read {path}: {error.strerror}")
-        texts += [part for part in (text.split(separator) if separator else [text]) if part.strip()]
-    return shuffled({"name": "text", "files": len(paths), "separator": separator}, texts, seed)
+def dataset(rows, name, config, split, column, encoding_errors, seed):
+    """A Corpus of the rows of a data set. A row that is no text is refused when it is read."""
+    corpus = in_memory({"name": "dataset", "dataset": name, "config": config, "split": split, "column": column,
+                        "fingerprint": rows._fingerprint}, range(len(rows)), seed)
+    texts = rows[column]
+
+    def read(start, stop):
+        for index in corpus.read(start, stop):
+            yield check_text(texts[index], f"row {index} of the data set {name}", encoding_errors)[0]
+
+    return corpus._replace(read=read)
+
+
+def text_files(paths, reading, seed):
+    """A Corpus of the user's own files, read as `reading` says."""
+    documents, replaced = read_files(progress(paths, desc="files", unit="file"), reading)
+    return in_memory({"name": "text", "files": len(paths), **reading._asdict(), **replaced,
+                      "text_sha256": text_hash(documents)}, documents, seed)
 
 
 def describe_tokens(path):
-    """What the JSON beside a .bin of the training part's prepare.py says of it."""
-    return load_json(f"{str(path).removesuffix('.bin')}.json", "the description of the tokens")
+    """What the JSON beside a .bin of the training part's prepare.py says of it: its dtype and its tokenizer's file."""
+    described = Path(f"{str(path).removesuffix('.bin')}.json")
+    try:
+        about = json.loads(described.read_text(encoding="utf-8"))
+        dtype = np.dtype({"uint16": "uint16", "uint32": "uint32"}[about["dtype"]])
+        return dtype, described.with_name(about["tokenizer"]["file"])
+    except OSError as error:
+        raise CorpusError(f"cannot read {described}, the description of the tokens: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{described} does not describe tokens ({error!r}); make both again with prepare.py of the "
+                          "training part") from None
 
 
 def tokens_file(path, seed):
-    """The documents of a .bin of the training part's prepare.py, decoded with the tokenizer that lies beside it."""
+    """A Corpus of a .bin of the training part's prepare.py, decoded with the tokenizer that lies beside it."""
     from tokenizers import Tokenizer
-    path, about = Path(path), describe_tokens(path)
+    dtype, tokenizer_file = describe_tokens(path)
     try:
-        tokenizer = Tokenizer.from_file(str(path.parent / about["tokenizer"]["file"]))
-        tokens = np.fromfile(path, about["dtype"])
-    except Exception as error:  # tokenizers raises plain Exception
-        fail(f"cannot read {path} and its tokenizer: {error}; make them again with prepare.py of the training part")
-    ends = np.flatnonzero(tokens == tokenizer.token_to_id("<|endoftext|>"))
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    except Exception as error:  # the library raises plain Exception
+        raise CorpusError(f"cannot read the tokenizer {tokenizer_file}: {error}; make it again with prepare.py of the "
+                          "training part") from None
+    try:
+        tokens = np.fromfile(path, dtype)
+        whole = os.path.getsize(path) == tokens.nbytes
+    except OSError as error:
+        raise CorpusError(f"cannot read the tokens {path}: {error.strerror}") from None
+    end = tokenizer.token_to_id("<|endoftext|>")
+    ends = np.flatnonzero(tokens == end) if end is not None else []
+    if not whole or not len(ends) or ends[-1] != len(tokens) - 1 or tokens.max() >= tokenizer.get_vocab_size():
+        raise CorpusError(f"{path} is not whole documents of the tokenizer {tokenizer_file.name}: cut short, or of "
+                          "another one; make both again with prepare.py of the training part")
     texts = [tokenizer.decode(tokens[start:end].tolist(), skip_special_tokens=False)
-             for start, end in zip([0, *ends[:-1] + 1], tqdm(ends, desc="documents", unit="doc"))]
-    return shuffled({"name": "tokens", "file": path.name, "sha256": about["sha256"]}, texts, seed)
+             for start, end in zip([0, *ends[:-1] + 1], progress(ends, desc="documents", unit="doc"))]
+    return in_memory({"name": "tokens", "file": Path(path).name}, texts, seed)
+
+
+def normalised(package):
+    """The name of a package as package indices write it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def installed(packages):
     """The distributions of these packages, by normalised name; exactly these, not what they need in turn."""
     found = {}
-    for package in packages:
-        name = re.sub(r"[-_.]+", "-", package).lower()
+    for name in map(normalised, packages):
         try:
             found[name] = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            fail(f"the package {name} is not installed; pip install it or leave it out")
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            raise CorpusError(f"the package {name} is not installed; pip install it or leave it out") from None
     return dict(sorted(found.items()))
+
+
+def versions(distributions):
+    """{package: version}, without what tells builds of one version apart (+cpu, +cu130)."""
+    return {name: found.version.partition("+")[0] for name, found in distributions.items()}
+
+
+def text_hash(documents):
+    """SHA-256 over a sequence of texts, each with its length before it."""
+    digest = hashlib.sha256()
+    for text in documents:
+        encoded = text.encode("utf-8", errors="surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
 
 
 def docstrings_of(path):
@@ -153,15 +201,22 @@ def docstrings_of(path):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             found.append(ast.get_docstring(node) or "")
         waiting += [child for child in reversed(list(ast.iter_child_nodes(node))) if not isinstance(child, ast.expr)]
-    return "\n\n".join(text for text in found if text.strip())
+    return "\n\n".join(text for text in found if text.strip()).encode("utf-8", "replace").decode()
 
 
-def docstrings(packages, seed):
-    """The docstrings of installed Python packages, one document a module: real text without a download."""
-    distributions = installed(packages)
-    paths = [str(distribution.locate_file(file)) for distribution in distributions.values()
-             for file in sorted(distribution.files or [], key=str) if file.suffix == ".py"]
-    with get_context("fork" if sys.platform == "linux" else "spawn").Pool() as pool:
-        texts = list(tqdm(pool.imap(docstrings_of, paths, chunksize=32), total=len(paths), desc="modules", unit="file"))
-    return shuffled({"name": "docstrings", "packages": {name: found.version for name, found in distributions.items()}},
-                    [text for text in texts if text], seed)
+def docstrings(distributions, seed):
+    """A Corpus of the docstrings of installed Python packages, a document a module: real text without a download."""
+    files = [(name, str(found.locate_file(file))) for name, found in distributions.items()
+             for file in sorted(found.files or [], key=str) if file.suffix == ".py"]
+    without = [name for name in distributions if name not in dict(files)]
+    if without:
+        raise CorpusError(f"the package {without[0]} has no Python files, or no list of them; leave it out")
+    paths = [path for _, path in files]
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is for this process
+        texts = pool.imap(docstrings_of, paths, chunksize=32)
+        texts = list(progress(texts, total=len(paths), desc="modules", unit="file"))
+    documents = [text for text in texts if text]
+    return in_memory({"name": "docstrings", "packages": {name: found.version for name, found in distributions.items()},
+                      "text_sha256": text_hash(documents)}, documents, seed)

@@ -3,41 +3,154 @@
     python prepare_data.py --percent 10 --start_from 0.0 --save_path ./filtered_dataset          # of OpenWebText
     python prepare_data.py --source dataset --dataset wikitext --config wikitext-103-v1 --percent 100
     python prepare_data.py --source text --text_files 'books/**/*.txt' --percent 100
+    python prepare_data.py --source text --text_files mine.jsonl.gz --column body --percent 100
     python prepare_data.py --source docstrings --percent 100 --model_name path/to/model          # nothing to download
     python prepare_data.py --source tokens --tokens_file DATA/LONGCONTEXTSUBSET_val_P100.0_SFrom0.0.bin ...
 
 Writes SAVE_PATH, which datasets.load_from_disk reads, with the splits train and val, and in it provenance.json.
-Columns: text, input_ids (tokens of --model_name's tokenizer, so that they are made once) and document (place in the
+Columns: text, input_ids (tokens of --model_name's tokenizer, so that they are made once) and document (index in the
 corpus' order). The order is shuffled (of OpenWebText: its row groups, so that a small part is a small download); the
 last 5% are val, --percent and --start_from choose from the others. The documents of --source tokens (the validation
 tokens of a model trained here, say) are one split already, and all of them are taken.
-Started again, a prepared data set is kept and an interrupted preparation goes on.
+
+Started again, a prepared data set is kept if the same flags and inputs (the contents of files, the versions of
+packages, the tokenizer) would give it, and refused if not; an interrupted preparation goes on. --overwrite leaves the
+data set that is there until the new one is whole.
 """
 
-import hashlib
 import json
 import shutil
 from argparse import BooleanOptionalAction
+from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm import tqdm as progress
 
 import documents
+import text_files
+from documents import text_hash
 from hub import encode, load_tokenizer
-from utils import (
-    Parser, fail, load_json, lock, make_directory, non_negative_int, number, positive_int, save_json,
-)
+from text_files import CorpusError
+from utils import Parser, fail, load_json, lock, make_directory, non_negative_int, number, positive_int, save_json
+
+seed = number(int, 0, 2**63 - 1)
 
 DOCUMENTS_AT_ONCE = 256
+# Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
+SOURCE_FLAGS = {"openwebtext": (), "dataset": ("column", "encoding_errors"),
+                "text": ("column", "separator", "encoding", "encoding_errors"), "tokens": (), "docstrings": ()}
+COMMON_FLAGS = ("source", "percent", "start_from", "min_tokens", "max_documents", "validation_fraction", "splits",
+                "seed")
 
 
-def text_hash(texts):
-    """SHA-256 over a sequence of texts."""
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", errors="surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
+def parse_args():
+    parser = Parser(__doc__)
+    group = parser.add_argument_group("which documents").add_argument
+    group("--source", choices=tuple(SOURCE_FLAGS), default="openwebtext", help="the corpus")
+    group("--percent", type=number(float, 0.0, 100.0), default=10.0, help="of the documents that are for training")
+    group("--start_from", type=number(float, 0.0, 100.0), default=0.0, help="where that part begins, in percent")
+    group("--validation_fraction", type=number(float, 0.0, 0.99), default=0.05, help="of the documents, for validation")
+    group("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="the splits to prepare")
+    group("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this")
+    group("--max_documents", type=positive_int, help="stop reading a split when so many are kept (default: never)")
+    group("--seed", type=seed, default=114, help="of the order of the documents")
+    group = parser.add_argument_group("--source text").add_argument
+    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl or .parquet, also "
+          "as .gz; a plain file, a line or a row is a document")
+    group("--separator", help="what stands between documents within a plain file (default: nothing does)")
+    group("--encoding", default="utf-8", help="of plain files and .jsonl")
+    group("--encoding_errors", choices=("strict", "replace"), default="strict",
+          help="refuse what is not of this encoding, NUL too, or replace and count it")
+    group("--column", default="text", help="with the text: of .jsonl, .parquet and data sets")
+    group = parser.add_argument_group("--source dataset").add_argument
+    group("--dataset", help="name on the hub, or directory")
+    group("--config", help="its configuration")
+    group("--split", default="train", help="its split")
+    group = parser.add_argument_group("--source docstrings and --source tokens").add_argument
+    group("--packages", nargs="+", default=list(documents.DOCSTRING_PACKAGES),
+          help="docstrings: installed packages (default: those that requirements.txt pins)")
+    group("--tokens_file", help="tokens: a .bin of the training part's prepare.py")
+    group = parser.add_argument_group("tokens and files").add_argument
+    group("--model_name", default="meta-llama/Llama-3.1-8B", help="model whose tokenizer counts: hub name or directory")
+    group("--save_path", default="./filtered_dataset", help="directory for the data set")
+    group("--overwrite", action=BooleanOptionalAction, default=False, help="replace the data set that is there")
+    args = parser.parse_args()
+    if args.percent == 0 or args.start_from + args.percent > 100:
+        fail("--percent must lie above 0, and --percent plus --start_from at 100 or below")
+    for source, flag in (("text", "text_files"), ("dataset", "dataset"), ("tokens", "tokens_file")):
+        if args.source == source and not getattr(args, flag):
+            fail(f"--source {source} needs --{flag}")
+    try:
+        b"x".decode(args.encoding, "ignore")
+    except (LookupError, ValueError):
+        fail(f"--encoding {args.encoding} is none that Python knows; for example utf-8, utf-16, latin-1, cp1252")
+    return args
+
+
+def choose_source(args):
+    """What identifies the inputs that the flags name, and a function that reads them into a Corpus."""
+    if args.source == "text":
+        paths = text_files.find_files(args.text_files)
+        reading = text_files.Reading(args.column, args.separator, args.encoding, args.encoding_errors)
+        return ({"files": len(paths), "sha256": text_files.contents_sha256(paths)},
+                lambda: documents.text_files(paths, reading, args.seed))
+    if args.source == "dataset":
+        rows = documents.load_rows(args.dataset, args.config, args.split, args.column)
+        return {"fingerprint": rows._fingerprint}, lambda: documents.dataset(
+            rows, args.dataset, args.config, args.split, args.column, args.encoding_errors, args.seed)
+    if args.source == "tokens":
+        _, tokenizer_file = documents.describe_tokens(args.tokens_file)
+        return ({"tokens": text_files.contents_sha256([args.tokens_file]),
+                 "tokenizer of the tokens": text_files.contents_sha256([str(tokenizer_file)])},
+                lambda: documents.tokens_file(args.tokens_file, args.seed))
+    if args.source == "docstrings":
+        distributions = documents.installed(args.packages)
+        return documents.versions(distributions), lambda: documents.docstrings(distributions, args.seed)
+    return {"revision": documents.OPENWEBTEXT_REVISION}, lambda: documents.openwebtext(args.seed)
+
+
+def differences(stored, request):
+    """The names of what differs between two requests, in words; "" if they are equal."""
+    if not isinstance(stored, dict) or "inputs" not in stored:
+        return "inputs that were not noted"
+
+    def flat(request):
+        return {name: value for name, value in request.items() if name != "inputs"} | {
+            f"input {name}": str(value)[:12] for name, value in request["inputs"].items()}
+
+    stored, request = flat(stored), flat(request)
+    names = [name for name in request | stored if request.get(name) != stored.get(name)]
+    return ", ".join(f"{name} {stored.get(name)} (now {request.get(name)})" for name in names)
+
+
+def current(target, request, overwrite):
+    """Whether the data set of this request is there. Exits with code 2 if something else is."""
+    provenance = target / "provenance.json"
+    if not target.exists() or target.is_dir() and not any(target.iterdir()):
+        return False
+    if not any((target / name).is_file() for name in ("provenance.json", "dataset_dict.json", "dataset_info.json")):
+        fail(f"{target} is there and is no data set, so it is not replaced; choose another --save_path")
+    if overwrite:
+        return False
+    stored = load_json(provenance, "the description of the data set") if provenance.exists() else {}
+    different = differences(stored.get("request"), request)
+    if different:
+        fail(f"{target} was prepared from something else: {different}; add --overwrite to replace it, or choose "
+             "another --save_path")
+    return True
+
+
+def read_batch(corpus, start, stop, tokenizer, min_tokens, path):
+    """Write the documents start ... stop that are longer than min_tokens as a parquet file. Returns counts."""
+    from datasets import Dataset, Features, List, Value
+    columns = Features({"text": Value("large_string"), "input_ids": List(Value("int32")), "document": Value("int64")})
+    texts = list(corpus.read(start, stop))
+    tokens = encode(tokenizer, texts)
+    rows = [{"text": text, "input_ids": ids, "document": index}
+            for index, (text, ids) in enumerate(zip(texts, tokens), start) if len(ids) > min_tokens]
+    if rows:
+        Dataset.from_list(rows, features=columns).to_parquet(str(path))
+    return {"kept": len(rows), "longest": max(map(len, tokens))}
 
 
 def filter_split(corpus, part, tokenizer, args, directory, split):
@@ -45,23 +158,15 @@ def filter_split(corpus, part, tokenizer, args, directory, split):
 
     A file is a batch of documents read, so that an interruption loses one batch. Returns paths and counts.
     """
-    from datasets import Dataset, Features, List, Value
-    columns = Features({"text": Value("large_string"), "input_ids": List(Value("int32")), "document": Value("int64")})
     paths, kept, read, longest = [], 0, 0, 0
-    with tqdm(total=len(part), desc=f"{split} documents", unit="doc") as bar:
+    with progress(total=len(part), desc=f"{split} documents", unit="doc") as bar:
         for start in range(part.start, part.stop, DOCUMENTS_AT_ONCE):
             if args.max_documents and kept >= args.max_documents:
                 break
             stop = min(start + DOCUMENTS_AT_ONCE, part.stop)
             path, counts_path = (directory / f"{split}_{start:09d}.{suffix}" for suffix in ("parquet", "json"))
             if not counts_path.exists():
-                texts = list(corpus.read(start, stop))
-                tokens = encode(tokenizer, texts)
-                rows = [{"text": text, "input_ids": ids, "document": start + place}
-                        for place, (text, ids) in enumerate(zip(texts, tokens)) if len(ids) > args.min_tokens]
-                if rows:
-                    Dataset.from_list(rows, features=columns).to_parquet(str(path))
-                save_json(counts_path, {"kept": len(rows), "longest": max(map(len, tokens))})
+                save_json(counts_path, read_batch(corpus, start, stop, tokenizer, args.min_tokens, path))
             counts = load_json(counts_path, "counts of a batch")
             paths += [str(path)] if counts["kept"] else []
             kept, read, longest = kept + counts["kept"], read + stop - start, max(longest, counts["longest"])
@@ -73,96 +178,16 @@ def filter_split(corpus, part, tokenizer, args, directory, split):
     return paths, {"documents_read": read, "documents": kept}
 
 
-def choose_documents(args):
-    """The Documents that the flags name."""
-    if args.source == "text":
-        return documents.text_files(args.text_files, args.separator, args.seed)
-    if args.source == "dataset":
-        return documents.dataset(args.dataset, args.config, args.split, args.column, args.seed)
+def choose_parts(corpus, args):
+    """{split: range of the corpus' order}: the last documents are for validation, all of --source tokens are train."""
     if args.source == "tokens":
-        return documents.tokens_file(args.tokens_file, args.seed)
-    if args.source == "docstrings":
-        return documents.docstrings(args.packages, args.seed)
-    return documents.openwebtext(args.seed)
-
-
-def parse_args():
-    parser = Parser(__doc__)
-    add = parser.add_argument
-    add("--percent", type=number(float, 0.0, 100.0), default=10.0, help="of the documents that are not for validation")
-    add("--start_from", type=number(float, 0.0, 100.0), default=0.0, help="where that part begins, in percent")
-    add("--save_path", default="./filtered_dataset", help="directory for the data set")
-    add("--model_name", default="meta-llama/Llama-3.1-8B", help="model whose tokenizer counts: hub name or directory")
-    add("--source", choices=("openwebtext", "dataset", "text", "tokens", "docstrings"), default="openwebtext",
-        help="the corpus")
-    add("--dataset", help="dataset: name on the hub, or directory")
-    add("--config", help="dataset: its configuration")
-    add("--split", default="train", help="dataset: its split")
-    add("--column", default="text", help="dataset: the column with the text")
-    add("--text_files", nargs="+", help="text: files or patterns (**: any depth), a document each")
-    add("--separator", help="text: what stands between documents within a file (default: nothing does)")
-    add("--tokens_file", help="tokens: a .bin of the training part's prepare.py")
-    add("--packages", nargs="+", default=list(documents.DOCSTRING_PACKAGES),
-        help="docstrings: installed packages; default: those that requirements.txt pins")
-    add("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this")
-    add("--max_documents", type=positive_int, help="stop reading a split when so many are kept (default: never)")
-    add("--validation_fraction", type=number(float, 0.0, 0.99), default=0.05, help="of the documents, for validation")
-    add("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="the splits to prepare")
-    add("--seed", type=non_negative_int, default=114, help="of the order of the documents")
-    add("--overwrite", action=BooleanOptionalAction, default=False, help="replace the data set that is there")
-    args = parser.parse_args()
-    if args.percent == 0 or args.start_from + args.percent > 100:
-        fail("--percent must lie above 0, and --percent plus --start_from at 100 or below")
-    for source, flag in (("text", "text_files"), ("dataset", "dataset"), ("tokens", "tokens_file")):
-        if args.source == source and not getattr(args, flag):
-            fail(f"--source {source} needs --{flag}")
-    return args
-
-
-def main():
-    args = parse_args()
-    import datasets
-    datasets.disable_progress_bars()
-    target = Path(args.save_path)
-    tokenizer, tokenizer_sha256 = load_tokenizer(args.model_name)
-    request = {name: value for name, value in vars(args).items()
-               if name not in ("save_path", "overwrite", "model_name")}
-    request["tokenizer_sha256"] = tokenizer_sha256
-    if args.source == "tokens":
-        request["tokens_sha256"] = documents.describe_tokens(args.tokens_file)["sha256"]
-    if target.exists() and any(target.iterdir()) and not args.overwrite:
-        if (target / "provenance.json").exists() and load_json(target / "provenance.json", "")["request"] == request:
-            return print(f"{target}: prepared before")
-        fail(f"{target} holds something else (other flags, another tokenizer, or not a data set of this script); add "
-             "--overwrite to replace it, or choose another --save_path")
-    parts_name = f"{target.name}.{hashlib.sha256(json.dumps(request).encode()).hexdigest()[:12]}.parts"
-    parts = make_directory(target.resolve().parent / parts_name)
-    with lock(parts / "lock"):
-        corpus = choose_documents(args)
-        n_valid = 0 if args.source == "tokens" else round(args.validation_fraction * corpus.count)
-        n_rest = corpus.count - n_valid
-        start, stop = (int(n_rest * percent / 100) for percent in (args.start_from, args.start_from + args.percent))
-        if args.source == "tokens":
-            start, stop = 0, corpus.count
-        if stop == start:
-            fail(f"{args.percent} percent of the {n_rest} documents that are not for validation are none; raise "
-                 "--percent, or give more documents (--separator cuts files into several)")
-        about = {"request": request, "source": corpus.source, "model_name": args.model_name,
-                 "tokenizer_sha256": tokenizer_sha256, "splits": {}}
-        files = {}
-        for split, part in (("train", range(start, stop)), ("val", range(n_rest, corpus.count))):
-            if split not in args.splits:
-                continue
-            paths, counts = filter_split(corpus, part, tokenizer, args, parts, split)
-            if paths:
-                files[split], about["splits"][split] = paths, counts
-        write_dataset(files, about, parts / "whole")
-        if target.exists():
-            shutil.rmtree(target)
-        (parts / "whole").rename(target)
-    shutil.rmtree(parts)
-    print(f"{target}: " + ", ".join(f"{counts['documents']:,} {split} documents of {counts['documents_read']:,} read, "
-                                    f"{counts['tokens']:,} tokens" for split, counts in about["splits"].items()))
+        return {"train": range(corpus.n_documents), "val": range(0)}
+    n_train = corpus.n_documents - round(args.validation_fraction * corpus.n_documents)
+    start, stop = (int(n_train * percent / 100) for percent in (args.start_from, args.start_from + args.percent))
+    if stop == start:
+        fail(f"{args.percent} percent of the {n_train} documents that are not for validation are none; raise "
+             "--percent, or give more documents (--separator cuts files into several)")
+    return {"train": range(start, stop), "val": range(n_train, corpus.n_documents)}
 
 
 def write_dataset(files, about, directory):
@@ -177,6 +202,73 @@ def write_dataset(files, about, directory):
         about["splits"][split]["text_sha256"] = text_hash(row["text"] for row in rows)
     splits.save_to_disk(str(directory))
     save_json(directory / "provenance.json", about)
+
+
+@contextmanager
+def work_folder(path, request):
+    """The folder of work in progress on a request; what is there of another one is deleted, as all of it is at the end.
+
+    Exits with code 2 if another process is at work in it.
+    """
+    make_directory(path)
+    with lock(path / "lock"):
+        noted = path / "request.json"
+        if not noted.exists() or load_json(noted, "the request in progress") != request:
+            for entry in path.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name != "lock":
+                    entry.unlink()
+            save_json(noted, request)
+        try:
+            yield
+        except BaseException as error:
+            nothing_done = {entry.name for entry in path.iterdir()} <= {"lock", "request.json"}
+            if nothing_done or isinstance(error, SystemExit):  # what was asked for cannot be done
+                shutil.rmtree(path)
+            raise
+    shutil.rmtree(path)
+
+
+def prepare(args):
+    """Prepare the data set that the flags name, unless it is there. Raises CorpusError."""
+    import datasets
+    datasets.disable_progress_bars()
+    target = Path(args.save_path)
+    tokenizer, tokenizer_sha256 = load_tokenizer(args.model_name)
+    inputs, read_corpus = choose_source(args)
+    request = json.loads(json.dumps({
+        **{name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])},
+        "inputs": {**inputs, "tokenizer": tokenizer_sha256}}))
+    if current(target, request, args.overwrite):
+        print(f"{target}: prepared before")
+        return
+    corpus = read_corpus()
+    chosen = choose_parts(corpus, args)
+    parts = target.resolve().parent / f"{target.resolve().name}.parts"
+    with work_folder(parts, request):
+        about = {"request": request, "source": corpus.source, "model_name": args.model_name,
+                 "tokenizer_sha256": tokenizer_sha256, "splits": {}}
+        files = {}
+        for split in (split for split in chosen if split in args.splits):
+            paths, counts = filter_split(corpus, chosen[split], tokenizer, args, parts, split)
+            if paths:
+                files[split], about["splits"][split] = paths, counts
+        write_dataset(files, about, parts / "whole")
+        if target.exists():
+            shutil.rmtree(parts / "old", ignore_errors=True)
+            target.rename(parts / "old")
+        (parts / "whole").rename(target)
+    print(f"{target}: " + ", ".join(f"{counts['documents']:,} {split} documents of {counts['documents_read']:,} read, "
+                                    f"{counts['tokens']:,} tokens" for split, counts in about["splits"].items()))
+
+
+def main():
+    args = parse_args()
+    try:
+        prepare(args)
+    except CorpusError as error:
+        fail(error)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """Documents and chunks: what is selected, split, tokenised and cut, against plain Python."""
 
+import contextlib
 import json
+import os
+import re
+import shutil
+from glob import glob
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from glob import glob
-from pathlib import Path
 
 import documents
 from chunks import cut
-from helpers import error_line, make_texts, run_main
-from prepare_data import text_hash
+from helpers import FOLDER, error_line, make_texts, run_main
+from documents import text_hash
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def test_documents_are_split_filtered_and_tokenised_once(texts, models, tokenize
     assert provenance["splits"]["train"]["tokens"] == sum(everything[text] for text in whole["text"])
     digest = provenance["splits"]["train"]["text_sha256"]
     assert digest == text_hash(whole["text"]) != text_hash(reversed(whole["text"]))
-    assert provenance["source"] == {"name": "text", "files": 24, "separator": None, "documents": 24}
+    assert provenance["source"]["name"] == "text" and provenance["source"]["documents"] == 24
+    in_order = [Path(path).read_text() for path in sorted(glob(texts))]
+    assert provenance["source"]["text_sha256"] == text_hash(in_order)
     assert not list(tmp_path.glob("*.parts"))
 
 
@@ -84,29 +90,44 @@ def test_tokens_of_the_training_part_come_back_as_their_documents(texts, models,
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     np.array([token for document in ids for token in [*document, end]], np.uint16).tofile(tmp_path / "val.bin")
     (tmp_path / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str())
-    (tmp_path / "val.json").write_text(json.dumps({"dtype": "uint16", "tokenizer": {"file": "tokenizer.json"},
-                                                   "sha256": "0"}))
-    code, _, err = prepare(models, tmp_path / "data", "--source", "tokens", "--tokens_file", tmp_path / "val.bin",
-                           "--min_tokens", 0)
+    described = {"dtype": "uint16", "tokenizer": {"file": "tokenizer.json"}}
+    (tmp_path / "val.json").write_text(json.dumps(described))
+    flags = ("--source", "tokens", "--tokens_file", tmp_path / "val.bin", "--min_tokens", 0)
+    code, _, err = prepare(models, tmp_path / "data", *flags)
     assert code == 0, err
     assert sorted(read(tmp_path / "data")["input_ids"]) == sorted(ids)
+    whole = (tmp_path / "val.bin").read_bytes()
+    for name, contents, message in (("val.bin", whole[:-3], "is not whole documents"),
+                                    ("val.bin", whole[:-2], "is not whole documents"),
+                                    ("val.bin", b"\xff\xff" + whole, "is not whole documents"),
+                                    ("tokenizer.json", (tmp_path / "tokenizer.json").read_bytes()[:500],
+                                     "cannot read the tokenizer"),
+                                    ("val.json", b'{"dtype": "uint16"}', "does not describe tokens"),
+                                    ("val.json", b'{"dtype"', "does not describe tokens")):
+        before = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(contents)
+        assert message in error_line(prepare(models, tmp_path / "other", *flags))
+        if name != "val.json":
+            assert "input " in error_line(prepare(models, tmp_path / "data", *flags))
+        (tmp_path / name).write_bytes(before)
+    assert "prepared before" in prepare(models, tmp_path / "data", *flags)[1] and not (tmp_path / "other").exists()
 
 
 def test_other_sources(models, tmp_path):
     """A data set on disk, docstrings, and parquet files as OpenWebText's: each document once, in shuffled order."""
     import datasets
-    numbered = [f"document {place} " + "word " * 30 for place in range(50)]
+    numbered = [f"document {index} " + "word " * 30 for index in range(50)]
     datasets.Dataset.from_dict({"body": numbered}).save_to_disk(str(tmp_path / "rows"))
     flags = ("--percent", 100, "--min_tokens", 20, "--validation_fraction", 0.1)
     assert prepare(models, tmp_path / "one", "--source", "dataset", "--dataset", tmp_path / "rows", "--column", "body",
                    *flags)[0] == 0
     assert sorted([*read(tmp_path / "one")["text"], *read(tmp_path / "one", "val")["text"]]) == sorted(numbered)
-    for place in range(2):
-        datasets.Dataset.from_dict({"text": numbered[25 * place:25 * place + 25]}).to_parquet(
-            str(tmp_path / f"{place}.parquet"), batch_size=5)
-    corpus = documents.parquet({"name": "files"}, [tmp_path / f"{place}.parquet" for place in range(2)], "text", seed=1)
+    for index in range(2):
+        datasets.Dataset.from_dict({"text": numbered[25 * index:25 * index + 25]}).to_parquet(
+            str(tmp_path / f"{index}.parquet"), batch_size=5)
+    corpus = documents.parquet({"name": "files"}, [tmp_path / f"{index}.parquet" for index in range(2)], "text", seed=1)
     whole = list(corpus.read(0, 50))
-    assert corpus.count == 50 and sorted(whole) == sorted(numbered) != whole
+    assert corpus.n_documents == 50 and sorted(whole) == sorted(numbered) != whole
     assert list(corpus.read(13, 37)) == whole[13:37]
     assert prepare(models, tmp_path / "two", "--source", "docstrings", "--packages", "tqdm", *flags)[0] == 0
     import tqdm
@@ -126,11 +147,84 @@ def test_bad_input_is_one_line(texts, models, tmp_path):
             (("--source", "text", "--text_files", texts, "--min_tokens", 10**6), "lower --min_tokens"),
             (("--source", "text", "--text_files", texts, "--percent", 1, "--min_tokens", 0), "raise --percent"),
             (("--percent", 60, "--start_from", 50), "at 100 or below"),
+            (("--seed", 2**63), "argument --seed"),
             (("--source", "docstrings", "--packages", "no-such-package"), "is not installed"),
             (("--source", "dataset", "--dataset", tmp_path / "nowhere"), "cannot load the data set"),
-            (("--source", "tokens", "--tokens_file", tmp_path / "x.bin"), "cannot read the description")):
+            (("--source", "tokens", "--tokens_file", tmp_path / "x.bin"), "x.json, the description of the tokens")):
         assert words in error_line(prepare(models, tmp_path / "out", *flags))
-        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.parts"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for flags in ((), ("--overwrite",)):
+        line = error_line(prepare(models, tmp_path / "mine", "--source", "text", "--text_files", texts, *flags))
+        assert "is no data set, so it is not replaced" in line and (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_what_was_prepared_from_other_inputs_is_refused(models, tmp_path):
+    """Changed files, a data set saved anew, another tokenizer: refused under the same flags, and made anew if asked."""
+    import datasets
+    pattern = make_texts(tmp_path / "texts")
+    flags = ("--source", "text", "--text_files", pattern, "--min_tokens", 0, "--percent", 100)
+    assert prepare(models, tmp_path / "data", *flags)[0] == 0
+    (tmp_path / "texts").rename(tmp_path / "moved")
+    flags = ("--source", "text", "--text_files", tmp_path / "moved" / "*", *flags[4:])
+    assert "prepared before" in prepare(models, tmp_path / "data", *flags)[1]
+    path = tmp_path / "moved" / "003.txt"
+    before, text = os.stat(path), path.read_text()
+    path.write_text(text[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "input sha256" in error_line(prepare(models, tmp_path / "data", *flags))
+    assert text in read(tmp_path / "data")["text"]
+    assert prepare(models, tmp_path / "data", *flags, "--overwrite")[0] == 0
+    assert text[::-1] in read(tmp_path / "data")["text"] and text not in read(tmp_path / "data")["text"]
+    rules = models["llama"] / "tokenizer.json"
+    changed = shutil.copytree(models["llama"], tmp_path / "model") / "tokenizer.json"
+    changed.write_text(rules.read_text().replace('"dropout": null', '"dropout": 0.5'))
+    line = error_line(run_main("prepare_data", "--model_name", tmp_path / "model", "--save_path", tmp_path / "data",
+                               *flags))
+    assert "input tokenizer" in line and "--overwrite" in line
+    flags = ("--source", "dataset", "--dataset", tmp_path / "rows", "--min_tokens", 0, "--percent", 100)
+    for word in ("one", "two"):
+        shutil.rmtree(tmp_path / "rows", ignore_errors=True)
+        datasets.Dataset.from_dict({"text": [f"{word} {n}" for n in range(40)]}).save_to_disk(str(tmp_path / "rows"))
+        code, _, err = prepare(models, tmp_path / "of_rows", *flags)
+        assert code == 0 if word == "one" else "input fingerprint" in err
+
+
+@pytest.mark.parametrize("interrupted_at", range(1, 8))
+def test_an_interrupted_overwrite_never_mixes_old_and_new(texts, models, tmp_path, monkeypatch, interrupted_at):
+    """Stopped before each rename in turn: what can be read is whole, and the same command ends well."""
+    import prepare_data
+    monkeypatch.setattr(prepare_data, "DOCUMENTS_AT_ONCE", 12)
+    flags = ("--source", "text", "--text_files", texts, "--percent", 100, "--min_tokens")
+    assert prepare(models, tmp_path / "data", *flags, 0)[0] == 0
+    old, calls = read(tmp_path / "data").to_dict(), []
+
+    def interrupt(function):
+        def instead(*arguments):
+            calls.append(arguments)
+            if len(calls) == interrupted_at:
+                raise KeyboardInterrupt
+            return function(*arguments)
+        return instead
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupt(os.replace))
+        patch.setattr(Path, "rename", interrupt(Path.rename))
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare(models, tmp_path / "data", *flags, 400, "--overwrite")
+    if (tmp_path / "data").exists():
+        minimum = json.loads((tmp_path / "data" / "provenance.json").read_text())["request"]["min_tokens"]
+        assert (read(tmp_path / "data").to_dict() == old) == (minimum == 0)
+    assert prepare(models, tmp_path / "data", *flags, 400, "--overwrite")[0] == 0
+    assert prepare(models, tmp_path / "fresh", *flags, 400)[0] == 0
+    assert read(tmp_path / "data").to_dict() == read(tmp_path / "fresh").to_dict() != old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fresh"]
+
+
+def test_the_packages_of_the_docstrings_corpus_are_those_that_are_pinned():
+    pinned = re.findall(r"^([\w-]+)==", (FOLDER.parents[1] / "requirements.txt").read_text(), re.MULTILINE)
+    assert set(documents.DOCSTRING_PACKAGES) == {name for name in pinned if not name.startswith("pytest")}
 
 
 def test_windows_are_cut_where_the_paper_says():

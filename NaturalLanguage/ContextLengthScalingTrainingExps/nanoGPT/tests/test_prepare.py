@@ -1,52 +1,44 @@
-"""prepare.py: what is in the token files, how the documents are split, and what is refused."""
+"""Preparing tokens: which documents go where, what is current, what goes on after a stop, and what is refused."""
 
 import ast
-import hashlib
+import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+import corpora
 from helpers import FOLDER, make_texts
+from preparing import SMALL, all_prepared, done, error_line, fake_package, prepared, run
 
-PREPARE = "data/openwebtext/prepare.py"
-GPT2_FILES = Path(os.environ.get("TIKTOKEN_CACHE_DIR", FOLDER.parents[3] / "shared" / "tiktoken_cache"))
-ENGLISH = FOLDER.parents[3] / "shared" / "wikitext-2" / "valid.txt"
+SCRIPT = FOLDER / "data" / "openwebtext" / "prepare.py"
+REPOSITORY = FOLDER.parents[2]
+GPT2_FILES = Path(os.environ.get("TIKTOKEN_CACHE_DIR", REPOSITORY.parent / "shared" / "tiktoken_cache"))
+ENGLISH = REPOSITORY.parent / "shared" / "wikitext-2" / "valid.txt"
 needs_gpt2 = pytest.mark.skipif(not (GPT2_FILES.is_dir() and ENGLISH.exists()),
                                 reason="needs GPT-2's BPE files and English text, given beside the repository")
 
 
-def prepared(folder, percent, start, split, family="LONGCONTEXTSUBSET"):
-    """Documents of a split (lists of ids without the end of text), and the JSON beside it."""
-    stem = folder / f"{family}_{split}_P{percent}_SFrom{start}"
-    about = json.loads(stem.with_name(f"{stem.name}.json").read_text())
-    file = stem.with_name(f"{stem.name}.bin")
-    tokens = np.fromfile(file, about["dtype"])
-    assert len(tokens) == about["tokens"] and hashlib.sha256(file.read_bytes()).hexdigest() == about["sha256"]
-    from tokenizers import Tokenizer
-    tokenizer = Tokenizer.from_file(str(folder / about["tokenizer"]["file"]))
-    ends = np.flatnonzero(tokens == tokenizer.token_to_id("<|endoftext|>"))
-    documents = [part.tolist() for part in np.split(tokens, ends + 1)]
-    assert documents.pop() == [] and len(documents) == about["documents"]
-    return [tokenizer.decode(document[:-1]) for document in documents], about
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
-def test_the_documents_come_back_and_the_splits_are_disjoint(nanogpt, tmp_path):
+# Which documents go where
+
+def test_the_documents_come_back_and_the_splits_are_disjoint(tmp_path):
     """Whatever the part: validation is the same and never trained on, adjacent parts do not overlap, parts nest."""
     pattern = make_texts(tmp_path / "texts", n_files=100, n_words=30)
     texts = {Path(path).read_text() for path in (tmp_path / "texts").iterdir()}
     found = {}
     for percent, start in ((100.0, 0.0), (50.0, 0.0), (20.0, 0.0), (50.0, 50.0)):
-        nanogpt(PREPARE, "--source", "text", "--text_files", pattern, "--percent", percent, "--start_from", start,
-                "--min_tokens", 0, "--tokenizer", "bpe:270", "--out_dir", "out")
-        found[percent, start] = [prepared(tmp_path / "out", percent, start, split, "SUBSET")[0]
-                                 for split in ("train", "val")]
+        done("--source", "text", "--text_files", pattern, *SMALL, "--percent", percent, "--start_from", start)
+        found[percent, start] = [prepared(tmp_path / "out", percent, start, split)[0] for split in ("train", "val")]
     train, valid = found[100.0, 0.0]
     assert len(train) == 95 and len(valid) == 5 and set(train) | set(valid) == texts
     assert all(set(part[1]) == set(valid) for part in found.values())
@@ -55,55 +47,81 @@ def test_the_documents_come_back_and_the_splits_are_disjoint(nanogpt, tmp_path):
     assert not set(found[50.0, 0.0][0]) & set(found[50.0, 50.0][0])
 
 
-def test_only_documents_longer_than_the_limit_are_kept(nanogpt, tmp_path):
+def test_only_documents_longer_than_the_limit_are_kept(tmp_path):
     (tmp_path / "all.txt").write_text("<doc>".join("abcd" * n for n in range(1, 200)))
-    nanogpt(PREPARE, "--source", "text", "--text_files", "all.txt", "--separator", "<doc>", "--percent", 100,
-            "--min_tokens", 50, "--tokenizer", "bpe:257", "--validation_fraction", 0.2, "--out_dir", "out")
-    documents = [text for split in ("train", "val") for text in prepared(tmp_path / "out", 100.0, 0.0, split)[0]]
+    done("--source", "text", "--text_files", "all.txt", "--separator", "<doc>", "--percent", 100, "--min_tokens", 50,
+         "--tokenizer", "bpe:257", "--validation_fraction", 0.2)
+    documents = [text for split in ("train", "val")
+                 for text in prepared(tmp_path / "out", split=split, family="LONGCONTEXTSUBSET")[0]]
     assert sorted(len(text) // 4 for text in documents) == [n for n in range(13, 200)]  # a byte is a token here
 
 
 @needs_gpt2
-def test_gpt2_tokens_are_those_of_tiktoken_and_of_the_saved_tokenizer(nanogpt, tmp_path, monkeypatch):
+def test_gpt2_tokens_are_those_of_tiktoken_and_of_the_saved_tokenizer(tmp_path, monkeypatch):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(GPT2_FILES))
     import tiktoken
     from tokenizers import Tokenizer
-    nanogpt(PREPARE, "--source", "text", "--text_files", ENGLISH, "--separator", "\n = ", "--percent", 100,
-            "--min_tokens", 0, "--out_dir", "out")
-    documents, about = prepared(tmp_path / "out", 100.0, 0.0, "train", "SUBSET")
+    done("--source", "text", "--text_files", ENGLISH, "--separator", "\n = ", "--percent", 100, "--min_tokens", 0)
+    documents, about = prepared(tmp_path / "out")
     assert about["dtype"] == "uint16" and about["vocabulary_size"] == 50_257
     encoding = tiktoken.get_encoding("gpt2")
-    tokens = np.fromfile(tmp_path / "out" / "SUBSET_train_P100.0_SFrom0.0.bin", np.uint16)
-    assert sum(len(encoding.encode_ordinary(text)) + 1 for text in documents) == len(tokens)
+    assert sum(len(encoding.encode_ordinary(text)) + 1 for text in documents) == about["tokens"]
     tokenizer = Tokenizer.from_file(str(tmp_path / "out" / about["tokenizer"]["file"]))
     for text in (ENGLISH.read_text(), "naïve café — 東京 \t\n\n  x='\\n' 😀 don't 12345   "):
         assert tokenizer.encode(text).ids == encoding.encode_ordinary(text)
     assert tokenizer.token_to_id("<|endoftext|>") == encoding.eot_token
 
 
-def test_docstrings_are_those_of_the_modules(nanogpt, tmp_path):
+def test_docstrings_are_those_of_the_modules():
     import tqdm.utils
-    nanogpt(PREPARE, "--source", "docstrings", "--packages", "tqdm", "--percent", 100, "--min_tokens", 0, "--tokenizer",
-            "bpe:300", "--out_dir", "out")
-    documents, about = prepared(tmp_path / "out", 100.0, 0.0, "train", "SUBSET")
-    documents += prepared(tmp_path / "out", 100.0, 0.0, "val", "SUBSET")[0]
+    done("--source", "docstrings", "--packages", "tqdm", *SMALL, "--tokenizer", "bpe:300")
     source = Path(tqdm.utils.__file__).read_text()
     nodes = [node for node in ast.walk(ast.parse(source))
              if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node)]
     nodes.sort(key=lambda node: getattr(node, "lineno", 0))
-    assert len(nodes) > 10 and "\n\n".join(ast.get_docstring(node) for node in nodes) in documents
-    assert about["source"]["packages"]["tqdm"] == tqdm.__version__
+    assert len(nodes) > 10 and "\n\n".join(ast.get_docstring(node) for node in nodes) in all_prepared()
+    assert prepared(Path("out"))[1]["source"]["packages"]["tqdm"] == tqdm.__version__
+
+
+def test_code_is_split_by_package(tmp_path, monkeypatch):
+    """Validation has the modules of its packages alone, whole, without those that a training package has too."""
+    shared = "y = 'in both'\n"
+    training = {f"alpha/m{n}.py": f"# module {n}\nx = {n}\n" for n in range(30)} | {"alpha/shared.py": shared}
+    validation = {f"beta/m{n}.py": f'"""Module {n}."""\n\n\ndef f():\n    return {n}\n' for n in range(6)}
+    fake_package(tmp_path / "site", "alpha", "1.0", training | {"alpha/version.py": "x = 1\n", "alpha/no.txt": ""})
+    fake_package(tmp_path / "site", "beta", "2.0", validation | {"beta/shared.py": shared, "beta/empty.py": ""})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    flags = ("--packages", "Alpha", "beta", *SMALL, "--validation_packages", "beta")
+    done("--source", "code", *flags)
+    (train, about), (valid, _) = prepared(tmp_path / "out"), prepared(tmp_path / "out", split="val")
+    assert sorted(train) == sorted(training.values()) and sorted(valid) == sorted(validation.values())
+    source = about["source"]
+    assert source["packages"] == {"alpha": "1.0", "beta": "2.0"} and source["dropped_from_validation"] == 1
+    assert source["training_packages"] == ["alpha"] and source["validation_packages"] == ["beta"]
+    in_order = [contents for path, contents in sorted(training.items())]
+    in_order += [contents for path, contents in sorted((validation | {"beta/shared.py": shared}).items())]
+    assert source["text_sha256"] == corpora.text_hash(in_order)
+    done("--source", "code", *flags, "--overwrite", "--percent", 50)
+    assert set(prepared(tmp_path / "out", 50.0)[0]) < set(train)
+    assert sorted(prepared(tmp_path / "out", 50.0, split="val")[0]) == sorted(valid)
+    docstrings = ("--source", "docstrings", "--packages", "tqdm", "beta", *SMALL)
+    assert "not among --packages" in error_line(*docstrings, "--split_by_package")
+    done(*docstrings, "--overwrite", "--validation_packages", "beta")
+    assert sorted(prepared(tmp_path / "out", split="val")[0]) == [f"Module {n}." for n in range(6)]
+    assert "exclude each other" in error_line("--source", "code", *flags, "--validation_fraction", 0.1)
+    assert "--split_by_package" in error_line("--source", "text", "--text_files", "x", "--split_by_package")
+    assert "leaves no document" in error_line("--source", "code", *flags, "--validation_packages", "alpha", "beta",
+                                              "--overwrite")
 
 
 def test_any_part_of_parquet_files_can_be_read_alone(tmp_path):
     import pyarrow
     from pyarrow import parquet as files
-
-    from corpora import parquet
     for number in range(3):
         table = pyarrow.table({"text": [f"{number}:{row}" for row in range(10 + number)], "other": range(10 + number)})
         files.write_table(table, tmp_path / f"{number}.parquet", row_group_size=4)
-    corpus = parquet({"name": "test"}, [tmp_path / f"{number}.parquet" for number in range(3)], "text", seed=1)
+    paths = [tmp_path / f"{number}.parquet" for number in range(3)]
+    corpus = corpora.parquet({"name": "test"}, paths, "text", seed=1)
     whole = list(corpus.read(0, corpus.n_documents))
     assert corpus.n_documents == 33 and sorted(whole) == sorted(f"{n}:{row}" for n in range(3) for row in range(10 + n))
     assert whole != sorted(whole)
@@ -111,62 +129,178 @@ def test_any_part_of_parquet_files_can_be_read_alone(tmp_path):
         assert list(corpus.read(start, stop)) == whole[start:stop]
 
 
-def test_a_data_set_on_disk_can_be_the_corpus(nanogpt, tmp_path):
-    from datasets import Dataset
-    Dataset.from_dict({"body": [f"document number {n} of fifty" for n in range(50)]}).save_to_disk(tmp_path / "saved")
-    flags = ("--source", "dataset", "--dataset", "saved", "--percent", 100, "--min_tokens", 0, "--tokenizer", "bpe:260",
-             "--out_dir", "out")
-    done = nanogpt(PREPARE, *flags, check=False)
-    assert done.returncode == 2 and "has the columns body, not text" in done.stderr
-    nanogpt(PREPARE, *flags, "--column", "body")
-    documents = prepared(tmp_path / "out", 100.0, 0.0, "train", "SUBSET")[0]
-    documents += prepared(tmp_path / "out", 100.0, 0.0, "val", "SUBSET")[0]
-    assert sorted(documents) == sorted(f"document number {n} of fifty" for n in range(50))
+def test_a_data_set_on_disk_can_be_the_corpus(tmp_path):
+    from datasets import Dataset, DatasetDict
+    texts = [f"document number {n} of fifty" for n in range(50)]
+    rows = Dataset.from_dict({"body": texts, "n": range(50)})
+    DatasetDict({"train": rows}).save_to_disk(tmp_path / "saved")
+    flags = ("--source", "dataset", "--dataset", "saved", *SMALL)
+    assert "has the columns body, n, not text" in error_line(*flags)
+    assert "has the splits train, not test" in error_line(*flags, "--split", "test")
+    assert "row " in (line := error_line(*flags, "--column", "n")) and "is a int, not a string" in line
+    done(*flags, "--column", "body")
+    assert all_prepared() == sorted(texts)
+    Dataset.from_dict({"body": [*texts[:-1], None]}).save_to_disk(tmp_path / "other")
+    other = (*flags, "--column", "body", "--dataset", "other")
+    assert "input fingerprint" in error_line(*other)
+    assert "row 49 of the data set other: the text is missing" in error_line(*other, "--overwrite")
+    assert all_prepared() == sorted(texts)
 
 
-def test_a_killed_preparation_goes_on_to_the_same_bytes(nanogpt, tmp_path):
-    pattern = make_texts(tmp_path / "texts", n_files=3000, n_words=30)
-    flags = ["--source", "text", "--text_files", pattern, "--percent", "100", "--min_tokens", "0", "--tokenizer",
-             "bpe:270"]
-    nanogpt(PREPARE, *flags, "--out_dir", "whole")
-    command = [sys.executable, str(FOLDER / PREPARE), *flags, "--out_dir", str(tmp_path / "killed")]
-    resumed = False
-    for delay in (0.0, 0.02, 0.05):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not list((tmp_path / "killed").glob("*progress.tmp")) and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        resumed = resumed or bool(list((tmp_path / "killed").glob("*progress.tmp")))
-    assert resumed
-    nanogpt(PREPARE, *flags, "--out_dir", "killed")
+# What is current
+
+def test_what_was_prepared_from_other_inputs_is_refused(tmp_path, monkeypatch):
+    """Changed files under the same flags, another package version, or other flags that matter: refused; else kept."""
+    pattern = make_texts(tmp_path / "texts", n_files=30, n_words=20)
+    flags = ("--source", "text", "--text_files", pattern, *SMALL)
+    done(*flags)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert len(files) == 5
+    assert "prepared before" in done(*flags)
+    (tmp_path / "texts").rename(tmp_path / "moved")
+    flags = ("--source", "text", "--text_files", "moved/*.txt", *SMALL)
+    os.utime(tmp_path / "moved" / "003.txt", (1, 1))
+    assert "prepared before" in done(*flags, "--workers", 1, "--packages", "tqdm")
+    assert "seed 114 (now 5)" in error_line(*flags, "--seed", 5)
+    assert "separator None (now x)" in error_line(*flags, "--separator", "x")
+    before = os.stat(tmp_path / "moved" / "003.txt")
+    text = (tmp_path / "moved" / "003.txt").read_text()
+    (tmp_path / "moved" / "003.txt").write_text(text[::-1])
+    os.utime(tmp_path / "moved" / "003.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    line = error_line(*flags)
+    assert "input sha256" in line and "--overwrite" in line
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    done(*flags, "--overwrite")
+    assert text[::-1] in all_prepared() and text not in all_prepared()
+    (tmp_path / "out" / "SUBSET_tokenizer_P100.0_SFrom0.0.json").write_text("{")
+    assert "prepared before" not in done(*flags)
+    assert text[::-1] in all_prepared()
+
+    fake_package(tmp_path / "site", "alpha", "1.0", {f"alpha/m{n}.py": f'"""Module {n}."""' for n in range(20)})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    flags = ("--source", "docstrings", "--packages", "alpha", *SMALL, "--tokenizer", "bpe:260", "--out_dir", "alpha")
+    done(*flags)
+    assert "prepared before" in done(*flags)
+    (tmp_path / "site" / "alpha-1.0.dist-info").rename(tmp_path / "site" / "alpha-1.1.dist-info")
+    metadata = tmp_path / "site" / "alpha-1.1.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    assert "input alpha 1.0 (now 1.1)" in error_line(*flags)
+
+
+@pytest.mark.parametrize("interrupted_at", range(1, 30, 2))
+def test_an_interrupted_overwrite_never_mixes_old_and_new(tmp_path, monkeypatch, interrupted_at):
+    """Stopped before each move of a file in turn: what can be read is of one corpus, and the same command ends well."""
+    pattern = make_texts(tmp_path / "texts", n_files=30, n_words=20)
+    flags = ("--source", "text", "--text_files", pattern, "--percent", 100, "--min_tokens", 0)
+    done(*flags, "--tokenizer", "bpe:260")
+    old, replace, calls = prepared(tmp_path / "out")[1], os.replace, []
+
+    def stop(source, target):
+        calls.append(target)
+        if len(calls) == interrupted_at:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    new = (*flags, "--tokenizer", "bpe:270", "--seed", 5, "--overwrite")
+    monkeypatch.setattr(os, "replace", stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(*new)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    requests = []
+    for split in ("train", "val"):
+        if (tmp_path / "out" / f"SUBSET_{split}_P100.0_SFrom0.0.json").exists():
+            requests.append(prepared(tmp_path / "out", split=split)[1]["request"])
+    assert all(request == requests[0] for request in requests)
+    assert len(requests) == 2 or not requests or requests[0] != old["request"]
+    done(*new)
+    done(*new, "--out_dir", "fresh")
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == \
+        {path.name: path.read_bytes() for path in Path("fresh").iterdir()}
+
+
+def run_and_signal(number, after, *arguments):
+    """Run prepare.py as users do; it gets a signal when it has noted so many batches. Returns (exit code, stderr)."""
+    code = f"""
+import os, runpy, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import writing
+append, calls = writing.Spool.append, []
+def append_and_signal(*arguments):
+    append(*arguments)
+    calls.append(arguments)
+    if len(calls) == {after}:
+        os.kill(os.getpid(), {int(number)})
+writing.Spool.append = append_and_signal
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, SCRIPT, *arguments]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    return ended.returncode, ended.stderr
+
+
+def test_a_killed_preparation_goes_on_to_the_same_bytes(tmp_path):
+    """Killed twice, stopped by Ctrl-C once, then run as users run it; a second one at the same time is refused."""
+    flags = ("--source", "text", "--text_files", make_texts(tmp_path / "texts", n_files=2500, n_words=20), *SMALL)
+    done(*flags, "--out_dir", "whole")
+    parts = tmp_path / "out" / "SUBSET_P100.0_SFrom0.0.parts"
+    for number, batches, read in ((signal.SIGKILL, 1, 512), (signal.SIGKILL, 2, 1536), (signal.SIGINT, 1, 2048)):
+        code, err = run_and_signal(number, batches, *flags, "--out_dir", "out")
+        noted = json.loads((parts / "SUBSET_train_P100.0_SFrom0.0.progress.tmp").read_text())
+        assert noted["read"] == read and not list(tmp_path.glob("out/*.bin"))
+    assert code == 130 and "Traceback" not in err
+    assert err.splitlines()[-1] == "prepare.py: interrupted; start the same command again, it goes on"
+    with open(parts / "lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another process" in error_line(*flags)
+    command = [sys.executable, SCRIPT, *flags, "--out_dir", "out"]
+    finished = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert finished.returncode == 0 and "\r" not in finished.stderr, finished.stderr
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert len(files) == 5 and files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}
-    assert "prepared before" in nanogpt(PREPARE, *flags, "--out_dir", "killed").stdout
-    done = nanogpt(PREPARE, *flags, "--seed", "5", "--out_dir", "killed", check=False)
-    assert done.returncode == 2 and "--overwrite" in done.stderr
+    assert len(files) == 5 and files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
+
+# What is refused
 
 @pytest.mark.parametrize("flags, message", [
     (("--percent", 60, "--start_from", 50), "their sum at 100 or below"),
-    (("--text_files", "nothing/*.txt"), "no file matches"),
+    (("--percent", "nan"), "argument --percent"),
+    (("--seed", 2**63), "argument --seed: 9223372036854775808 is not a number of at least 0 and at most"),
     (("--min_tokens", 100000), "no train document is longer than 100000 tokens (the longest of"),
     (("--tokenizer", "wordpiece"), "neither gpt2 nor bpe:N"),
     (("--tokenizer", "bpe:60000"), "too small for --tokenizer bpe:60000"),
+    (("--source", "dataset"), "needs --dataset"),
+    (("--source", "docstrings", "--packages", "no-such-package"), "is not installed"),
+])
+def test_bad_input_is_one_line_and_code_2(tmp_path, flags, message):
+    pattern = make_texts(tmp_path / "texts", n_files=30, n_words=20)
+    assert message in error_line("--source", "text", "--text_files", pattern, *SMALL, *flags)
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("flags, message", [
     (("--tokenizer", "gpt2"), "TIKTOKEN_CACHE_DIR"),
     (("--source", "openwebtext"), "cannot read OpenWebText"),
     (("--source", "dataset", "--dataset", "no/such"), "cannot load the data set"),
-    (("--source", "dataset"), "needs --dataset"),
-    (("--source", "docstrings", "--packages", "no-such-package"), "is not installed"),
     (("--out_dir", "/proc/nowhere"), "/proc/nowhere"),
 ])
-def test_bad_input_is_one_line_and_code_2(nanogpt, tmp_path, flags, message):
+def test_what_cannot_be_reached_is_one_line_and_code_2(tmp_path, flags, message):
+    """As users run it, without a network."""
     pattern = make_texts(tmp_path / "texts", n_files=30, n_words=20)
     no_network = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1",
                   "TIKTOKEN_CACHE_DIR": str(tmp_path / "empty"), "HF_HOME": str(tmp_path / "hub")}
-    done = nanogpt(PREPARE, "--source", "text", "--text_files", pattern, "--percent", 100, "--min_tokens", 0,
-                   "--tokenizer", "bpe:260", "--out_dir", "out", *flags, check=False, env={**os.environ, **no_network})
-    said = [line for line in done.stderr.splitlines() if line.startswith("prepare.py: ")]
-    assert done.returncode == 2 and len(said) == 1 and message in said[0], done.stderr
-    assert "Traceback" not in done.stderr and not list(tmp_path.glob("out/*.bin"))
+    command = [sys.executable, SCRIPT, "--source", "text", "--text_files", pattern, *SMALL, "--out_dir", "out", *flags]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env={**os.environ, **no_network})
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2 and lines[-1].startswith("prepare.py: ") and message in lines[-1], result.stderr
+    assert "Traceback" not in result.stderr and not list(tmp_path.glob("out/*"))
+
+
+def test_help_shows_every_default():
+    code, out, _ = run("--help")
+    text = " ".join(out.split())
+    assert code == 0
+    for default in ("10.0", "0.0", "3000", "114", "0.05", "10000000", "utf-8", "strict", "text", "train", "gpt2",
+                    " ".join(corpora.VALIDATION_PACKAGES)):
+        assert f"(default: {default}" in text

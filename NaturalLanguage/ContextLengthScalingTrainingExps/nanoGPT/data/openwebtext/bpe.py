@@ -4,7 +4,6 @@ Both encode whole batches in parallel and can be saved as a tokenizer.json that 
 libraries read.
 """
 
-import hashlib
 import sys
 
 END_OF_TEXT = "<|endoftext|>"
@@ -22,10 +21,21 @@ class Bpe:
         self.vocabulary_size = tokenizer.get_vocab_size()
         self.end_of_text = tokenizer.token_to_id(END_OF_TEXT)
 
+    @classmethod
+    def from_file(cls, path):
+        """The tokenizer of a tokenizer.json."""
+        from tokenizers import Tokenizer
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises plain Exception
+            raise TokenizerError(f"{path} is not a whole tokenizer ({error}); delete it and start again") from error
+
     def encode_batch(self, texts):
+        """Lists of token ids, one a text."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def to_json(self):
+        """The tokenizer as the text of a tokenizer.json."""
         return self.tokenizer.to_str()
 
 
@@ -60,7 +70,7 @@ def byte_letters():
     """The printable character that stands for each byte in a byte-level vocabulary, by GPT-2's rule."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
 
 
 def from_merge_ranks(ranks, end_of_text):
@@ -74,8 +84,8 @@ def from_merge_ranks(ranks, end_of_text):
             continue
         parts = [bytes([byte]) for byte in token]
         while len(parts) > 2:
-            place = min(range(len(parts) - 1), key=lambda i: ranks.get(parts[i] + parts[i + 1], rank))
-            parts[place:place + 2] = [parts[place] + parts[place + 1]]
+            left = min(range(len(parts) - 1), key=lambda i: ranks.get(parts[i] + parts[i + 1], rank))
+            parts[left:left + 2] = [parts[left] + parts[left + 1]]
         merges.append(tuple("".join(letters[byte] for byte in part) for part in parts))
     vocabulary[END_OF_TEXT] = end_of_text
     tokenizer = byte_level(models.BPE(vocabulary, merges))
@@ -95,7 +105,3 @@ def train_bpe(texts, vocabulary_size):
         raise TokenizerError(f"the corpus is too small for --tokenizer bpe:{vocabulary_size}, it gives "
                              f"{tokenizer.get_vocab_size()} tokens; ask for fewer or read more documents")
     return Bpe(tokenizer)
-
-
-def sha256(text):
-    return hashlib.sha256(text.encode()).hexdigest()

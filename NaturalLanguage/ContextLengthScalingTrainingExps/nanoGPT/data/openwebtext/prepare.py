@@ -2,7 +2,9 @@
 
     python data/openwebtext/prepare.py --percent 2 --start_from 0.0                        # of OpenWebText
     python data/openwebtext/prepare.py --source docstrings --percent 100 --tokenizer bpe:4096      # nothing to download
+    python data/openwebtext/prepare.py --source code --percent 100 --tokenizer bpe:4096            # nor here
     python data/openwebtext/prepare.py --source text --text_files 'books/**/*.txt' --percent 100
+    python data/openwebtext/prepare.py --source text --text_files mine.jsonl.gz --column body --percent 100
     python data/openwebtext/prepare.py --source dataset --dataset wikitext --config wikitext-103-v1 --percent 100
 
 Writes OUT_DIR/LONGCONTEXTSUBSET_{train,val}_P{percent}_SFrom{start}.bin (uint16, or uint32 for a vocabulary beyond
@@ -10,127 +12,214 @@ Writes OUT_DIR/LONGCONTEXTSUBSET_{train,val}_P{percent}_SFrom{start}.bin (uint16
 tokenizer. With --min_tokens 0 the names begin with SUBSET. The documents of a corpus have a fixed shuffled order. Its
 last 5% are for validation, whatever part is taken; the percent and the start are of the others. So a validation
 document is never trained on, and the validation tokens are the same at every percent and start (of one tokenizer).
-Started again, a prepared corpus is skipped and an interrupted one goes on.
+The code of packages (and with --split_by_package their docstrings) is split by package instead: what is for validation
+was written for packages that are not trained on.
+
+Started again, a prepared corpus is kept if the same flags and inputs (the contents of files, the versions of packages)
+would give it, and refused if not; an interrupted preparation goes on. --overwrite leaves the files that are there until
+the new ones are whole.
 """
 
-import argparse
-import contextlib
-import hashlib
-import json
 import os
-import sys
+import platform
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from bpe import Gpt2, TokenizerError, sha256, train_bpe
-from corpora import DOCSTRING_PACKAGES, CorpusError, dataset, docstrings, openwebtext, text_files
+import corpora
+import text_files
+from bpe import Bpe, Gpt2, TokenizerError, train_bpe
+from console import Parser, fail, non_negative_int, number, positive_int, progress, run_main, seed
+from corpora import CorpusError
+from writing import Spool, batches, file_hash, load_json, work_folder, write_json, write_text
 
 DOCUMENTS_AT_ONCE = 512
+DEFAULT_VALIDATION_FRACTION = 0.05
+REFERENCE = Path(__file__).with_name("reference_corpora.json")  # of the committed results
+# Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
+SOURCE_FLAGS = {"openwebtext": (), "text": ("column", "separator", "encoding", "encoding_errors"),
+                "dataset": ("column", "encoding_errors"), "docstrings": ("validation_packages",),
+                "code": ("validation_packages",)}
+COMMON_FLAGS = ("source", "percent", "start_from", "min_tokens", "tokenizer", "validation_fraction",
+                "max_validation_tokens", "seed")
 
 
-def fail(message):
-    """End the program with exit code 2 and one line on stderr."""
-    tqdm.write(f"prepare.py: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
+def parse_args():
+    parser = Parser(__doc__)
+    group = parser.add_argument_group("which documents").add_argument
+    group("--source", choices=tuple(SOURCE_FLAGS), default="openwebtext", help="the corpus")
+    group("--percent", type=number(float, 0.0, 100.0), default=10.0, help="of the documents that are for training")
+    group("--start_from", type=number(float, 0.0, 100.0), default=0.0, help="where that part begins, in percent")
+    group("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this (0: all)")
+    group("--seed", type=seed, default=114, help="of the order of the documents")
+    group = parser.add_argument_group("validation").add_argument
+    group("--validation_fraction", type=number(float, 0.0, 1.0),
+          help=f"of the documents, for validation (default: {DEFAULT_VALIDATION_FRACTION}, unless split by package)")
+    group("--max_validation_tokens", type=positive_int, default=10_000_000, help="stop reading them after so many")
+    group = parser.add_argument_group("--source text").add_argument
+    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl or .parquet, also "
+          "as .gz; a plain file, a line or a row is a document")
+    group("--separator", help="what stands between documents within a plain file (default: nothing does)")
+    group("--encoding", default="utf-8", help="of plain files and .jsonl")
+    group("--encoding_errors", choices=("strict", "replace"), default="strict",
+          help="refuse what is not of this encoding, NUL too, or replace and count it")
+    group("--column", default="text", help="with the text: of .jsonl, .parquet and data sets")
+    group = parser.add_argument_group("--source dataset").add_argument
+    group("--dataset", help="name on the hub, or directory")
+    group("--config", help="its configuration")
+    group("--split", default="train", help="its split")
+    group = parser.add_argument_group("--source docstrings and --source code").add_argument
+    group("--packages", nargs="+", default=list(corpora.DOCSTRING_PACKAGES),
+          help="installed packages (default: those that requirements.txt pins)")
+    group("--split_by_package", action=BooleanOptionalAction,
+          help="validate on packages that are not trained on (default: for code only)")
+    group("--validation_packages", nargs="+",
+          help=f"those packages (default: {' '.join(corpora.VALIDATION_PACKAGES)})")
+    group = parser.add_argument_group("tokens and files").add_argument
+    group("--tokenizer", default="gpt2", help="gpt2, or bpe:N, a byte-level BPE of N tokens trained on the training "
+          "documents")
+    group("--workers", type=positive_int, default=os.cpu_count(), help="threads that tokenise")
+    group("--out_dir", default=str(Path(__file__).parent), help="directory for the files (default: this script's)")
+    group("--overwrite", action=BooleanOptionalAction, default=False, help="replace files that are there")
+    args = parser.parse_args()
+    check(args)
+    return args
 
 
-@contextlib.contextmanager
-def replacing(path):
-    """Give a temporary path that becomes `path` only when the block has succeeded."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    yield temporary
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def check(args):
+    """Exit with code 2 if flags do not fit together; sets what depends on several of them."""
+    if args.percent == 0 or args.start_from + args.percent > 100:
+        fail("--percent must lie above 0, --start_from at 0 or above, and their sum at 100 or below")
+    for source, flag in (("text", "text_files"), ("dataset", "dataset")):
+        if args.source == source and not getattr(args, flag):
+            fail(f"--source {source} needs --{flag}")
+    kind, _, size = args.tokenizer.partition(":")
+    if args.tokenizer != "gpt2" and not (kind == "bpe" and size.isdecimal() and int(size) > 256):
+        fail(f"--tokenizer {args.tokenizer} is neither gpt2 nor bpe:N with N above 256")
+    try:
+        b"x".decode(args.encoding, "ignore")
+    except (LookupError, ValueError):
+        fail(f"--encoding {args.encoding} is none that Python knows; for example utf-8, utf-16, latin-1, cp1252")
+    of_packages = args.source in ("docstrings", "code")
+    if args.split_by_package is None:
+        args.split_by_package = args.source == "code" or args.validation_packages is not None
+    if args.split_by_package and not of_packages or args.validation_packages and not args.split_by_package:
+        fail("--split_by_package and --validation_packages are for --source docstrings and code, and go together")
+    if args.split_by_package:
+        if args.validation_fraction is not None:
+            fail("--validation_fraction and a split by package exclude each other; see --validation_packages")
+        args.validation_packages = sorted(map(corpora.normalised, args.validation_packages
+                                              or corpora.VALIDATION_PACKAGES))
+        unknown = set(args.validation_packages) - set(map(corpora.normalised, args.packages))
+        if unknown:
+            fail(f"--validation_packages {' '.join(sorted(unknown))}: not among --packages; name some of those")
+    else:
+        if args.validation_fraction is None:
+            args.validation_fraction = DEFAULT_VALIDATION_FRACTION
+        if not 0 < args.validation_fraction < 1:
+            fail("--validation_fraction must lie between 0 and 1")
 
 
-def write_json(path, contents):
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+def choose_source(args):
+    """What identifies the inputs that the flags name, and a function that reads them into a Corpus."""
+    if args.source == "text":
+        paths = text_files.find_files(args.text_files)
+        reading = text_files.Reading(args.column, args.separator, args.encoding, args.encoding_errors)
+        return ({"files": len(paths), "sha256": text_files.contents_sha256(paths)},
+                lambda: corpora.text_files(paths, reading, args.seed))
+    if args.source == "dataset":
+        rows = corpora.load_rows(args.dataset, args.config, args.split, args.column)
+        return {"fingerprint": rows._fingerprint}, lambda: corpora.dataset(
+            rows, args.dataset, args.config, args.split, args.column, args.encoding_errors, args.seed)
+    if args.source in ("docstrings", "code"):
+        distributions = corpora.installed(args.packages)
+        return corpora.versions(distributions), lambda: corpora.package_texts(
+            args.source, distributions, args.validation_packages, args.seed)
+    return {"revision": corpora.OPENWEBTEXT_REVISION}, lambda: corpora.openwebtext(args.seed)
 
 
-class Spool:
-    """Token lists of documents in the order of reading, appended to files so that an interruption loses little."""
+def differences(stored, request):
+    """The names of what differs between two requests, in words; "" if they are equal."""
+    if not isinstance(stored, dict) or "inputs" not in stored:
+        return "inputs that were not noted"
 
-    def __init__(self, stem, dtype, fingerprint):
-        self.dtype = np.dtype(dtype)
-        self.paths = {name: stem.with_name(f"{stem.name}.{name}.tmp") for name in ("tokens", "lengths", "progress")}
-        self.state = {"fingerprint": fingerprint, "read": 0, "tokens": 0, "documents": 0, "longest": 0}
-        try:
-            saved = json.loads(self.paths["progress"].read_text())
-            if saved["fingerprint"] == fingerprint:
-                self.state = saved
-        except (OSError, ValueError, KeyError):
-            pass
-        for name, width, count in (("tokens", self.dtype.itemsize, "tokens"), ("lengths", 8, "documents")):
-            self.paths[name].touch()
-            os.truncate(self.paths[name], width * self.state[count])  # what came after the last progress is read again
+    def flat(request):
+        return {name: value for name, value in request.items() if name != "inputs"} | {
+            f"input {name}": str(value)[:12] for name, value in request["inputs"].items()}
 
-    def append(self, n_read, kept, longest):
-        """Note that n_read documents were read, and add those kept (lists of ids)."""
-        with open(self.paths["tokens"], "ab") as tokens, open(self.paths["lengths"], "ab") as lengths:
-            for ids in kept:
-                tokens.write(np.array(ids, self.dtype).tobytes())
-            lengths.write(np.array([len(ids) for ids in kept], np.int64).tobytes())
-        self.state["read"] += n_read
-        self.state["documents"] += len(kept)
-        self.state["tokens"] += sum(map(len, kept))
-        self.state["longest"] = max(self.state["longest"], longest)
-        with replacing(self.paths["progress"]) as temporary:
-            temporary.write_text(json.dumps(self.state))
-
-    def write_shuffled(self, path, seed):
-        """Write the documents in shuffled order to `path`. Returns the SHA-256 of the file."""
-        lengths = np.fromfile(self.paths["lengths"], np.int64)
-        tokens = np.memmap(self.paths["tokens"], self.dtype, "r")
-        ends = np.cumsum(lengths)
-        digest = hashlib.sha256()
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            for place in tqdm(np.random.default_rng(seed).permutation(len(lengths)), desc=path.name, unit="doc"):
-                document = tokens[ends[place] - lengths[place]:ends[place]].tobytes()
-                digest.update(document)
-                file.write(document)
-        return digest.hexdigest()
-
-    def remove(self):
-        for path in self.paths.values():
-            path.unlink(missing_ok=True)
+    stored, request = flat(stored), flat(request)
+    names = [name for name in request | stored if request.get(name) != stored.get(name)]
+    return ", ".join(f"{name} {stored.get(name)} (now {request.get(name)})" for name in names)
 
 
-def batches(items, size):
-    """Lists of up to `size` successive items."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def current(out_dir, names, request, overwrite):
+    """Whether the files of this request are there and whole. Exits with code 2 if they are of another request."""
+    whole = True
+    for split in ("train", "val"):
+        described = out_dir / f"{names[split]}.json"
+        about = load_json(described)
+        if overwrite or about is None:
+            whole = False
+            continue
+        different = differences(about.get("request"), request)
+        if different:
+            fail(f"{described} was prepared from something else: {different}; add --overwrite to replace it, or choose "
+                 "another --out_dir")
+        tokens, tokenizer = described.with_suffix(".bin"), described.with_name(about["tokenizer"]["file"])
+        size = about["tokens"] * np.dtype(about["dtype"]).itemsize
+        whole = (whole and tokens.exists() and tokens.stat().st_size == size
+                 and tokenizer.exists() and file_hash(tokenizer) == about["tokenizer"]["sha256"])
+    return whole
 
 
-def write_split(stem, corpus, part, tokenizer, min_tokens, most_tokens, seed, about):
+def compare_with_reference(source):
+    """Say in one line if the corpus of the pinned packages is not the one that the committed results were made with."""
+    reference = load_json(REFERENCE)
+    if source.get("packages", {}).keys() != reference["packages"].keys():
+        return
+    if source["text_sha256"] == reference["text_sha256"][source["name"]]:
+        return
+    versions = {"python": platform.python_version(), **source["packages"]}
+    there = {"python": reference["python"], **reference["packages"]}
+    different = [f"{name} {version} (there {there[name]})" for name, version in versions.items()
+                 if version.partition("+")[0] != there[name] and not version.startswith(f"{there[name]}.")]
+    print("the corpus differs from that of the committed results: "
+          + (", ".join(different) or "the same versions, but other files or another way to read them"))
+
+
+def choose_tokenizer(args, corpus, part, path):
+    """The tokenizer that --tokenizer names, saved at `path`; one trained before an interruption is taken from there."""
+    os.environ["RAYON_NUM_THREADS"] = str(args.workers)
+    if args.tokenizer == "gpt2":
+        tokenizer = Gpt2(args.workers)
+    elif path.exists():
+        return Bpe.from_file(path)
+    else:
+        texts = progress(corpus.read(part.start, part.stop), total=len(part), desc="documents read", unit="doc")
+        tokenizer = train_bpe(texts, int(args.tokenizer.partition(":")[2]))
+    write_text(path, tokenizer.to_json())
+    return tokenizer
+
+
+def write_split(stem, corpus, part, tokenizer, args, about):
     """Tokenise the documents of `part` (a range), keep the long ones, and write STEM.bin and STEM.json."""
-    identity = [corpus.source, about["tokenizer"], part.start, part.stop, min_tokens, most_tokens]
-    spool = Spool(stem, about["dtype"], sha256(json.dumps(identity)))
+    most_tokens = args.max_validation_tokens if about["split"] == "val" else float("inf")
+    spool = Spool(stem, about["dtype"])
     state = spool.state
-    with tqdm(total=len(part), initial=state["read"], desc=f"{about['split']} documents", unit="doc") as bar:
+    with progress(total=len(part), initial=state["read"], desc=f"{about['split']} documents", unit="doc") as bar:
         for texts in batches(corpus.read(part.start + state["read"], part.stop), DOCUMENTS_AT_ONCE):
             if state["tokens"] >= most_tokens:
                 break
             encoded = tokenizer.encode_batch(texts)
-            spool.append(len(texts), [[*ids, tokenizer.end_of_text] for ids in encoded if len(ids) > min_tokens],
+            spool.append(len(texts), [[*ids, tokenizer.end_of_text] for ids in encoded if len(ids) > args.min_tokens],
                          max(map(len, encoded)))
             bar.update(len(texts))
             bar.set_postfix(tokens=f"{state['tokens']:,}")
     if not state["documents"]:
-        spool.remove()
-        fail(f"no {about['split']} document is longer than {min_tokens} tokens (the longest of {state['read']} has "
-             f"{state['longest']}); lower --min_tokens, raise --percent, or split your files less")
-    digest = spool.write_shuffled(stem.with_name(f"{stem.name}.bin"), seed)
+        fail(f"no {about['split']} document is longer than {args.min_tokens} tokens (the longest of {state['read']} "
+             f"has {state['longest']}); lower --min_tokens, raise --percent, or split your files less")
+    digest = spool.write_shuffled(stem.with_name(f"{stem.name}.bin"), args.seed)
     write_json(stem.with_name(f"{stem.name}.json"), {
         **about, "documents": state["documents"], "documents_read": state["read"], "tokens": state["tokens"],
         "sha256": digest, "source": corpus.source})
@@ -138,112 +227,71 @@ def write_split(stem, corpus, part, tokenizer, min_tokens, most_tokens, seed, ab
     print(f"{stem.name}.bin: {state['tokens']:,} tokens in {state['documents']:,} documents, of {state['read']:,} read")
 
 
-def choose_corpus(args):
-    """The Corpus that the flags name."""
-    if args.source == "text":
-        return text_files(args.text_files, args.separator, args.seed)
-    if args.source == "dataset":
-        return dataset(args.dataset, args.config, args.split, args.column, args.seed)
-    if args.source == "docstrings":
-        return docstrings(args.packages, args.seed)
-    return openwebtext(args.seed)
+def make_files(args, corpus, folder, names, request):
+    """Write the tokens of both splits, their descriptions and the tokenizer into a folder; goes on where it stopped."""
+    n_valid = corpus.n_validation or max(1, round(args.validation_fraction * corpus.n_documents))
+    n_train = corpus.n_documents - n_valid
+    parts = {"train": range(int(n_train * args.start_from / 100),
+                            int(n_train * (args.start_from + args.percent) / 100)),
+             "val": range(n_train, corpus.n_documents)}
+    if not parts["train"]:
+        fail(f"{args.percent} percent of the {n_train} documents that are not for validation are none; raise "
+             "--percent, or give more documents (--separator cuts files into several)")
+    path = folder / f"{names['tokenizer']}.json"
+    tokenizer = choose_tokenizer(args, corpus, parts["train"], path)
+    about = {"dtype": "uint16" if tokenizer.vocabulary_size <= 2**16 else "uint32",
+             "vocabulary_size": tokenizer.vocabulary_size,
+             "tokenizer": {"name": args.tokenizer, "file": path.name, "sha256": file_hash(path)}, "request": request}
+    for split, part in parts.items():
+        if not (folder / f"{names[split]}.json").exists():
+            write_split(folder / names[split], corpus, part, tokenizer, args, {"split": split, **about})
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = lambda message: fail(f"{message}; see --help")
-    parser.add_argument("--percent", type=float, default=10.0, help="of the documents that are not for validation")
-    parser.add_argument("--start_from", type=float, default=0.0, help="where that part begins, in percent")
-    parser.add_argument("--source", choices=("openwebtext", "text", "dataset", "docstrings"), default="openwebtext",
-                        help="the corpus")
-    parser.add_argument("--text_files", nargs="+", help="text: files or patterns (**: any depth), a document each")
-    parser.add_argument("--separator", help="text: what stands between documents within a file (default: nothing does)")
-    parser.add_argument("--dataset", help="dataset: name on the hub, or directory")
-    parser.add_argument("--config", help="dataset: its configuration")
-    parser.add_argument("--split", default="train", help="dataset: its split")
-    parser.add_argument("--column", default="text", help="dataset: the column with the text")
-    parser.add_argument("--packages", nargs="+", default=DOCSTRING_PACKAGES,
-                        help="docstrings: installed packages; default: those that requirements.txt pins")
-    parser.add_argument("--min_tokens", type=int, default=3000, help="keep documents longer than this (0: all)")
-    parser.add_argument("--tokenizer", default="gpt2",
-                        help="gpt2, or bpe:N, a byte-level BPE of N tokens trained on the training documents")
-    parser.add_argument("--validation_fraction", type=float, default=0.05, help="of the documents, for validation")
-    parser.add_argument("--max_validation_tokens", type=int, default=10_000_000, help="stop reading them after so many")
-    parser.add_argument("--seed", type=int, default=114, help="of the order of the documents")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that tokenise")
-    parser.add_argument("--out_dir", default=str(Path(__file__).parent), help="directory for the files")
-    parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace files that are there")
-    args = parser.parse_args()
-    if not 0 < args.percent <= 100 or not 0 <= args.start_from < 100 or args.start_from + args.percent > 100:
-        fail("--percent must lie above 0, --start_from at 0 or above, and their sum at 100 or below")
-    if not 0 < args.validation_fraction < 1:
-        fail("--validation_fraction must lie between 0 and 1")
-    if args.min_tokens < 0 or args.max_validation_tokens < 1 or args.workers < 1 or args.seed < 0:
-        fail("--min_tokens and --seed must be at least 0, --max_validation_tokens and --workers at least 1")
-    for source, flag in (("text", "text_files"), ("dataset", "dataset")):
-        if args.source == source and not getattr(args, flag):
-            fail(f"--source {source} needs --{flag}")
-    kind, _, size = args.tokenizer.partition(":")
-    if args.tokenizer != "gpt2" and not (kind == "bpe" and size.isdigit() and int(size) > 256):
-        fail(f"--tokenizer {args.tokenizer} is neither gpt2 nor bpe:N with N above 256")
-    args.packages = list(args.packages)
-    return args
+def publish(folder, names, out_dir):
+    """Move the finished files to their place: the old descriptions go first and the new ones come last.
+
+    So at no moment a description stands beside tokens or a tokenizer of another corpus; this can be done again.
+    """
+    train, val = (f"{names[split]}.json" for split in ("train", "val"))
+    if (folder / train).exists():
+        for name in (train, val):
+            (out_dir / name).unlink(missing_ok=True)
+    for name in (f"{names['train']}.bin", f"{names['val']}.bin", f"{names['tokenizer']}.json", train, val):
+        if (folder / name).exists():
+            os.replace(folder / name, out_dir / name)
+
+
+def prepare(args):
+    """Prepare the corpus that the flags name, unless it is there. Raises CorpusError, TokenizerError and OSError."""
+    out_dir = Path(args.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    family = "LONGCONTEXTSUBSET" if args.min_tokens else "SUBSET"
+    part = f"P{args.percent}_SFrom{args.start_from}"
+    names = {name: f"{family}_{name}_{part}" for name in ("train", "val", "tokenizer")}
+    inputs, read_corpus = choose_source(args)
+    request = {name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])} | {"inputs": inputs}
+    if current(out_dir, names, request, args.overwrite):
+        print(f"{names['train']}.bin and {names['val']}.bin: prepared before")
+        return
+    folder = out_dir / f"{family}_{part}.parts"
+    with work_folder(folder, request):
+        if not (folder / f"{names['val']}.json").exists():  # the last file that is written, and the last that is moved
+            corpus = read_corpus()
+            compare_with_reference(corpus.source)
+            make_files(args, corpus, folder, names, request)
+        publish(folder, names, out_dir)
 
 
 def main():
     args = parse_args()
-    family = "LONGCONTEXTSUBSET" if args.min_tokens else "SUBSET"
-    out_dir = Path(args.out_dir)
-    part = f"P{args.percent}_SFrom{args.start_from}"
-    stems = {name: out_dir / f"{family}_{name}_{part}" for name in ("train", "val", "tokenizer")}
-    request = {name: value for name, value in vars(args).items() if name not in ("workers", "out_dir", "overwrite")}
-    out_dir.mkdir(parents=True, exist_ok=True)
-    written = 0
-    for split in ("train", "val"):
-        described = stems[split].with_name(f"{stems[split].name}.json")
-        if described.exists() and not args.overwrite:
-            if json.loads(described.read_text()).get("request") != request:
-                fail(f"{described} is of other flags; add --overwrite to replace it, or choose another --out_dir")
-            written += 1
-    if written == 2:
-        print(f"{stems['train'].name}.bin and {stems['val'].name}.bin: prepared before")
-        return
-
-    corpus = choose_corpus(args)
-    n_valid = max(1, round(args.validation_fraction * corpus.n_documents))
-    n_rest = corpus.n_documents - n_valid
-    parts = {"train": range(int(n_rest * args.start_from / 100),
-                            int(n_rest * (args.start_from + args.percent) / 100)),
-             "val": range(n_rest, corpus.n_documents)}
-    if not parts["train"]:
-        fail(f"{args.percent} percent of the {n_rest} documents that are not for validation are none; raise --percent, "
-             "or give more documents (--separator cuts files into several)")
-    if args.tokenizer == "gpt2":
-        tokenizer = Gpt2(args.workers)
-    else:
-        os.environ["RAYON_NUM_THREADS"] = str(args.workers)
-        texts = tqdm(corpus.read(parts["train"].start, parts["train"].stop), total=len(parts["train"]),
-                     desc="texts for the tokenizer", unit="doc")
-        tokenizer = train_bpe(texts, int(args.tokenizer.partition(":")[2]))
-    text = tokenizer.to_json()
-    file = stems["tokenizer"].with_name(f"{stems['tokenizer'].name}.json")
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    about = {"dtype": "uint16" if tokenizer.vocabulary_size <= 2**16 else "uint32",
-             "vocabulary_size": tokenizer.vocabulary_size,
-             "tokenizer": {"name": args.tokenizer, "file": file.name, "sha256": sha256(text)}, "request": request}
-    for split in ("train", "val"):
-        most = args.max_validation_tokens if split == "val" else float("inf")
-        write_split(stems[split], corpus, parts[split], tokenizer, args.min_tokens, most, args.seed,
-                    {"split": split, **about})
-
-
-if __name__ == "__main__":
     try:
-        main()
+        prepare(args)
     except (CorpusError, TokenizerError) as error:
         fail(error)
     except OSError as error:
         fail(f"{error.filename or 'the output'}: {error.strerror or error}; free some space or choose another "
              "--out_dir and start again, it goes on from there")
+
+
+if __name__ == "__main__":
+    run_main(main)

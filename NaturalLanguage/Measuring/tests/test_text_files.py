@@ -1,0 +1,115 @@
+"""Files as users have them: all kinds and encodings are read, and what cannot be is named in one line."""
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import text_files
+from helpers import error_line, run_main
+
+SMALL = ("--percent", 100, "--min_tokens", 0)
+
+
+@pytest.fixture
+def prepare(models):
+    """Run prepare_data.py's main() on text files; returns (exit code, stdout, stderr)."""
+    return lambda *names, flags=(): run_main("prepare_data", "--model_name", models["llama"], "--source", "text",
+                                             "--text_files", *names, *SMALL, *flags)
+
+
+def all_prepared(path):
+    """The documents of both splits, sorted."""
+    from datasets import load_from_disk
+    return sorted(text for rows in load_from_disk(str(path)).values() for text in rows["text"])
+
+
+LATIN1 = "garçon été ".encode("latin-1") * 20
+
+
+@pytest.mark.parametrize("name, contents, flags, message", [
+    ("latin1.txt", LATIN1, (), "latin1.txt is not utf-8: byte 3 is 0xe7"),
+    ("latin1.txt", b"\xef\xbb\xbfab" + LATIN1, (), "byte 8 is 0xe7"),
+    ("latin1.txt.gz", gzip.compress(LATIN1), (), "byte 3 is 0xe7"),
+    ("lines.jsonl", b'{"text": "' + LATIN1 + b'"}', (), "byte 13 is 0xe7"),
+    ("wide.txt", "été".encode("utf-16"), (), "byte order mark of utf-16 at byte 0; add --encoding utf-16"),
+    ("wide.txt", "été".encode("utf-32"), (), "byte order mark of utf-32"),
+    ("wide.txt", "abc".encode("utf-16-le"), (), "byte 1 is NUL; if it is UTF-16 without a mark"),
+    ("nul.txt", b"abc\0def", (), "nul.txt is not text: byte 3 is NUL"),
+    ("nul.txt", "ab\0c".encode("utf-16"), ("--encoding", "utf-16"), "character 2 is NUL"),
+    ("odd.txt", "abc".encode("utf-16")[:-1], ("--encoding", "utf-16"), "not utf-16: byte 6 is 0x63 (truncated data)"),
+    ("packed.txt", gzip.compress(b"text"), (), "it is compressed: give it the ending .gz"),
+    ("cut.txt.gz", gzip.compress(bytes(range(256)) * 9)[:-9], (), "cut.txt.gz is cut short"),
+    ("plain.txt.gz", b"not compressed", (), "plain.txt.gz is not a whole gzip file"),
+    ("crc.txt.gz", gzip.compress(b"abc")[:-8] + bytes(8), (), "crc.txt.gz is not a whole gzip file"),
+    ("empty.txt", b"", (), "empty.txt is empty or blank"),
+    ("blank.jsonl", b"\n \n", (), "blank.jsonl is empty or blank"),
+    ("lines.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', (), "lines.jsonl, line 3: not JSON"),
+    ("lines.jsonl", b'{"text": "a"}\n["b"]\n', (), "lines.jsonl, line 2: not an object"),
+    ("lines.jsonl", b'{"body": "a", "n": 1}\n', (), "line 1: there is no column text (it has: body, n)"),
+    ("lines.jsonl", b'{"text": "a"}\n{"text": 7}\n', (), "line 2: the text is a int, not a string"),
+    ("lines.jsonl", b'{"text": null}', (), "line 1: the text is missing (null), not a string"),
+    ("lines.jsonl", b'{"text": "a\\u0000"}', (), "line 1: the text has a NUL"),
+    ("lines.jsonl", b'{"text": "a\\ud800"}', (), "line 1: the text has a half of a surrogate pair"),
+    ("lines.jsonl", b"[" * 200_000, (), "line 1: cannot be read as JSON"),
+    ("rows.parquet", b"PAR1 and no more", (), "rows.parquet is not a whole parquet file"),
+    ("good.txt", b"text", ("--encoding", "no-such"), "--encoding no-such is none that Python knows"),
+    ("good.txt", b"text", ("--encoding", "hex"), "--encoding hex is none that Python knows"),
+])
+def test_what_is_not_text_is_named_in_one_line(prepare, tmp_path, name, contents, flags, message):
+    (tmp_path / name).write_bytes(contents)
+    assert message in error_line(prepare(name, flags=flags))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_is_no_file_is_named_in_one_line(prepare, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good.txt").write_text("text")
+    (tmp_path / "nowhere.txt").symlink_to("no such file")
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name, message in (("folder", "folder is a directory; name the files in it"),
+                          ("folder/**", "no file matches folder/**"), ("none.txt", "no file matches none.txt"),
+                          ("nowhere.txt", "cannot read nowhere.txt: No such file"),
+                          ("pipe.txt", "pipe.txt is not a regular file")):
+        assert message in error_line(prepare("good.txt", name))
+    if sys.platform == "linux":
+        assert "cannot read /proc/self/mem" in error_line(prepare("/proc/self/mem"))
+
+
+def test_files_are_read_as_users_have_them(prepare, tmp_path):
+    """Each kind of file, with each encoding, in folders with spaces and brackets, gives its documents, each once."""
+    import pyarrow
+    from pyarrow import parquet
+    folder = tmp_path / "my [draft] texts"
+    folder.mkdir()
+    texts = {f"kind {n}": f"{n}: naïve café 東京 \N{GRINNING FACE} " + "word " * n for n in range(1, 12)}
+    documents = list(texts.values())
+    (folder / "plain.txt").write_bytes(documents[0].encode())
+    (folder / "marked.txt").write_bytes(documents[1].encode("utf-8-sig"))
+    (folder / "packed.TXT.GZ").write_bytes(gzip.compress(documents[2].encode()))
+    lines = [json.dumps({"id": n, "text": text}, ensure_ascii=n % 2) for n, text in enumerate(documents[3:7])]
+    (folder / "lines.jsonl").write_bytes("\r\n".join(lines[:2]).encode("utf-8-sig"))
+    (folder / "lines.jsonl.gz").write_bytes(gzip.compress("\n\n".join(lines[2:]).encode()))
+    parquet.write_table(pyarrow.table({"id": [1, 2], "text": documents[7:9]}), folder / "rows.parquet")
+    parquet.write_table(pyarrow.table({"text": documents[9:]}), folder / "more.parquet")
+    (folder / "same.txt").symlink_to("plain.txt")
+    code, _, err = prepare("my [[]draft] texts/*", "my [draft] texts/plain.txt", flags=("--save_path", "my out"))
+    assert code == 0 and all_prepared("my out") == sorted(documents), err
+    for name, contents, flags, text in (
+            ("a", "été".encode("latin-1"), ("--encoding", "latin-1"), "été"),
+            ("b", "été 東京\r\n".encode("utf-16"), ("--encoding", "utf-16"), "été 東京\n"),
+            ("c", "\N{BYTE ORDER MARK}été".encode("utf-16-be"), ("--encoding", "UTF-16BE"), "été"),
+            ("d", b"a\xe9b\0c\xff", ("--encoding_errors", "replace"), "a\ufffdb\ufffdc\ufffd"),
+            ("e", "\ufffd\ufffd ok".encode() + b"\xe9", ("--encoding_errors", "replace"), "\ufffd\ufffd ok\ufffd")):
+        (tmp_path / f"{name}.txt").write_bytes(contents)
+        reading = text_files.Reading(**{flags[0].removeprefix("--"): flags[1]})
+        assert text_files.read_documents(f"{name}.txt", reading) == ([text], {"d": 3, "e": 1}.get(name, 0))
+    (tmp_path / "body.jsonl").write_text('{"body": "one\\u0000"}\n{"body": "two"}\n{"body": " "}\n')
+    code, out, err = prepare("body.jsonl", flags=("--column", "body", "--encoding_errors", "replace",
+                                                  "--validation_fraction", 0.5))
+    assert code == 0 and all_prepared("filtered_dataset") == ["one\ufffd", "two"], err
+    assert "1 characters in 1 of the files" in out
+    assert json.loads(Path("filtered_dataset/provenance.json").read_text())["source"]["replaced_characters"] == 1
