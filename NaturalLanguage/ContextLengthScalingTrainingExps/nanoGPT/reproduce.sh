@@ -21,43 +21,39 @@ here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here"
 source launching.sh
 
-PRESET=${1:-small}
-[[ $# -eq 0 ]] || shift
-docstrings=(--source docstrings --percent 100)
+PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
 small_model=(--n_layer 2 --n_head 2 --learning_rate 3e-3 --full_context_targets 1024 --threads 1)
 case $PRESET in
 smoke)
     lengths="16 64" tokens="20000 40000" export=64
-    data=("${docstrings[@]}" --packages tqdm numpy --min_tokens 500 --tokenizer bpe:512)
+    data=(--source docstrings --percent 100 --packages tqdm numpy --min_tokens 500 --tokenizer bpe:512)
     model=("${small_model[@]}" --n_embd 32 --tokens_per_step 1024 --eval_tokens 4096 --full_context_targets 64
         --max_iters 20 --eval_interval 10 --warmup_iters 5)
     sweep=() longer=() ;;
 small)
     lengths="1024 256 64 16" tokens="200000 50000" export=512
-    data=("${docstrings[@]}" --validation_fraction 0.1 --tokenizer bpe:1024)
+    data=(--source docstrings --percent 100 --validation_fraction 0.1 --tokenizer bpe:1024)
     model=("${small_model[@]}" --n_embd 64 --tokens_per_step 2048 --eval_tokens 32768 --min_lr 3e-4)
     sweep=(--lr_decay_iters 4000 --max_iters 4000 --warmup_epochs 1 --eval_interval 25 --patience 8)
     longer=(--n_embd 128 --n_head 4 --warmup_iters 100 --lr_decay_iters 1200 --max_iters 1200 --eval_interval 100) ;;
 paper)
     lengths="15360 10240 7680 5120 3072 2048 1536 1024 768 512 384" tokens="80000000 40000000 20000000" export=5120
     data=(--percent 10) model=() sweep=() longer=(--max_iters 20000 --lr_decay_iters 20000) ;;
-*)
-    echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
+*)  echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/$PRESET}
-export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} TRAIN_TOKENS=${TRAIN_TOKENS:-$tokens} SEEDS=${SEEDS:-0} OUT_DIR=$OUT/runs
+export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} TRAIN_TOKENS=${TRAIN_TOKENS:-$tokens} SEEDS=${SEEDS:-0}
+export OUT_DIR=$OUT/runs
 length=${EXPORT_CONTEXT_LENGTH:-$export}
-flags=(${model[@]+"${model[@]}"})
 
 say "1/4 corpus"
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --out_dir "$OUT/data"
-bins=("$OUT"/data/LONGCONTEXTSUBSET_train_*.bin)
-export TRAIN_BIN=${bins[0]}
+bins=("$OUT"/data/LONGCONTEXTSUBSET_train_*.bin); export TRAIN_BIN=${bins[0]}
 say "2/4 sweep: context lengths $CONTEXT_LENGTHS, training tokens $TRAIN_TOKENS, seeds $SEEDS"
-run bash train_sweep.sh ${flags[@]+"${flags[@]}"} ${sweep[@]+"${sweep[@]}"} "$@"
+run bash train_sweep.sh ${model[@]+"${model[@]}"} ${sweep[@]+"${sweep[@]}"} "$@"
 say "3/4 one model trained longer, on all training tokens, exported for Hugging Face"
 run "$PYTHON" train.py --context_length "$length" --train_bin "$TRAIN_BIN" --out_dir "$OUT/longer_runs" \
-    ${flags[@]+"${flags[@]}"} ${longer[@]+"${longer[@]}"} "$@"
+    ${model[@]+"${model[@]}"} ${longer[@]+"${longer[@]}"} "$@"
 longer_run=("$OUT/longer_runs/ctl${length}_"*)
 run "$PYTHON" export_hf.py "${longer_run[0]}" --out_dir "$OUT/models/ctl$length"
 say "4/4 results, figures, and a sample"

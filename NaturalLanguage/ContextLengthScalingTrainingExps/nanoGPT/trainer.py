@@ -146,6 +146,8 @@ class Trainer:
             try:
                 return compute()
             except RuntimeError as error:
+                if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    fail(f"torch.compile failed ({str(error).splitlines()[0]}); add --no-compile to do without it")
                 if not is_out_of_memory(error):
                     raise
             self.halve_passes()  # behind the except clause, where the failed call holds no tensors any more

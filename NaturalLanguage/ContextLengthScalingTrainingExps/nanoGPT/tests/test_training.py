@@ -130,6 +130,16 @@ def test_nothing_is_compiled_again_for_a_last_pass_that_is_not_full(whole, nanog
     compiled_loss_and_gradient.cache_clear()
 
 
+def test_a_compiler_that_fails_is_one_line(nanogpt, small_bins, monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no C compiler here")
+
+    compile_model = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **more: compile_model(function, backend=backend, **more))
+    done = nanogpt("train.py", *training_flags(small_bins, "runs", "--max_iters", 2, "--compile"), check=False)
+    assert done.returncode == 2 and "add --no-compile" in done.stderr.splitlines()[-1]
+
+
 def test_a_dry_run_measures_and_writes_nothing(nanogpt, small_bins, tmp_path):
     flags = training_flags(small_bins, "runs", "--batch_size", 2, "--max_iters", 100, "--dry_run")
     cost = json.loads(nanogpt("train.py", *flags).stdout)
