@@ -4,7 +4,6 @@ Each source is a Corpus. Its documents have a fixed, shuffled order (seed), of w
 """
 
 import ast
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 import numpy as np
-from tqdm import tqdm as progress
 
 from text_files import CorpusError, check_text, read_files
+from utils import progress, text_hash
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
@@ -176,15 +175,6 @@ def installed(packages):
 def versions(distributions):
     """{package: version}, without what tells builds of one version apart (+cpu, +cu130)."""
     return {name: found.version.partition("+")[0] for name, found in distributions.items()}
-
-
-def text_hash(documents):
-    """SHA-256 over a sequence of texts, each with its length before it."""
-    digest = hashlib.sha256()
-    for text in documents:
-        encoded = text.encode("utf-8", errors="surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
 
 
 def docstrings_of(path):

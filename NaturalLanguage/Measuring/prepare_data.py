@@ -24,16 +24,14 @@ from argparse import BooleanOptionalAction
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm as progress
-
 import documents
 import text_files
-from documents import text_hash
 from hub import encode, load_tokenizer
 from text_files import CorpusError
-from utils import Parser, fail, load_json, lock, make_directory, non_negative_int, number, positive_int, save_json
-
-seed = number(int, 0, 2**63 - 1)
+from utils import (
+    Parser, fail, load_json, lock, make_directory, non_negative_int, number, positive_int, progress, run_main,
+    save_json, seed, text_hash,
+)
 
 DOCUMENTS_AT_ONCE = 256
 # Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
@@ -272,4 +270,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -14,8 +14,8 @@ import torch
 
 import documents
 from chunks import cut
-from helpers import FOLDER, error_line, make_texts, run_main
-from documents import text_hash
+from helpers import FOLDER, error_line, make_texts, run_main, run_script
+from utils import text_hash
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,15 @@ def test_an_interrupted_preparation_goes_on(texts, models, tmp_path, monkeypatch
     assert read(tmp_path / "cut").to_dict() == read(tmp_path / "whole").to_dict()
     assert "prepared before" in prepare(models, tmp_path / "cut", *flags)[1]
     assert "add --overwrite" in error_line(prepare(models, tmp_path / "cut", *flags[:4], "--min_tokens", 1))
+
+
+def test_as_users_run_it(texts, models, tmp_path):
+    """A process of its own, in a folder with a space; its log has lines, no redrawn bars."""
+    done = run_script("prepare_data.py", "--model_name", models["llama"], "--source", "text", "--text_files", texts,
+                      "--min_tokens", 0, "--percent", 100, "--save_path", "my data/set", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "\r" not in done.stderr and "train documents: 23/23 doc" in done.stderr
+    assert len(read(tmp_path / "my data" / "set")) == 23
 
 
 def test_tokens_of_the_training_part_come_back_as_their_documents(texts, models, tokenizer, tmp_path):
