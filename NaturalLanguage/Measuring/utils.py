@@ -66,8 +66,9 @@ class Parser(argparse.ArgumentParser):
     def format_help(self):
         for action in self._actions:
             default = action.default
-            if (default is None or default is False or default is argparse.SUPPRESS or not action.option_strings
-                    or action.help is argparse.SUPPRESS or "default" in (action.help or "")):
+            if (default is None or default is False or default == [] or default is argparse.SUPPRESS
+                    or not action.option_strings or action.help is argparse.SUPPRESS
+                    or "default" in (action.help or "")):
                 continue
             shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
             action.help = f"{action.help or ''} (default: {shown.replace('%', '%%')})".strip()

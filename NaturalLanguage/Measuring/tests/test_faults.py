@@ -1,0 +1,108 @@
+"""What is wrong with a model, a corpus or a flag is one line; a signal too, and the same command goes on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from helpers import CUT, FOLDER, error_line, run_main
+
+
+def test_bad_input_is_one_line(models, corpus, tmp_path):
+    good = {"--model_name": models["llama"], "--dataset_path": corpus, "--window": 40, "--stride": 25, "--n_samples": 5,
+            "--seq_lens": 4, "--device": "cpu", "--out_dir": "out"}
+    for change, words in (
+            ({"--model_name": "./nowhere"}, "no model directory ./nowhere"),
+            ({"--model_name": tmp_path}, "cannot load"),
+            ({"--seq_lens": 40}, "needs --window 41"),
+            ({"--seq_lens": 65, "--window": 70}, "sees at most 64 tokens"),
+            ({"--n_samples": 100_000}, "chunks of 40 tokens, 100000 were asked for"),
+            ({"--window": 5000}, "no document gives a chunk: the longest has"),
+            ({"--dataset_path": "nowhere"}, "make it with prepare_data.py"),
+            ({"--dataset_column_name": "words"}, "not words"),
+            ({"--split": "test"}, "not test"),
+            ({"--seq_lens": 0}, "not a number of at least 1"),
+            ({"--device": "cuda:9"}, "use --device cpu"),
+            ({"--device_map": "auto"}, "pip install accelerate")):
+        if change == {"--device_map": "auto"} and __import__("importlib").util.find_spec("accelerate"):
+            continue
+        flags = [part for pair in {**good, **change}.items() for part in pair]
+        assert words in error_line(run_main("evaluate_CE", *flags))
+    flags = [part for pair in good.items() for part in pair]
+    assert "the model has 2 layers" in error_line(run_main("save_mid_features", *flags, "--layer", 9))
+    assert not list(tmp_path.glob("out/*_seq_*"))
+    assert run_main("save_mid_features", *flags)[0] == 0
+    assert "is of --layer None, not 1" in error_line(run_main("save_mid_features", *flags, "--layer", 1))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"])
+def test_a_model_whose_file_is_cut_short_is_one_line(name, models, corpus, tmp_path):
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    whole = (folder / name).read_bytes()
+    for size in (0, 2, len(whole) // 2, len(whole) - 2):
+        (folder / name).write_bytes(whole[:size])
+        line = error_line(run_main("evaluate_CE", "--model_name", folder, "--dataset_path", corpus, *CUT, "--n_samples",
+                                   5, "--seq_lens", 4, "--device", "cpu"))
+        assert str(folder) in line
+
+
+def test_a_data_set_whose_file_is_cut_short_is_one_line(models, corpus, tmp_path):
+    folder = shutil.copytree(corpus, tmp_path / "corpus")
+    flags = ("--model_name", models["llama"], "--dataset_path", folder, *CUT, "--n_samples", 5, "--seq_lens", 4,
+             "--device", "cpu")
+    for path in (*(folder / "train").glob("*.arrow"), folder / "provenance.json", folder / "train" / "state.json"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:len(whole) // 2])
+        error_line(run_main("evaluate_CE", *flags))
+        path.write_bytes(whole)
+    assert run_main("evaluate_CE", *flags)[0] == 0
+
+
+@pytest.mark.parametrize("received", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_one_line_and_the_same_command_goes_on(received, models, corpus, tmp_path):
+    """As Ctrl-C does it, while the second context length is measured; what is there then is kept."""
+    flags = ("--model_name", models["gpt2"], "--dataset_path", corpus, *CUT, "--n_samples", 12, "--device", "cpu",
+             "--seq_lens", 2, 39, "--out_dir", "out dir")
+    code = ("import sys, time, scorer, save_mid_features, utils; score = scorer.Scorer.score_batch\n"
+            "def slow(self, tokens):\n"
+            "    if tokens.shape[1] == 40: print('now', flush=True); time.sleep(60)\n"
+            "    return score(self, tokens)\n"
+            "scorer.Scorer.score_batch = slow; utils.run_main(save_mid_features.main)")
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, flags)], cwd=tmp_path, text=True,
+                               env={**os.environ, "PYTHONPATH": str(FOLDER)}, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    while process.stdout.readline() not in ("now\n", ""):
+        pass
+    process.send_signal(received)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -received and "Traceback" not in err, err
+    assert err.splitlines()[-1] == (f"-c: stopped by {received.name}; what was measured before is kept in out dir, a "
+                                    "context length at a time; start the same command again, it goes on")
+    code, printed, _ = run_main("save_mid_features", *flags)
+    assert code == 0 and "context 2: finished before" in printed and "context 39: cross entropy" in printed
+
+
+def test_a_model_that_is_not_here_and_no_network(models, corpus, monkeypatch):
+    """A hub name without a network, and the hub's word that a model is gated, are one line each."""
+    import socket
+    import transformers
+    for name in ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    flags = ("--model_name", "nobody/nothing", "--dataset_path", corpus, "--seq_lens", 3)
+
+    def refuse(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    assert "no network to huggingface.co" in error_line(run_main("evaluate_CE", *flags))
+
+    def gated(*_, **__):
+        raise OSError("You are trying to access a gated repo.")
+
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", gated)
+    line = error_line(run_main("evaluate_CE", *flags))
+    assert "hf auth login" in line and "give the path" in line
