@@ -43,9 +43,9 @@ out=${OUT:-outputs/transformer_$preset}
 jobs=$("$PYTHON" -c "import os, sys, torch
 print(1 if sys.argv[1] == 'paper' and not torch.cuda.is_available() else os.cpu_count())" "$preset")
 
-run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/tasks.json"
+run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/data/tasks.json"
 printf '%s\n' ${SEEDS:-0} | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \
-    "$out/tasks.json" --save_position "$out/runs" --seed {} "${training[@]}" "$@"
+    "$out/data/tasks.json" --save_position "$out/runs" --seed {} "${training[@]}" "$@"
 run "$PYTHON" collect_results.py --table1 --runs "$out/runs" --out_csv "$out/table1.csv"
 run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$out"/runs/*/ --n_samples "$n_samples"
 run "$PYTHON" measure_features.py "$out"/runs/*/features/*.pt --out_dir "$out/measures"

@@ -15,7 +15,7 @@ from helpers import copy_of_the_folder, run, start
 
 TINY = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "2000", "SEEDS": "0", "BI_CONTEXT_LENGTHS": "22"}
 FLAGS = ("--num_epochs", "1", "--hidden_size=8")
-OLD_BASH = os.environ.get("OLD_BASH", "")  # a bash 3.2, as macOS has it
+BASH32 = os.environ.get("BASH32", "")  # a bash 3.2, as macOS has it
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_the_smoke_preset(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shell", ["bash", pytest.param(OLD_BASH, marks=pytest.mark.skipif(
-    not OLD_BASH, reason="needs OLD_BASH, a bash 3.2"))])
+@pytest.mark.parametrize("shell", ["bash", pytest.param(BASH32, marks=pytest.mark.skipif(
+    not BASH32, reason="needs BASH32, a bash 3.2"))])
 def test_the_smoke_preset_again_makes_nothing_twice(folder, shell):
     for life in range(2):
         code, output = run([shell, "reproduce.sh", "smoke"], folder, **TINY)
@@ -70,7 +70,7 @@ def test_the_smoke_preset_again_makes_nothing_twice(folder, shell):
 
 @pytest.mark.slow
 def test_the_transformers_smoke_preset(folder):
-    code, output = run([OLD_BASH or "bash", "reproduce_transformer.sh", "smoke"], folder, SEEDS="0 1")
+    code, output = run([BASH32 or "bash", "reproduce_transformer.sh", "smoke"], folder, SEEDS="0 1")
     assert code == 0, output
     out = folder / "outputs" / "transformer_smoke"
     assert (out / "figures" / "entropy_vs_loss.pdf").exists()

@@ -12,7 +12,7 @@ from measures import load_measures, right_thresholds
 RESULTS = FOLDER / "results"
 COMMANDS = [line for name in ("README.md", "results/README.md")
             for block in re.findall(r"```bash\n(.*?)```", (FOLDER / name).read_text(), flags=re.S)
-            for line in block.splitlines()]
+            for line in block.splitlines() if not line.startswith("cd ")]
 TRAINING = "--num_epochs 1 --batch_size 500 --valid_dataset_size 400"
 SMALLER = {  # flags that make a command small; the last one given counts
     "generate_data.py": "--train_size 2000 --valid_size 500",
