@@ -61,8 +61,8 @@ class Answering:
     def forward(self, rows, targets, skipped=0, cache=None):
         """Per row: (losses of its target tokens, how many are the likeliest, hidden state before the first).
 
-        rows: prompts with their targets behind them, less the `skipped` first tokens, which are in the cache. Padding is
-        on the right, where a causal model's earlier positions cannot see it.
+        rows: prompts with their targets behind them, less the `skipped` first tokens, which are in the cache. Padding
+        is on the right, where a causal model's earlier positions cannot see it.
         """
         ids = torch.full((len(rows), max(map(len, rows))), self.pad)
         wanted = torch.zeros(len(rows), max(map(len, targets)), dtype=torch.int64)
@@ -96,7 +96,8 @@ class Answering:
         return cache
 
     def generate(self, prompts, new_tokens, cache=None):
-        """Token ids of the greedy answer to each prompt, without its end; `cache` holds the beginning of a single one."""
+        """Token ids of the greedy answer to each prompt, without its end; `cache` holds the beginning of a single
+        one."""
         from transformers import GenerationConfig
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self.pad)
@@ -110,7 +111,8 @@ class Answering:
         answers = self.model.generate(ids.to(self.model.device), attention_mask=mask.to(self.model.device),
                                       generation_config=config, **options)[:, width:].tolist()
         ends = set(self.end if isinstance(self.end, list) else [self.end])
-        return [answer[:next((index for index, token in enumerate(answer) if token in ends), None)] for answer in answers]
+        return [answer[:next((index for index, token in enumerate(answer) if token in ends), None)]
+                for answer in answers]
 
     def answer_shared(self, prompts, targets, shared, new_tokens):
         """As `answer`, for prompts whose first `shared` tokens are the same."""
@@ -179,8 +181,8 @@ class Answering:
                 if not out_of_memory(error):
                     raise
                 if len(chosen) == 1 or shared:
-                    fail(f"out of memory with a prompt of {len(prompts[chosen[0]])} tokens; use shorter samples, --dtype "
-                         "bfloat16, or --device_map auto on several GPUs")
+                    fail(f"out of memory with a prompt of {len(prompts[chosen[0]])} tokens; use shorter samples, "
+                         "--dtype bfloat16, or --device_map auto on several GPUs")
                 self.tokens_per_batch = len(chosen) // 2 * (max(map(len, parts[0])) + longest)
                 say(f"out of memory with {len(chosen)} prompts at once, going on with {len(chosen) // 2}")
                 if torch.cuda.is_available():

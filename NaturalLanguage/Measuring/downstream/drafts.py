@@ -39,7 +39,8 @@ class Options(NamedTuple):
     """What a builder needs beside its size and generator.
 
     units: the number of units if it is fixed (then there is no length to fill), positions: indices asked for the gold
-    units of these queries (None: uniform), count: tokens of a text.
+    units of these queries (None: uniform), count: tokens of a text; values, depths: of two_needles; per_class: symbols
+    of a class.
     """
     queries: int
     max_length: int | None
@@ -48,6 +49,7 @@ class Options(NamedTuple):
     count: object
     values: int
     depths: tuple
+    per_class: int
 
 
 def arrange(golds, others, options, rng):

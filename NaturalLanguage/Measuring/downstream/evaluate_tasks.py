@@ -1,6 +1,6 @@
 """Evaluate a causal language model on samples of a task, at several visible fractions of their contexts (section 7).
 
-    python -m downstream.evaluate_tasks --model_name Qwen/Qwen3-0.6B --samples FILE.jsonl --visible_fractions 0.25 0.5 0.75 1
+    python -m downstream.evaluate_tasks --model_name Qwen/Qwen3-0.6B --samples FILE.jsonl --visible_fractions 0.5 1
     python -m downstream.evaluate_tasks --model_name MODEL --samples FILE.jsonl --no-generate --device cpu
     torchrun --standalone --nproc_per_node 4 -m downstream.evaluate_tasks --model_name MODEL --samples FILE.jsonl
 
@@ -10,13 +10,12 @@ demonstrations, question and prefix stay. Writes into OUT_DIR/MODEL/SAMPLES...
     lines_*.jsonl   a line for each sample and visible fraction, as it goes; started again, the run goes on from there
     answers.csv     at the end: the numbers of these lines (columns in downstream/README.md)
     outputs.jsonl   at the end: the answers as text
-    feature_tensors_seq_{l}.pt  hidden states before the answer, l = visible tokens of the mean context, and answer losses:
-                                compute_eigvals.py and measure_entropy.py read the folder as any measurement's
+    feature_tensors_seq_{l}.pt  hidden states before the answer and losses of the answers; l: visible tokens of the mean
+                                context. compute_eigvals.py and measure_entropy.py read this folder as any other
     final.json      at the end: scores and cross entropies with standard errors (over contexts)
 """
 
 from argparse import BooleanOptionalAction
-from pathlib import Path
 
 from downstream.prompts import Encoder, read_samples
 from downstream.run import EvaluationRun
@@ -64,13 +63,13 @@ def refuse(args, prompts, config, new_tokens):
                   for prompt in prompts)
     limit = longest_context(config)
     if limit and longest > limit:
-        fail(f"{args.model_name} sees at most {limit} tokens, the samples take up to {longest}; generate shorter ones, or "
-             "stretch its positions with --rope_scaling")
+        fail(f"{args.model_name} sees at most {limit} tokens, the samples take up to {longest}; generate shorter ones, "
+             "or stretch its positions with --rope_scaling")
     vocabulary = config.get_text_config().vocab_size
     highest = max(max(prompt.visible(1.0) + prompt.target) for prompt in prompts)
     if highest >= vocabulary:
-        fail(f"the tokenizer of {args.model_name} has ids up to {highest}, the model only {vocabulary}; give a model with "
-             "its own tokenizer")
+        fail(f"the tokenizer of {args.model_name} has ids up to {highest}, the model only {vocabulary}; give a model "
+             "with its own tokenizer")
     if not all(prompt.target for prompt in prompts):
         fail("a sample has no answer in the tokenizer's tokens; generate the samples again")
     if min(len(prompt.visible(min(args.visible_fractions))) for prompt in prompts) < 1:
@@ -103,8 +102,8 @@ def evaluate(args):
     device = choose_device(args.device)
     tokenizer, tokenizer_sha256 = load_tokenizer(args.model_name)
     if tokenizer_sha256 != about["tokenizer_sha256"]:
-        fail(f"the samples {args.samples} were made for the tokenizer of {about['tokenizer']}, {args.model_name} has another "
-             "one; generate samples with --tokenizer of this model")
+        fail(f"the samples {args.samples} were made for the tokenizer of {about['tokenizer']}, {args.model_name} has "
+             "another one; generate samples with --tokenizer of this model")
     config = load_config(args.model_name, args.rope_scaling)
     dtype = choose_dtype(args.dtype, device)
     run = EvaluationRun(args, about, config, device, str(dtype).removeprefix("torch."), new_tokens)

@@ -1,11 +1,11 @@
 """Write a random chat model of a family's architecture and chat template, to try the scripts without a download.
 
     python -m downstream.make_random_model --family qwen3 --out_dir outputs/downstream/models/random_qwen3
-    python -m downstream.make_random_model --family qwen3 --hidden_size 1024 --layers 28 --heads 16 --key_value_heads 8 \\
-        --head_dim 128 --intermediate_size 3072 --vocabulary 151936 --dtype bfloat16 --out_dir MODEL      # 0.6B in shape
+    python -m downstream.make_random_model --family qwen3 --out_dir MODEL --hidden_size 1024 --layers 28 --heads 16 \\
+        --key_value_heads 8 --head_dim 128 --intermediate_size 3072 --vocabulary 151936               # 0.6B in shape
 
-Its tokenizer is a byte-level BPE trained on the docstrings of pinned packages (or on --text_files). Its answers are noise:
-scores are near chance, which the tests hold the scripts to.
+Its tokenizer is a byte-level BPE trained on the docstrings of pinned packages (or on --text_files). Its answers are
+noise: scores are near chance, which the tests hold the scripts to.
 """
 
 from argparse import BooleanOptionalAction
@@ -15,15 +15,18 @@ from downstream.sources import docstring_entries
 from utils import Parser, fail, make_directory, positive_int, run_main, say, seed
 
 # Each as the family's own, less what tools and system prompts need.
-QWEN3 = """{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
-{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}
-{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"""
-LLAMA = """{{- bos_token }}{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'
-+ message['content'] | trim + '<|eot_id|>' }}{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"""
+QWEN3 = """{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
+{%- endif %}"""
+LLAMA = """{{- bos_token }}{%- for message in messages %}
+{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"""
 GEMMA = """{{- bos_token }}{%- for message in messages %}
-{{- '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + message['content'] | trim
-+ '<end_of_turn>\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<start_of_turn>model\n' }}{%- endif %}"""
+{%- set role = 'model' if message['role'] == 'assistant' else message['role'] %}
+{{- '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<start_of_turn>model\n' }}{%- endif %}"""
 # family: architecture, chat template, special tokens (beginning of text or None, end of turn, others)
 FAMILIES = {
     "qwen3": ("qwen3", QWEN3, (None, "<|im_end|>", "<|im_start|>", "<|endoftext|>")),

@@ -1,8 +1,8 @@
 """From a sample's parts to token ids: chat template, the visible part of the context, the right answer behind it.
 
-A sample is instruction + context (units with a separator between them) + question, the user's turn of a chat model, and
-the answer's prefix, which opens the assistant's turn. All of it is encoded at once, so that no token differs from those of
-the whole text, and then split: a part begins with the token that has its first character.
+A sample is instruction + context (units with a separator between them) + question, the user's turn of a chat model,
+and the answer's prefix, which opens the assistant's turn. All of it is encoded at once, so that no token differs from
+those of the whole text, and then split: a part begins with the token that has its first character.
 """
 
 import json

@@ -65,6 +65,7 @@ class Answers:
         self.task, self.comparable = about["task"], about["comparable"]
         self.max_length, self.query_first = about["max_length"], about["request"]["query_first"]
         self.model = Path(about["request"]["model_name"]).name
+        self.units, self.values = about.get("units"), about.get("values")
         rows = read_table(self.directory / "answers.csv", "the answers", COLUMNS)
         try:
             self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
@@ -84,8 +85,15 @@ class Answers:
         values = np.array([[found[fraction] for _, found in sorted(by_index.items())] for fraction in self.fractions])
         return values, np.array([found["context"] for _, found in sorted(by_index.items())])
 
+    def table_of(self, column):
+        """A column as an array (visible fractions, samples); samples by index."""
+        found = {(line["visible_fraction"], line["index"]): line[column] for line in self.lines}
+        indices = sorted({line["index"] for line in self.lines})
+        return np.array([[found[fraction, index] for index in indices] for fraction in self.fractions])
+
     def first_lines(self):
-        """A line of each sample by index (the one at the smallest fraction), for what does not depend on the fraction."""
+        """A line of each sample by index (the one at the smallest fraction), for what does not depend on the
+        fraction."""
         found = {}
         for line in self.lines:
             found.setdefault(line["index"], line)
@@ -107,5 +115,6 @@ def interval(values, level=0.95):
 
 
 def best_index(values, name):
-    """Index of the best of values along the first axis: lowest for a cross entropy, else highest; the first of equals."""
+    """Index of the best of values along the first axis: lowest for a cross entropy, else highest; the first of
+    equals."""
     return np.argmin(values, axis=0) if "cross_entropy" in name else np.argmax(values, axis=0)

@@ -58,6 +58,10 @@ class EvaluationRun:
         """Hold the directory, read what is done, and on a signal say how to go on."""
         stop = StopSignal()
         self.lengths = [len(prompt.context) for prompt in prompts]
+        lengths = [self.visible_length(fraction) for fraction in self.args.visible_fractions]
+        if self.args.features and len(set(lengths)) < len(lengths):
+            fail(f"--visible_fractions {' '.join(map(str, self.args.visible_fractions))} are of {lengths} tokens, "
+                 "some the same; move them apart, or add --no-features")
         if self.world > 1:
             import torch.distributed as dist
             dist.init_process_group("gloo", timeout=timedelta(days=1))
@@ -91,19 +95,21 @@ class EvaluationRun:
             stored = load_json(path, "the arguments of the run").get("request", {})
             for name, value in self.request.items():
                 if stored.get(name) != json.loads(json.dumps(value)):
-                    fail(f"{self.directory} holds a run with {name} {stored.get(name)}, not {value}; add --overwrite to "
-                         "replace it, or choose another --out_dir")
+                    fail(f"{self.directory} holds a run with {name} {stored.get(name)}, not {value}; add --overwrite "
+                         "to replace it, or choose another --out_dir")
         else:
             for old in self.directory.iterdir():
                 if old.name != "lock" and old.is_file():
                     old.unlink()
         save_json(path, {"request": self.request, "task": self.about["task"], "metric": self.about["metric"],
                          "comparable": self.about["comparable"], "source": self.about["source"],
-                         "max_length": self.about["max_length"], "chat": chat, "samples": str(self.args.samples),
+                         "max_length": self.about["max_length"], "units": self.about["request"]["units"],
+                         "values": self.about["values"], "chat": chat, "samples": str(self.args.samples),
                          "environment": describe_environment(self.device)})
 
     def read_lines(self):
-        """{(visible fraction, index): line} of what is written; a line cut short by a crash is dropped from its file."""
+        """{(visible fraction, index): line} of what is written; a line cut short by a crash is dropped from its
+        file."""
         found = {}
         for path in sorted(self.directory.glob("lines_*.jsonl")):
             whole = []
@@ -160,8 +166,9 @@ class EvaluationRun:
                  f"{len(self.args.visible_fractions)} visible fractions; start the same command again")
         if not all(np.isfinite(line["cross_entropy"]) for line in lines):
             fail("some cross entropies are not finite; use --dtype float32 (or bfloat16) and --overwrite")
-        write_csv(self.directory / "answers.csv", COLUMNS, [
-            {name: int(line[name]) if isinstance(line[name], bool) else line[name] for name in COLUMNS} for line in lines])
+        rows = [{name: int(line[name]) if isinstance(line[name], bool) else line[name] for name in COLUMNS}
+                for line in lines]
+        write_csv(self.directory / "answers.csv", COLUMNS, rows)
         if self.args.generate:
             with replacing(self.directory / "outputs.jsonl") as temporary:
                 temporary.write_text("".join(json.dumps({name: line[name] for name in (
@@ -175,8 +182,8 @@ class EvaluationRun:
             path.unlink()
         for row in summary:
             score = "" if row["score"] is None else f"score {row['score']:.4f}, "
-            say(f"visible {row['visible_fraction']:g}: {score}cross entropy of the answer {row['cross_entropy']:.4f} nats "
-                f"in {row['target_tokens']:.1f} tokens")
+            say(f"visible {row['visible_fraction']:g}: {score}cross entropy of the answer {row['cross_entropy']:.4f} "
+                f"nats in {row['target_tokens']:.1f} tokens")
         say(f"{self.directory}: finished" + ("" if self.about["comparable"] else
                                              "; built-in source, not comparable with published numbers"))
 

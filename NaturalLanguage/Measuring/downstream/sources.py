@@ -1,7 +1,7 @@
 """What the tasks are made of: questions with their passages, words, prose and labelled texts.
 
-Files and hub data sets that users have (SQuAD, NQ-open with retrieved passages, a word list, essays, labelled texts), or
-built-in ones that need no download: the docstrings of packages whose versions requirements.txt pins. Scores on the
+Files and hub data sets that users have (SQuAD, NQ-open with retrieved passages, a word list, essays, labelled texts),
+or built-in ones that need no download: the docstrings of packages whose versions requirements.txt pins. Scores on the
 built-in ones compare models and context lengths with each other, not with published numbers (`comparable` is False).
 """
 

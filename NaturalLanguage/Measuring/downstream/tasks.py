@@ -3,7 +3,7 @@
 import re
 from typing import Callable, NamedTuple
 
-from downstream import sources, tasks_helmet, tasks_retrieval, tasks_ruler
+from downstream import sources, tasks_helmet, tasks_retrieval, tasks_ruler, tasks_symbols
 from downstream.drafts import Options, SourceTooSmall
 from utils import fail, progress
 
@@ -29,16 +29,18 @@ TASKS = {
     "ruler_qa1": Task(tasks_ruler.qa1, "questions", "any_reference", 32, many=True),
     "ruler_cwe": Task(tasks_ruler.cwe, "words", "share_of_references", 120, 12, positions=False),
     "ruler_fwe": Task(tasks_ruler.fwe, "", "share_of_references", 50, 80, positions=False),
-    "ruler_vt": Task(tasks_ruler.vt, "", "share_of_references", 30, tasks_ruler.HOPS, positions=False),
+    "ruler_vt": Task(tasks_ruler.vt, "", "share_of_references", 30, tasks_ruler.HOPS, positions=False,
+                     symbols=tasks_symbols.variables),
     "two_needles": Task(tasks_retrieval.two_needles, "prose", "any_reference", 16, 2, positions=False,
-                        symbols=tasks_retrieval.symbol_needles),
+                        symbols=tasks_symbols.two_needles),
     "kv_retrieval": Task(tasks_retrieval.kv_retrieval, "", "any_reference", 100, 1, many=True,
-                         symbols=tasks_retrieval.symbol_pairs),
+                         symbols=tasks_symbols.pairs),
     "multi_document_qa": Task(tasks_retrieval.multi_document_qa, "retrieved", "first_line", 100),
     "helmet_recall": Task(tasks_helmet.recall, "", "any_reference_normalised", 100, 3, chat=False, many=True),
     "helmet_rag": Task(tasks_helmet.rag, "retrieved", "any_reference_normalised", 20, chat=False),
     "helmet_rerank": Task(tasks_helmet.rerank, "retrieved", "ranking", 200, chat=False),
-    "helmet_icl": Task(tasks_helmet.icl, "labelled", "label", 20, 1, chat=False, positions=False),
+    "helmet_icl": Task(tasks_helmet.icl, "labelled", "label", 20, 1, chat=False, positions=False,
+                       symbols=tasks_symbols.labels),
 }
 
 
@@ -91,8 +93,8 @@ def symbols(tokenizer, keys, values):
 def fit(length_of, least, guess, budget):
     """(size, length) of the largest size found whose length is within the budget, close to it if sizes allow.
 
-    length_of(size) is None where the source ends. Returns (None, length at `least`) if not even that one fits. Ends: the
-    bracket between what fits and what does not gets smaller in each step.
+    length_of(size) is None where the source ends. Returns (None, length at `least`) if not even that one fits. Ends:
+    the bracket between what fits and what does not gets smaller in each step.
     """
     first = length_of(least)
     if first is None or first > budget:
@@ -125,6 +127,10 @@ def positions_of(args, context):
             for query in range(args.questions)]
 
 
+def question_length(sample):
+    return len(sample["question"])
+
+
 def make_samples(args, task, source, encoder):
     """args.n samples, each as long as --max_length allows (or with --units units), with `prompt_tokens`.
 
@@ -143,7 +149,7 @@ def make_samples(args, task, source, encoder):
     guess, samples = max(task.least + 1, (budget or 0) // 8), []
     for context in progress(range(-(-args.n // per_context)), desc=f"{args.task} contexts", unit="context"):
         options = Options(args.questions, args.max_length, args.units, positions_of(args, context), count, args.values,
-                          tuple(args.needle_depths))
+                          tuple(args.needle_depths), args.symbols_per_class)
 
         def draft(size, context=context, options=options):
             return build(size, tasks_ruler.generator(args.seed, context), source, options).samples()
@@ -153,13 +159,14 @@ def make_samples(args, task, source, encoder):
                 found = draft(size)
             except SourceTooSmall:
                 return None
-            return encoder.length(max(found, key=lambda sample: len(sample["question"])))
+            return encoder.length(max(found, key=question_length))
 
         if args.units:
             try:
                 found = draft(args.units)
             except SourceTooSmall as end:
-                fail(f"the source of {args.task} has {end}, not {args.units} units; lower --units or give a larger source")
+                fail(f"the source of {args.task} has {end}, not {args.units} units; lower --units or give a larger "
+                     "source")
         else:
             found, guess = fill(args, task, draft, length_of, guess, budget, encoder, context)
         for sample in found:
@@ -186,6 +193,6 @@ def fill(args, task, draft, length_of, guess, budget, encoder, context):
         found = draft(size)
     bigger = length_of(size + 1 if task.least else 2 * size + 1)
     if bigger is None and length < (1 - SHORTFALL) * budget:
-        fail(f"the source of {args.task} is used up at {length + args.new_tokens} of {args.max_length} tokens in context "
-             f"{context}; give a larger one, or lower --max_length")
+        fail(f"the source of {args.task} is used up at {length + args.new_tokens} of {args.max_length} tokens in "
+             f"context {context}; give a larger one, or lower --max_length")
     return found, size

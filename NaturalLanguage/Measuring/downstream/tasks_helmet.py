@@ -7,14 +7,14 @@ from downstream.tasks_ruler import draw_questions, other_passages
 DEMONSTRATIONS = 2
 RANKED_IN_DEMONSTRATION = 5
 RANKS_IN_TARGET = 10
-RAG = ("Use the given documents to write a concise and short answer to the question. Write your answer in the following "
-       "format:\nAnswer: [answer]\n\n")
+RAG = ("Use the given documents to write a concise and short answer to the question. Write your answer in the "
+       "following format:\nAnswer: [answer]\n\n")
 RERANK = ("You are provided with a list of documents, each indicated by their ID. Rank each document based on their "
           "relevance to the question in descending order from most relevant to least relevant texts. Include all "
-          "documents in the rankings. Write your answer using the unique IDs, with the following format:\nRanking: ID3 > "
-          "ID1 > ID2\n\n")
-ICL = ('Use the provided mapping from the text to label to assign a label to the text. Only output "label: {label}" and '
-       "nothing else.\n\n")
+          "documents in the rankings. Write your answer using the unique IDs, with the following format:\n"
+          "Ranking: ID3 > ID1 > ID2\n\n")
+ICL = ('Use the provided mapping from the text to label to assign a label to the text. Only output "label: {label}" '
+       "and nothing else.\n\n")
 
 
 def recall(size, rng, source, options):
@@ -34,7 +34,8 @@ def with_title(passage):
 
 
 def rag(size, rng, source, options):
-    """A question with retrieved passages, behind two demonstrations with their gold ones. size: tokens of the others."""
+    """A question with retrieved passages, behind two demonstrations with their gold ones. size: tokens of the
+    others."""
     question, *shown = draw_questions(source, 1 + DEMONSTRATIONS, rng)
     demonstrations = "".join(f"{with_title(other.gold)}\n\nQuestion: {other.text}\nAnswer: {other.answers[0]}\n\n\n"
                              for other in shown)
@@ -94,7 +95,8 @@ def rerank(size, rng, source, options):
 
 
 def icl(size, rng, source, options):
-    """Labelled texts in rounds that hold every label once, the last one cut; labels are random integers. size: texts."""
+    """Labelled texts in rounds that hold every label once, the last one cut; labels are random integers. size:
+    texts."""
     texts = {}
     for index in rng.permutation(len(source.items)).tolist():
         text, name = source.items[index]

@@ -1,16 +1,13 @@
-"""Two needles (paper Fig. 5), and Lost in the Middle's tasks (Liu et al. 2023): multi-document QA, key-value retrieval.
-
-With the style "symbols" the key-value tasks have no words around them: "k v k v ... q" in symbols of the tokenizer.
-"""
+"""Two needles (paper Fig. 5), and Lost in the Middle's tasks (Liu et al. 2023): multi-document QA, key-value
+retrieval."""
 
 import uuid
 
 from downstream.drafts import Draft, Query, SourceTooSmall, arrange, choose_passages
 from downstream.sources import holds_answer
 from downstream.tasks_ruler import draw_questions, other_passages
-from utils import fail
 
-CITIES = ("Paris", "London", "Madrid", "Vienna", "Lisbon", "Prague", "Dublin", "Athens", "Warsaw", "Berlin", "Rome", "Oslo")
+CITIES = ("Paris", "London", "Madrid", "Vienna", "Lisbon", "Prague", "Dublin", "Athens", "Warsaw", "Berlin", "Oslo")
 NEEDLES = "Some secret numbers are hidden in the following text. Memorize them.\n\n"
 DOCUMENTS = ("Write a high-quality answer for the given question using only the provided search results (some of which "
              "might be irrelevant).\n\n")
@@ -70,31 +67,6 @@ def kv_retrieval(size, rng, source, options):
         raise SourceTooSmall(f"{size} pairs")
     pairs = random_pairs(size, rng)
     units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
-    queries = [Query([gold], f'}}\n\nKey: "{key}"\n', f'Key: "{key}"\n\n', "Corresponding value:", [value], f' "{value}"')
-               for gold, (key, value) in zip(golds, pairs)]
+    queries = [Query([gold], f'}}\n\nKey: "{key}"\n', f'Key: "{key}"\n\n', "Corresponding value:", [value],
+                     f' "{value}"') for gold, (key, value) in zip(golds, pairs)]
     return Draft(PAIRS + "JSON data:\n{", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries)
-
-
-def symbol_pairs(size, rng, source, options):
-    """The same in symbols: "k v k v ... q". source.items: the tokenizer's (keys, values). size: pairs."""
-    keys, values = source.items
-    if options.queries > size:
-        raise SourceTooSmall(f"{size} pairs")
-    if size > len(keys):
-        raise SourceTooSmall(f"{len(keys)} keys")
-    chosen = [keys[index] for index in rng.permutation(len(keys))[:size].tolist()]
-    pairs = [(key, values[int(index)]) for key, index in zip(chosen, rng.integers(len(values), size=size))]
-    units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
-    queries = [Query([gold], f" {key}", f"{key} ", "", [value], f" {value}") for gold, (key, value) in zip(golds, pairs)]
-    return Draft("", [f"{key} {value}" for key, value in units], " ", queries)
-
-
-def symbol_needles(size, rng, source, options):
-    """Two needles among pairs of symbols: A at the first depth, B at the second."""
-    if size < 2:
-        raise SourceTooSmall(f"{size} pairs")
-    positions = [min(size - 1, int(depth * size)) for depth in options.depths]
-    if positions[0] == positions[1]:
-        fail("--needle_depths puts both needles on one pair; move them apart or lengthen the context")
-    draft = symbol_pairs(size, rng, source, options._replace(queries=2, positions=positions))
-    return draft._replace(queries=[query._replace(extra={"needle": needle}) for needle, query in zip("AB", draft.queries)])

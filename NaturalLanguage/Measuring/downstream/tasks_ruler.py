@@ -30,7 +30,8 @@ VT = "Memorize and track the chain(s) of variable assignment hidden in the follo
 
 def other_passages(questions, source, rng):
     """Passages of the source that are not these questions' gold: of the same group first, then others, shuffled."""
-    golds, groups = {question.gold for question in questions}, {question.group for question in questions if question.group}
+    golds = {question.gold for question in questions}
+    groups = {question.group for question in questions if question.group}
     pool = list(dict.fromkeys(item.gold for item in source.items))
     group_of = {item.gold: item.group for item in source.items}
     order = [pool[index] for index in rng.permutation(len(pool)).tolist()]
@@ -144,17 +145,26 @@ def vt_prefix(value):
             f"assigned the value {value}, they are:")
 
 
+def vt_demonstration(repeats, seed):
+    """A solved chain of names of three letters."""
+    units, _, names, value = chain(repeats, 3, np.random.default_rng(seed))
+    return VT + "\n".join(units) + vt_question(value) + vt_prefix(value) + " " + " ".join(names) + "\n\n"
+
+
 def vt(size, rng, source, options):
-    """One chain of four hops in noise, behind a demonstration of up to 500 tokens. size: repeats of the noise."""
-    demo_rng, rng = rng.spawn(2)
+    """One chain of four hops in noise, behind a demonstration of up to 500 tokens (an eighth of lengths below 4,000).
+
+    size: repeats of the noise.
+    """
+    seed = int(rng.integers(2**32))
     budget = min(500, options.max_length // 8) if options.max_length else 500
-    repeats = max(HOPS, budget // options.count(NOISE + "\n") - 4)
-    units, _, names, value = chain(repeats, 3, demo_rng)
-    demonstration = (VT + "\n".join(units) + vt_question(value) + vt_prefix(value) + " " + " ".join(names) + "\n\n")
+    repeats = max(HOPS, budget // options.count(NOISE + "\n"))
+    while repeats > HOPS and options.count(vt_demonstration(repeats, seed)) > budget:
+        repeats -= 1
     units, gold, names, value = chain(size, 5, rng)
     query = Query(gold, vt_question(value), vt_question(value).strip() + "\n\n", vt_prefix(value), names,
                   " " + " ".join(names))
-    return Draft(demonstration + VT, units, "\n", [query])
+    return Draft(vt_demonstration(repeats, seed) + VT, units, "\n", [query])
 
 
 def generator(seed, context):
