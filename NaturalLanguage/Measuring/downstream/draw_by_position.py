@@ -14,9 +14,9 @@ import numpy as np
 
 from downstream.plotting import PUBLISHED, drawing_parser, panels, plt, read_runs, save_figure
 from downstream.results import MEASURES, clustered_error, interval, resamples
+from downstream.tasks import SINGLE_GOLD
 from utils import positive_int, run_main
 
-TASKS = ("kv_retrieval", "multi_document_qa", "ruler_qa1", "helmet_recall", "helmet_rag")
 # Liu et al. 2023: accuracy by gold index
 REPORTED = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),
                                         "LongChat-13B-16k": ((0, 4, 9, 14, 19), (.686, .574, .553, .525, .550))},
@@ -77,7 +77,7 @@ def main():
     parser = drawing_parser(__doc__, "score")
     parser.add_argument("--bins", type=positive_int, default=10, help="points of a line with uniform positions")
     args = parser.parse_args()
-    runs = read_runs(args, TASKS)
+    runs = read_runs(args, SINGLE_GOLD)
     tasks = sorted({run.task for run in runs})
     figure, axes = panels(len(tasks))
     for axis, task in zip(axes, tasks):

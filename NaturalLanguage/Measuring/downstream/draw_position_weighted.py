@@ -15,6 +15,7 @@ import numpy as np
 
 from downstream.plotting import drawing_parser, panels, plt, read_runs, save_figure
 from downstream.results import MEASURES, best_index, interval, resamples
+from downstream.tasks import SINGLE_GOLD
 from utils import fail, non_negative_float, positive_int, read_table, run_main
 
 GAMMAS = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0]
@@ -100,8 +101,7 @@ def main():
     parser.add_argument("--bins", type=positive_int, default=10, help="bins of the gold distance in the grid")
     args = parser.parse_args()
     args.gammas = sorted(set(args.gammas))
-    runs = read_runs(args, ("ruler_qa1", "kv_retrieval", "multi_document_qa", "helmet_rag", "helmet_recall"),
-                     lambda run: len(run.fractions) > 1)
+    runs = read_runs(args, SINGLE_GOLD, lambda run: len(run.fractions) > 1)
     for run in runs:
         save_figure(draw_run(run, args), [run], args.out_dir, f"position_weighted_{run.model}_{run.directory.name}")
 

@@ -15,39 +15,14 @@ demonstrations, question and prefix stay. Writes into OUT_DIR/MODEL/SAMPLES...
     final.json      at the end: scores and cross entropies with standard errors (over contexts)
 """
 
-from argparse import BooleanOptionalAction
-
-from downstream.prompts import Encoder, read_samples
-from downstream.run import EvaluationRun
+from downstream.arguments import evaluation_parser
+from downstream.prompts import Encoder
+from downstream.run import EvaluationRun, request_of
+from downstream.samples import read_samples
 from downstream.scoring import SCORES, parsed_share
 from hub import load_tokenizer
 from scorer import choose_dtype, load_config, load_model, longest_context
-from utils import Parser, choose_device, fail, fraction, positive_int, progress, run_main, say
-
-
-def add_flags(parser):
-    """The flags beside --model_name and --samples."""
-    add = parser.add_argument
-    add("--visible_fractions", type=fraction, nargs="+", default=[0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0],
-        help="shares of the context's tokens that stay visible, from its end")
-    add("--query_first", action=BooleanOptionalAction, default=False, help="put the query before the context too")
-    add("--chat", choices=("auto", "on", "off"), default="auto",
-        help="use the chat template; auto: if there is one, but for HELMET's tasks")
-    add("--generate", action=BooleanOptionalAction, default=True,
-        help="answer by greedy decoding and score it; without, only the right answer's cross entropy is measured")
-    add("--share", action=BooleanOptionalAction, default=True, help="compute the common beginning of prompts once")
-    add("--features", action=BooleanOptionalAction, default=True, help="save the hidden states before the answer")
-    add("--new_tokens", type=positive_int, help="tokens of an answer (default: those kept in the samples)")
-    add("--limit", type=positive_int, help="evaluate only the first so many samples")
-    add("--tokens_per_batch", type=positive_int, default=16_384,
-        help="tokens that go through the model at once; halves by itself when memory runs out")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-        help="of the model; auto: bfloat16 on a GPU, float32 on the CPU")
-    add("--rope_scaling", help="JSON, as transformers takes it: rotary positions beyond the trained length")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process")
-    add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)")
-    add("--out_dir", default="outputs/downstream/runs", help="folder of the runs")
-    add("--overwrite", action=BooleanOptionalAction, default=False, help="evaluate again what is there")
+from utils import choose_device, fail, progress, run_main, say
 
 
 def encode_samples(args, samples, about, tokenizer):
@@ -97,16 +72,15 @@ def evaluate(args):
     """Evaluate as the parsed flags say; returns the run's directory."""
     samples, about = read_samples(args.samples)
     samples = samples[:args.limit]
-    args.visible_fractions = sorted(set(args.visible_fractions))
-    new_tokens = (args.new_tokens or about["new_tokens"]) if args.generate else 0
     device = choose_device(args.device)
     tokenizer, tokenizer_sha256 = load_tokenizer(args.model_name)
     if tokenizer_sha256 != about["tokenizer_sha256"]:
         fail(f"the samples {args.samples} were made for the tokenizer of {about['tokenizer']}, {args.model_name} has "
              "another one; generate samples with --tokenizer of this model")
     config = load_config(args.model_name, args.rope_scaling)
-    dtype = choose_dtype(args.dtype, device)
-    run = EvaluationRun(args, about, config, device, str(dtype).removeprefix("torch."), new_tokens)
+    dtype, request = choose_dtype(args.dtype, device), request_of(args, about, config, device)
+    new_tokens = request["new_tokens"]
+    run = EvaluationRun(args, about, request, device)
     if run.is_finished():
         say(f"{run.directory}: finished before")
         return run.directory
@@ -117,7 +91,7 @@ def evaluate(args):
         answering = Answering(load_model(args.model_name, config, dtype, device, args.device_map), tokenizer,
                               args.tokens_per_batch, args.share)
         score = SCORES[about["metric"]]
-        for fraction in args.visible_fractions:
+        for fraction in request["visible_fractions"]:
             mine = run.remaining(samples, fraction)
             results = answering.answer([prompts[index].visible(fraction) for index in mine],
                                        [prompts[index].target for index in mine],
@@ -133,11 +107,7 @@ def evaluate(args):
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--model_name", required=True, help="hub name or directory of a causal language model")
-    parser.add_argument("--samples", required=True, help="file of generate_tasks.py, made with this model's tokenizer")
-    add_flags(parser)
-    evaluate(parser.parse_args())
+    evaluate(evaluation_parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

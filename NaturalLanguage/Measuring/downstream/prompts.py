@@ -5,12 +5,10 @@ and the answer's prefix, which opens the assistant's turn. All of it is encoded 
 those of the whole text, and then split: a part begins with the token that has its first character.
 """
 
-import json
 from bisect import bisect_right
-from pathlib import Path
 from typing import NamedTuple
 
-from utils import fail, identity, load_json
+from utils import fail
 
 
 class Prompt(NamedTuple):
@@ -105,20 +103,3 @@ class Encoder:
             last = first + len(sample["units"][index])
             gold = tuple(bisect_right(ends, border) - places[0] for border in (first, last))
         return Prompt(self.begin * self.added(ids) + before, context, after, ids[places[2]:], gold)
-
-
-def read_samples(path):
-    """The samples of generate_tasks.py and what describes them. Exits with code 2 if they are not whole."""
-    path = Path(path)
-    if not path.is_file():
-        fail(f"there are no samples {path}; make them with generate_tasks.py")
-    about = load_json(path.with_suffix(".json"), "the description of the samples")
-    if not isinstance(about, dict) or not {"request", "sha256", "task"} <= set(about):
-        fail(f"{path.with_suffix('.json')} does not describe samples; make them again with generate_tasks.py")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if not lines:
-        fail(f"the samples {path} are empty; make them again with generate_tasks.py")
-    if identity(path) != about["sha256"]:
-        fail(f"the samples {path} are cut short or were changed ({len(lines)} lines, {about['n']} were written); make "
-             "them again with generate_tasks.py --overwrite")
-    return [json.loads(line) for line in lines], about

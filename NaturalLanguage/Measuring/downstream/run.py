@@ -11,6 +11,7 @@ import numpy as np
 
 from downstream.results import COLUMNS, summarise
 from hub import revision
+from scorer import choose_dtype
 from utils import (
     StopSignal, Stopped, current, describe_environment, fail, load_json, lock, make_directory, replacing, save_json,
     save_tensors, say, write_csv,
@@ -31,24 +32,30 @@ def run_directory(args):
     return Path(args.out_dir) / Path(args.model_name).absolute().name / run_name(args.samples, args)
 
 
+def request_of(args, about, config, device):
+    """What the results of a run depend on; `about` describes the samples."""
+    return {"model_name": args.model_name, "model_revision": revision(args.model_name, config),
+            "samples_sha256": about["sha256"], "dtype": str(choose_dtype(args.dtype, device)).removeprefix("torch."),
+            "new_tokens": (args.new_tokens or about["new_tokens"]) if args.generate else 0,
+            "visible_fractions": sorted(set(args.visible_fractions)),
+            **{name: getattr(args, name) for name in ("query_first", "chat", "generate", "limit", "features",
+                                                      "rope_scaling")}}
+
+
 class EvaluationRun:
     """The directory of a run, and the processes that fill it (one, or several under torchrun).
 
     Finished is what has a final.json with this request. Lines are those of all processes, also of an earlier start.
     """
 
-    def __init__(self, args, about, config, device, dtype, new_tokens):
+    def __init__(self, args, about, request, device):
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if args.device_map and self.world > 1:
             fail("--device_map auto takes all GPUs into one process; start it without torchrun")
-        self.args, self.device, self.about = args, device, about
+        self.args, self.device, self.about, self.request = args, device, about, request
         self.directory = make_directory(run_directory(args))
-        self.request = {
-            "model_name": args.model_name, "model_revision": revision(args.model_name, config),
-            "samples_sha256": about["sha256"], "dtype": dtype, "new_tokens": new_tokens,
-            **{name: getattr(args, name) for name in ("visible_fractions", "query_first", "chat", "generate", "limit",
-                                                      "features", "rope_scaling")}}
-        self.done, self.files, self.widths = {}, {}, None
+        self.fractions = request["visible_fractions"]
+        self.done, self.files = {}, {}
 
     def is_finished(self):
         return not self.args.overwrite and current(self.directory / "final.json", self.request)
@@ -58,10 +65,10 @@ class EvaluationRun:
         """Hold the directory, read what is done, and on a signal say how to go on."""
         stop = StopSignal()
         self.lengths = [len(prompt.context) for prompt in prompts]
-        lengths = [self.visible_length(fraction) for fraction in self.args.visible_fractions]
+        lengths = [self.visible_length(fraction) for fraction in self.fractions]
         if self.args.features and len(set(lengths)) < len(lengths):
-            fail(f"--visible_fractions {' '.join(map(str, self.args.visible_fractions))} are of {lengths} tokens, "
-                 "some the same; move them apart, or add --no-features")
+            fail(f"--visible_fractions {' '.join(map(str, self.fractions))} are of {lengths} tokens, some the same; "
+                 "move them apart, or add --no-features")
         if self.world > 1:
             import torch.distributed as dist
             dist.init_process_group("gloo", timeout=timedelta(days=1))
@@ -161,9 +168,9 @@ class EvaluationRun:
         if self.rank > 0:
             return
         lines = [line for _, line in sorted(self.read_lines().items())]
-        if len(lines) != len(self.lengths) * len(self.args.visible_fractions):
+        if len(lines) != len(self.lengths) * len(self.fractions):
             fail(f"{len(lines)} answers are in {self.directory}, not {len(self.lengths)} for each of "
-                 f"{len(self.args.visible_fractions)} visible fractions; start the same command again")
+                 f"{len(self.fractions)} visible fractions; start the same command again")
         if not all(np.isfinite(line["cross_entropy"]) for line in lines):
             fail("some cross entropies are not finite; use --dtype float32 (or bfloat16) and --overwrite")
         rows = [{name: int(line[name]) if isinstance(line[name], bool) else line[name] for name in COLUMNS}
@@ -190,7 +197,7 @@ class EvaluationRun:
     def write_features(self, lines):
         """Write feature_tensors_seq_{l}.pt as save_mid_features.py does, with the answers' cross entropies."""
         import torch
-        for fraction in self.args.visible_fractions:
+        for fraction in self.fractions:
             mine = [line for line in lines if line["visible_fraction"] == fraction]
             width = (self.directory / f"states_{fraction!r}.f32").stat().st_size // 4 // len(mine)
             length = self.visible_length(fraction)

@@ -43,6 +43,8 @@ TASKS = {
                        symbols=tasks_symbols.labels),
 }
 
+SINGLE_GOLD = tuple(name for name, task in TASKS.items() if task.positions)
+
 
 def read_source(task, args, tokenizer):
     """The Source that the flags name, without what holds special tokens of the tokenizer."""

@@ -18,7 +18,7 @@ WORDS = ("amber basin cedar delta ember fjord grove haven inlet jetty knoll ledg
 
 
 def run(name, *arguments):
-    """Run the main() of a script of downstream/ (or, as "..name", beside it) here; returns (exit code, stdout, stderr)."""
+    """Run the main() of a script of downstream/, or as "..name" beside it: (exit code, stdout, stderr)."""
     module = importlib.import_module(name[2:] if name.startswith("..") else f"downstream.{name}")
     out, err, code, argv = io.StringIO(), io.StringIO(), 0, sys.argv
     sys.argv = [f"{name}.py", *map(str, arguments)]
@@ -84,6 +84,17 @@ def write_nq(path, questions=12, passages=90):
         lines.append({"question": f"question {number}", "answers": [answer], "ctxs": [*others[:5], gold, *others[5:]]})
     Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def write_sources(folder):
+    """Flags that name a small file for every source."""
+    (folder / "words.txt").write_text("\n".join(f"{first}{second}" for first in WORDS for second in WORDS))
+    (folder / "essay.txt").write_text(" ".join(sentences(400)))
+    (folder / "labelled.jsonl").write_text("".join(
+        json.dumps({"text": f"Number {number} {sentence}", "label": WORDS[number % 7]}) + "\n"
+        for number, sentence in enumerate(sentences(700))))
+    return ["--squad", write_squad(folder / "squad.json"), "--nq", write_nq(folder / "nq.jsonl"),
+            "--words", folder / "words.txt", "--essays", folder / "essay.txt", "--labelled", folder / "labelled.jsonl"]
 
 
 def make_models(folder):

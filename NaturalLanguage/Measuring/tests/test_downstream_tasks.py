@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 from downstream_helpers import (
-    WORDS, error_of, generate, make_models, read_lines, sentences, succeed, symbol_model, write_nq, write_squad,
+    WORDS, error_of, generate, make_models, read_lines, succeed, symbol_model, write_sources, write_squad,
 )
 from scipy.stats import chisquare
 from transformers import AutoTokenizer
@@ -24,15 +24,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Flags with a file for every source."""
-    folder = tmp_path_factory.mktemp("files")
-    (folder / "words.txt").write_text("\n".join(f"{first}{second}" for first in WORDS for second in WORDS))
-    (folder / "essay.txt").write_text(" ".join(sentences(400)))
-    (folder / "labelled.jsonl").write_text("".join(
-        json.dumps({"text": f"Number {number} {sentence}", "label": WORDS[number % 7]}) + "\n"
-        for number, sentence in enumerate(sentences(700))))
-    return ["--squad", write_squad(folder / "squad.json"), "--nq", write_nq(folder / "nq.jsonl"),
-            "--words", folder / "words.txt", "--essays", folder / "essay.txt", "--labelled", folder / "labelled.jsonl"]
+    return write_sources(tmp_path_factory.mktemp("files"))
 
 
 def whole_text(sample):
