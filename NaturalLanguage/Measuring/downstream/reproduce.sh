@@ -54,7 +54,8 @@ paper)
         }
         export GENERATE_FLAGS="--squad '$SQUAD' --words '$WORDS'"
     fi
-    run "$PYTHON" -m downstream.sweep Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B --out_dir "$OUT" ;;
+    run "$PYTHON" -m downstream.sweep Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B \
+        --out_dir "$OUT" --tokens_per_batch "${TOKENS_PER_BATCH:-131072}" ;;
 *)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
