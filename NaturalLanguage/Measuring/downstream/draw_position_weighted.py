@@ -44,14 +44,17 @@ def grid(values, distances, bins):
 
 
 def draw_entropy(axis, run):
-    """Entropy against the visible length, if it was measured."""
-    path = run.directory / "entropy.csv"
+    """Entropy against the visible length with 95% intervals, if it was measured."""
+    path = run.directory / "measures.csv"
     if not path.exists():
         axis.set_visible(False)
         return
-    rows = read_table(path, "the entropies", ("context_length", "kde_entropy"))
-    lengths, entropies = ([float(row[name]) for row in rows] for name in ("context_length", "kde_entropy"))
-    axis.plot(lengths, entropies, marker="o", color="black")
+    rows = read_table(path, "the measures", ("context_length", "draw", "kde_entropy"))
+    whole = {int(row["context_length"]): float(row["kde_entropy"]) for row in rows if row["draw"] == ""}
+    halves = {length: [float(row["kde_entropy"]) for row in rows
+                       if row["draw"] != "" and int(row["context_length"]) == length] for length in whole}
+    errors = [1.96 * np.std(halves[length], ddof=1) if len(halves[length]) > 1 else 0 for length in whole]
+    axis.errorbar([*whole], [*whole.values()], errors, marker="o", capsize=2, color="black")
     axis.set(title="truncated samples", xlabel="visible tokens of the context", ylabel="entropy (nats)")
 
 

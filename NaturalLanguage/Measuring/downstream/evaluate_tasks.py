@@ -11,7 +11,7 @@ demonstrations, question and prefix stay. Writes into OUT_DIR/MODEL/SAMPLES...
     answers.csv     at the end: the numbers of these lines (columns in downstream/README.md)
     outputs.jsonl   at the end: the answers as text
     feature_tensors_seq_{l}.pt  hidden states before the answer and losses of the answers; l: visible tokens of the mean
-                                context. compute_eigvals.py and measure_entropy.py read this folder as any other
+                                context. measure_entropy.py reads this folder as any other
     final.json      at the end: scores and cross entropies with standard errors (over contexts)
 """
 

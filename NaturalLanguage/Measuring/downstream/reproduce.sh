@@ -54,8 +54,11 @@ paper)
         }
         export GENERATE_FLAGS="--squad '$SQUAD' --words '$WORDS'"
     fi
-    run "$PYTHON" -m downstream.sweep Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B \
-        --out_dir "$OUT" --tokens_per_batch "${TOKENS_PER_BATCH:-131072}" ;;
+    models=(Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B)
+    common=(--out_dir "$OUT" --tokens_per_batch "${TOKENS_PER_BATCH:-131072}")
+    run "$PYTHON" -m downstream.sweep "${models[@]}" "${common[@]}"
+    # Figs. 3 and 4: 500 contexts with 10 questions each, enough for the entropy of the widest model
+    run "$PYTHON" -m downstream.sweep "${models[@]}" "${common[@]}" --tasks ruler_qa1 --questions 10 --n 5000 --entropy ;;
 *)
     echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac

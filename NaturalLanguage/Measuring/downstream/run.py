@@ -127,7 +127,7 @@ class EvaluationRun:
                     line = None
                 if line is not None and text.endswith("\n"):
                     whole.append(text)
-                    found[line["visible_fraction"], line["index"]] = line
+                    found[line["visible_fraction"], line["index"]] = {**line, "rank": int(path.stem.partition("_")[2])}
             if self.rank == 0 and "".join(whole) != path.read_text(encoding="utf-8"):
                 path.write_text("".join(whole), encoding="utf-8")
         return found
@@ -144,9 +144,12 @@ class EvaluationRun:
         """Visible tokens of the mean context: the name of a file of features."""
         return round(fraction * sum(self.lengths) / len(self.lengths))
 
-    def features(self, fraction, width):
-        """The file of hidden states of a visible fraction, a row a sample, open for writing in any order."""
-        path = self.directory / f"states_{fraction!r}.f32"
+    def states_path(self, fraction, rank):
+        return self.directory / f"states_{fraction!r}_{rank}.f32"
+
+    def states(self, fraction, width):
+        """This process's file of hidden states of a visible fraction, a row a sample, for writing in any order."""
+        path = self.states_path(fraction, self.rank)
         if fraction not in self.files:
             mode = "r+" if path.exists() and path.stat().st_size == len(self.lengths) * width * 4 else "w+"
             self.files[fraction] = np.memmap(path, np.float32, mode, shape=(len(self.lengths), width))
@@ -155,10 +158,10 @@ class EvaluationRun:
     def write(self, fraction, lines, states):
         """Save hidden states and then the lines that say that they are there."""
         if self.args.features:
-            features = self.features(fraction, len(states[0]))
+            rows = self.states(fraction, len(states[0]))
             for line, state in zip(lines, states):
-                features[line["index"]] = state.numpy()
-            features.flush()
+                rows[line["index"]] = state.numpy()
+            rows.flush()
         self.lines.write("".join(json.dumps(line) + "\n" for line in lines))
         self.lines.flush()
 
@@ -199,10 +202,11 @@ class EvaluationRun:
         import torch
         for fraction in self.fractions:
             mine = [line for line in lines if line["visible_fraction"] == fraction]
-            width = (self.directory / f"states_{fraction!r}.f32").stat().st_size // 4 // len(mine)
+            parts = {rank: np.fromfile(self.states_path(fraction, rank), np.float32).reshape(len(mine), -1)
+                     for rank in {line["rank"] for line in mine}}
             length = self.visible_length(fraction)
             save_tensors(self.directory / f"feature_tensors_seq_{length}.pt", {
-                "features": torch.from_numpy(np.array(self.features(fraction, width))),
+                "features": torch.from_numpy(np.stack([parts[line["rank"]][line["index"]] for line in mine])),
                 "losses": torch.tensor([line["cross_entropy"] for line in mine], dtype=torch.float64),
                 "documents": torch.tensor([line["context"] for line in mine], dtype=torch.int32),
                 "context_length": length, "visible_fraction": fraction, "layer": None, "dtype": self.request["dtype"],

@@ -28,6 +28,7 @@ def number_of_values(args, source):
 def sample_name(args):
     """The name of a file of samples, without its suffix."""
     size = f"len{args.max_length}" if args.max_length else f"units{args.units}"
+    size += "_symbols" if args.style == "symbols" else ""
     return f"{args.task}_{size}" + (f"_q{args.questions}" if args.questions > 1 else "") + f"_n{args.n}_seed{args.seed}"
 
 

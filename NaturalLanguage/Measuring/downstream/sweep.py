@@ -72,7 +72,6 @@ class Evaluation:
 def draw(args, finished):
     """Draw the figures of the finished runs that have what each needs."""
     for directory in [directory for task, directory, _ in finished if args.entropy and task == "ruler_qa1"]:
-        jobs.run_script("compute_eigvals.py", directory)
         jobs.run_script("measure_entropy.py", directory)
     several = len(set(finished[0][2])) > 1
     figures = {"draw_visible_fraction": several, "draw_position_weighted": several and SINGLE_GOLD,

@@ -164,6 +164,10 @@ def test_two_processes(models, samples, tmp_path):
     subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
                     "downstream.evaluate_tasks", *map(str, flags), "--out_dir", str(tmp_path / "two")], cwd=FOLDER,
                    check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for file in (tmp_path / "one" / "llama" / "llama").glob("feature_tensors_seq_*.pt"):
+        first, second = (load_tensors(tmp_path / name / "llama" / "llama" / file.name, "features")["features"]
+                         for name in ("one", "two"))
+        assert torch.allclose(first, second, atol=1e-5)
     one, two = (answers(tmp_path / name / "llama" / "llama") for name in ("one", "two"))
     for row, other in zip(one, two, strict=True):
         assert float(row.pop("cross_entropy")) == pytest.approx(float(other.pop("cross_entropy")), abs=1e-5)
@@ -171,17 +175,17 @@ def test_two_processes(models, samples, tmp_path):
 
 
 def test_entropy_of_the_truncated_samples(models, tmp_path):
-    """compute_eigvals.py and measure_entropy.py read the hidden states of a run."""
+    """measure_entropy.py reads the hidden states of a run, and the figure reads what it writes."""
     squad = write_squad(tmp_path / "squad.json")
     generate(tmp_path / "s.jsonl", models["qwen3"], "ruler_qa1", "--max_length", 560, "--n", 90,
              "--questions", 3, "--squad", squad)
     succeed("evaluate_tasks", "--model_name", models["qwen3"], "--samples", tmp_path / "s.jsonl", "--no-generate",
             "--visible_fractions", 0.5, 1, "--out_dir", tmp_path)
     directory = tmp_path / "qwen3" / "s_no_generate"
-    for script in ("compute_eigvals", "measure_entropy"):
-        succeed(f"..{script}", directory, "--device", "cpu")
-    rows = read_table(directory / "entropy.csv", "entropies")
+    succeed("..measure_entropy", directory, "--device", "cpu", "--draws", 2)
+    rows = [row for row in read_table(directory / "measures.csv", "entropies") if row["draw"] == ""]
     assert len(rows) == 2
+    succeed("draw_position_weighted", "--runs", directory, "--out_dir", tmp_path, "--draws", 5)
     for row, fraction in zip(rows, ("0.5", "1.0")):
         mine = [entry for entry in answers(directory) if entry["visible_fraction"] == fraction]
         visible = np.mean([int(entry["visible_tokens"]) for entry in mine])
