@@ -1,0 +1,93 @@
+"""Draw scores against the position of the gold unit (Lost in the Middle): a panel a task, a line a run.
+
+    python -m downstream.draw_by_position
+    python -m downstream.draw_by_position --measure accuracy --runs outputs/downstream/runs/MODEL/kv_retrieval_*
+
+Where samples asked for a few positions the line has a point for each, else for each of --bins equal parts of the
+context. Of each run the largest visible fraction is read. Error bars: 95% (standard error over contexts). Prints the
+values and the contrast ends - middle (mean of the first and last point less that of the others, 95% bootstrap): a U
+shape is a positive contrast of the score; none is assumed. Where a run has 20 documents or 140 pairs and text of its
+benchmark, the published accuracies are drawn beside it.
+"""
+
+import numpy as np
+
+from downstream.plotting import PUBLISHED, drawing_parser, panels, plt, read_runs, save_figure
+from downstream.results import MEASURES, clustered_error, interval, resamples
+from downstream.tasks import SINGLE_GOLD
+from utils import positive_int, run_main
+
+# Liu et al. 2023: accuracy by gold index
+REPORTED = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),
+                                        "LongChat-13B-16k": ((0, 4, 9, 14, 19), (.686, .574, .553, .525, .550))},
+            ("kv_retrieval", 140): {"MPT-30B-instruct": ((0, 34, 69, 104, 139), (1.0, .936, .886, .804, .962)),
+                                    "LongChat-13B-16k": ((0, 34, 69, 104, 139), (.37, .382, .354, .656, .886))}}
+
+
+def groups(run, bins):
+    """The relative position of each point (0: beginning of the context) and the samples that belong to it (n,)."""
+    lines = run.first_lines()
+    indices = np.array([line["gold_index"] for line in lines])
+    places = np.array([1 - line["gold_distance"] / line["context_tokens"] for line in lines])
+    if len(set(indices)) <= bins:
+        names = sorted(set(indices))
+        which = np.searchsorted(names, indices)
+    else:
+        which = np.minimum((places * bins).astype(int), bins - 1)
+        which = np.searchsorted(sorted(set(which)), which)
+    return np.array([places[which == point].mean() for point in range(which.max() + 1)]), which
+
+
+def means(values, which, weights):
+    """Weighted mean of values (n,) in each group."""
+    return np.bincount(which, values * weights) / np.bincount(which, weights)
+
+
+def contrast(points):
+    """Mean of the first and last point less the mean of the others; NaN with fewer than three."""
+    return (points[0] + points[-1]) / 2 - points[1:-1].mean() if len(points) > 2 else np.nan
+
+
+def draw_run(axis, run, args, colour):
+    """A line; prints its points and its contrast."""
+    table, contexts = run.table(args.measure)
+    values = table[-1]
+    places, which = groups(run, args.bins)
+    points = means(values, which, np.ones(len(values)))
+    errors = [1.96 * (clustered_error(values[which == point], contexts[which == point]) or 0)
+              for point in range(len(places))]
+    size = f"{run.units} units" if run.units else f"{run.max_length} tokens"
+    label = f"{run.model}, {size}" + (", query first" if run.query_first else "")
+    axis.errorbar(places, points, errors, marker="o", capsize=2, color=colour, label=label)
+    drawn = []
+    for weights in resamples(contexts, args.draws):
+        if (np.bincount(which, weights, minlength=len(places)) > 0).all():
+            drawn.append(contrast(means(values, which, weights)))
+    span = " [{:.3f}, {:.3f}]".format(*interval(drawn)) if drawn else ""
+    print(f"{label}, {run.task}: {args.measure} by position "
+          + " ".join(f"{place:.2f}:{point:.3f}" for place, point in zip(places, points))
+          + f"; ends - middle {contrast(points):.3f}{span}")
+    if args.measure == "score" and run.comparable and (run.task, run.units) in REPORTED:
+        for index, (name, (indices, accuracies)) in enumerate(REPORTED[run.task, run.units].items()):
+            axis.plot(np.array(indices) / (run.units - 1), accuracies, label=name,
+                      **{**PUBLISHED, "marker": "Ds"[index]})
+
+
+def main():
+    parser = drawing_parser(__doc__, "score")
+    parser.add_argument("--bins", type=positive_int, default=10, help="points of a line with uniform positions")
+    args = parser.parse_args()
+    runs = read_runs(args, SINGLE_GOLD)
+    tasks = sorted({run.task for run in runs})
+    figure, axes = panels(len(tasks))
+    for axis, task in zip(axes, tasks):
+        mine = [run for run in runs if run.task == task]
+        for index, run in enumerate(mine):
+            draw_run(axis, run, args, plt.cm.viridis(0.9 * index / max(len(mine) - 1, 1)))
+        axis.set(title=task, xlabel="position of the gold unit (0: beginning)", ylabel=MEASURES[args.measure])
+        axis.legend()
+    save_figure(figure, runs, args.out_dir, f"by_position_{args.measure}")
+
+
+if __name__ == "__main__":
+    run_main(main)

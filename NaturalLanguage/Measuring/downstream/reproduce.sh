@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Context at inference, from nothing to the figures: bash reproduce.sh [smoke|small|paper]
+#
+#   smoke   every task and every figure once, with a random chat model (minutes of a CPU; scores are near chance)
+#   small   the default: a small model of symbols that can retrieve, trained by the training part; MODEL names it
+#   paper   Qwen3 0.6B, 1.7B, 4B and 8B, non-thinking, at 8k and 16k (Figs. 3, 4, 5, 8): a GPU; SQUAD and WORDS name files
+#
+# Writes below the folder Measuring: outputs/downstream/PRESET (OUT to change it), and does only what is missing there. Cost:
+# see downstream/README.md. On a cluster: sbatch reproduce.sh PRESET, or for the paper's grid downstream.sh --submit.
+#SBATCH --job-name=reproduce_downstream
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=64G
+#SBATCH --time=12:00:00
+#SBATCH --output=reproduce_downstream_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+if [[ ! -f $here/evaluate_tasks.py ]]; then  # Slurm runs a copy
+    here=${SLURM_SUBMIT_DIR:?submit this file from its own folder or the one above}
+    [[ ! -f $here/downstream/evaluate_tasks.py ]] || here=$here/downstream
+fi
+cd "$here"
+source ../launching.sh
+cd ..
+
+PRESET=${1:-small}
+OUT=${OUT:-outputs/downstream/$PRESET}
+case $PRESET in
+smoke)
+    MODEL=${MODEL:-$OUT/random_qwen3}
+    [[ -f $MODEL/config.json ]] || run "$PYTHON" -m downstream.make_random_model --out_dir "$MODEL"
+    TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles kv_retrieval multi_document_qa helmet_recall
+        helmet_rag helmet_rerank helmet_icl}
+    export TASKS GENERATE_FLAGS=${GENERATE_FLAGS:---new_tokens 12} MAX_LENGTHS=${MAX_LENGTHS:-1024}
+    run "$PYTHON" -m downstream.sweep "$MODEL" --n 4 --out_dir "$OUT" --visible_fractions 0.5 1 --device cpu ;;
+small)
+    MODEL=${MODEL:-../ContextLengthScalingTrainingExps/nanoGPT/outputs/retrieval/models/key_value}
+    if [[ ! -f $MODEL/config.json ]]; then
+        echo "reproduce.sh: there is no model $MODEL; train one with data/retrieval/prepare.py, train.py and export_hf.py of" \
+            "the training part, or name it: MODEL=DIRECTORY bash reproduce.sh small" >&2
+        exit 2
+    fi
+    export TASKS=${TASKS:-kv_retrieval two_needles} MAX_LENGTHS=${MAX_LENGTHS:-18 34 66}
+    export GENERATE_FLAGS=${GENERATE_FLAGS:---style symbols --new_tokens 1}
+    run "$PYTHON" -m downstream.sweep "$MODEL" --n "${N_SAMPLES:-2000}" --out_dir "$OUT" --measure accuracy ;;
+paper)
+    export MAX_LENGTHS=${MAX_LENGTHS:-8192 16384} TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles}
+    if [[ -z ${GENERATE_FLAGS:-} ]]; then
+        [[ -f ${SQUAD:-} && -f ${WORDS:-} ]] || {
+            echo "reproduce.sh: name SQuAD's dev-v2.0.json and a word list: SQUAD=FILE WORDS=FILE bash reproduce.sh paper" >&2
+            exit 2
+        }
+        export GENERATE_FLAGS="--squad '$SQUAD' --words '$WORDS'"
+    fi
+    models=(Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B)
+    common=(--out_dir "$OUT" --tokens_per_batch "${TOKENS_PER_BATCH:-131072}")
+    run "$PYTHON" -m downstream.sweep "${models[@]}" "${common[@]}"
+    # Figs. 3 and 4: 500 contexts with 10 questions each, enough for the entropy of the widest model
+    run "$PYTHON" -m downstream.sweep "${models[@]}" "${common[@]}" --tasks ruler_qa1 --questions 10 --n 5000 --entropy ;;
+*)
+    echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
+esac

@@ -1,0 +1,213 @@
+"""A run of evaluate_tasks.py: its directory, what is done, the lines as they come, and what is written at the end."""
+
+import json
+import os
+import sys
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from downstream.results import COLUMNS, summarise
+from hub import revision
+from scorer import choose_dtype
+from utils import (
+    StopSignal, Stopped, current, describe_environment, fail, load_json, lock, make_directory, replacing, save_json,
+    save_tensors, say, write_csv,
+)
+
+
+def run_name(samples, args):
+    """The name of a run's directory below the model's, made of what tells runs on the same samples apart."""
+    parts = [Path(samples).stem]
+    parts += ["query_first"] if args.query_first else []
+    parts += [f"chat_{args.chat}"] if args.chat != "auto" else []
+    parts += [] if args.generate else ["no_generate"]
+    parts += [f"limit{args.limit}"] if args.limit else []
+    return "_".join(parts)
+
+
+def run_directory(args):
+    return Path(args.out_dir) / Path(args.model_name).absolute().name / run_name(args.samples, args)
+
+
+def request_of(args, about, config, device):
+    """What the results of a run depend on; `about` describes the samples."""
+    return {"model_name": args.model_name, "model_revision": revision(args.model_name, config),
+            "samples_sha256": about["sha256"], "dtype": str(choose_dtype(args.dtype, device)).removeprefix("torch."),
+            "new_tokens": (args.new_tokens or about["new_tokens"]) if args.generate else 0,
+            "visible_fractions": sorted(set(args.visible_fractions)),
+            **{name: getattr(args, name) for name in ("query_first", "chat", "generate", "limit", "features",
+                                                      "rope_scaling")}}
+
+
+class EvaluationRun:
+    """The directory of a run, and the processes that fill it (one, or several under torchrun).
+
+    Finished is what has a final.json with this request. Lines are those of all processes, also of an earlier start.
+    """
+
+    def __init__(self, args, about, request, device):
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if args.device_map and self.world > 1:
+            fail("--device_map auto takes all GPUs into one process; start it without torchrun")
+        self.args, self.device, self.about, self.request = args, device, about, request
+        self.directory = make_directory(run_directory(args))
+        self.fractions = request["visible_fractions"]
+        self.done, self.files = {}, {}
+
+    def is_finished(self):
+        return not self.args.overwrite and current(self.directory / "final.json", self.request)
+
+    @contextmanager
+    def opened(self, prompts, chat):
+        """Hold the directory, read what is done, and on a signal say how to go on."""
+        stop = StopSignal()
+        self.lengths = [len(prompt.context) for prompt in prompts]
+        lengths = [self.visible_length(fraction) for fraction in self.fractions]
+        if self.args.features and len(set(lengths)) < len(lengths):
+            fail(f"--visible_fractions {' '.join(map(str, self.fractions))} are of {lengths} tokens, some the same; "
+                 "move them apart, or add --no-features")
+        if self.world > 1:
+            import torch.distributed as dist
+            dist.init_process_group("gloo", timeout=timedelta(days=1))
+        with lock(self.directory / "lock") if self.rank == 0 else nullcontext():
+            if self.rank == 0:
+                self.prepare(chat)
+            self.barrier()
+            self.done = self.read_lines()
+            self.barrier()
+            try:
+                with open(self.directory / f"lines_{self.rank}.jsonl", "a", encoding="utf-8") as self.lines:
+                    yield
+            except Stopped:
+                stop.end(f"the answers so far are in {self.directory}; start the same command again, it goes on")
+        if self.world > 1:  # the threads of gloo can turn Python's own shutdown into an abort
+            self.barrier()
+            import torch.distributed as dist
+            dist.destroy_process_group()
+            sys.stdout.flush()
+            os._exit(0)
+
+    def barrier(self):
+        if self.world > 1:
+            import torch.distributed as dist
+            dist.barrier()
+
+    def prepare(self, chat):
+        """Refuse a directory of another request, or clear it with --overwrite, and describe this one."""
+        path = self.directory / "args.json"
+        if path.exists() and not self.args.overwrite:
+            stored = load_json(path, "the arguments of the run").get("request", {})
+            for name, value in self.request.items():
+                if stored.get(name) != json.loads(json.dumps(value)):
+                    fail(f"{self.directory} holds a run with {name} {stored.get(name)}, not {value}; add --overwrite "
+                         "to replace it, or choose another --out_dir")
+        else:
+            for old in self.directory.iterdir():
+                if old.name != "lock" and old.is_file():
+                    old.unlink()
+        save_json(path, {"request": self.request, "task": self.about["task"], "metric": self.about["metric"],
+                         "comparable": self.about["comparable"], "source": self.about["source"],
+                         "max_length": self.about["max_length"], "units": self.about["request"]["units"],
+                         "values": self.about["values"], "chat": chat, "samples": str(self.args.samples),
+                         "environment": describe_environment(self.device)})
+
+    def read_lines(self):
+        """{(visible fraction, index): line} of what is written; a line cut short by a crash is dropped from its
+        file."""
+        found = {}
+        for path in sorted(self.directory.glob("lines_*.jsonl")):
+            whole = []
+            for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                try:
+                    line = json.loads(text)
+                except ValueError:
+                    line = None
+                if line is not None and text.endswith("\n"):
+                    whole.append(text)
+                    found[line["visible_fraction"], line["index"]] = {**line, "rank": int(path.stem.partition("_")[2])}
+            if self.rank == 0 and "".join(whole) != path.read_text(encoding="utf-8"):
+                path.write_text("".join(whole), encoding="utf-8")
+        return found
+
+    def remaining(self, samples, fraction):
+        """Indices of the samples that this process has still to answer; questions about one context stay together."""
+        todo = [index for index in range(len(samples)) if (fraction, index) not in self.done]
+        contexts = list(dict.fromkeys(samples[index]["context"] for index in todo))
+        share = len(contexts) * self.rank // self.world, len(contexts) * (self.rank + 1) // self.world
+        mine = set(contexts[slice(*share)])
+        return [index for index in todo if samples[index]["context"] in mine]
+
+    def visible_length(self, fraction):
+        """Visible tokens of the mean context: the name of a file of features."""
+        return round(fraction * sum(self.lengths) / len(self.lengths))
+
+    def states_path(self, fraction, rank):
+        return self.directory / f"states_{fraction!r}_{rank}.f32"
+
+    def states(self, fraction, width):
+        """This process's file of hidden states of a visible fraction, a row a sample, for writing in any order."""
+        path = self.states_path(fraction, self.rank)
+        if fraction not in self.files:
+            mode = "r+" if path.exists() and path.stat().st_size == len(self.lengths) * width * 4 else "w+"
+            self.files[fraction] = np.memmap(path, np.float32, mode, shape=(len(self.lengths), width))
+        return self.files[fraction]
+
+    def write(self, fraction, lines, states):
+        """Save hidden states and then the lines that say that they are there."""
+        if self.args.features:
+            rows = self.states(fraction, len(states[0]))
+            for line, state in zip(lines, states):
+                rows[line["index"]] = state.numpy()
+            rows.flush()
+        self.lines.write("".join(json.dumps(line) + "\n" for line in lines))
+        self.lines.flush()
+
+    def finish(self):
+        """Write what stands at the end of a run (the first process, once all have come to this)."""
+        self.barrier()
+        if self.rank > 0:
+            return
+        lines = [line for _, line in sorted(self.read_lines().items())]
+        if len(lines) != len(self.lengths) * len(self.fractions):
+            fail(f"{len(lines)} answers are in {self.directory}, not {len(self.lengths)} for each of "
+                 f"{len(self.fractions)} visible fractions; start the same command again")
+        if not all(np.isfinite(line["cross_entropy"]) for line in lines):
+            fail("some cross entropies are not finite; use --dtype float32 (or bfloat16) and --overwrite")
+        rows = [{name: int(line[name]) if isinstance(line[name], bool) else line[name] for name in COLUMNS}
+                for line in lines]
+        write_csv(self.directory / "answers.csv", COLUMNS, rows)
+        if self.args.generate:
+            with replacing(self.directory / "outputs.jsonl") as temporary:
+                temporary.write_text("".join(json.dumps({name: line[name] for name in (
+                    "index", "visible_fraction", "score", "output")}) + "\n" for line in lines), encoding="utf-8")
+        if self.args.features:
+            self.write_features(lines)
+        summary = summarise(lines)
+        save_json(self.directory / "final.json", {"request": self.request, "task": self.about["task"],
+                                                  "comparable": self.about["comparable"], "summary": summary})
+        for path in [*self.directory.glob("lines_*.jsonl"), *self.directory.glob("states_*.f32")]:
+            path.unlink()
+        for row in summary:
+            score = "" if row["score"] is None else f"score {row['score']:.4f}, "
+            say(f"visible {row['visible_fraction']:g}: {score}cross entropy of the answer {row['cross_entropy']:.4f} "
+                f"nats in {row['target_tokens']:.1f} tokens")
+        say(f"{self.directory}: finished" + ("" if self.about["comparable"] else
+                                             "; built-in source, not comparable with published numbers"))
+
+    def write_features(self, lines):
+        """Write feature_tensors_seq_{l}.pt as save_mid_features.py does, with the answers' cross entropies."""
+        import torch
+        for fraction in self.fractions:
+            mine = [line for line in lines if line["visible_fraction"] == fraction]
+            parts = {rank: np.fromfile(self.states_path(fraction, rank), np.float32).reshape(len(mine), -1)
+                     for rank in {line["rank"] for line in mine}}
+            length = self.visible_length(fraction)
+            save_tensors(self.directory / f"feature_tensors_seq_{length}.pt", {
+                "features": torch.from_numpy(np.stack([parts[line["rank"]][line["index"]] for line in mine])),
+                "losses": torch.tensor([line["cross_entropy"] for line in mine], dtype=torch.float64),
+                "documents": torch.tensor([line["context"] for line in mine], dtype=torch.int32),
+                "context_length": length, "visible_fraction": fraction, "layer": None, "dtype": self.request["dtype"],
+                "model_name": self.args.model_name, "request": self.request})

@@ -1,0 +1,69 @@
+"""Scores of an answer by the definition of each benchmark, between 0 and 1."""
+
+import math
+import re
+import string
+
+LONGEST_CHAIN = re.compile(r"\[?(?:ID\s*:?\s*)?\d+\]?(?:\s*>\s*\[?(?:ID\s*:?\s*)?\d+\]?)*")
+
+
+def normalise_answer(text):
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
+    text = "".join(mark for mark in text.lower() if mark not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def share_of_references(output, sample):
+    """Share of the answers that the output has, in any case (RULER: cwe, fwe, vt)."""
+    return sum(answer.lower() in output.lower() for answer in sample["answers"]) / len(sample["answers"])
+
+
+def any_reference(output, sample):
+    """1 if the output has one of the answers, in any case (RULER: qa; Lost in the Middle: key-value retrieval)."""
+    return float(any(answer.lower() in output.lower() for answer in sample["answers"]))
+
+
+def any_reference_normalised(output, sample):
+    """1 if the normalised output has a normalised answer (HELMET: recall and RAG)."""
+    output = normalise_answer(output)
+    return float(any(normalise_answer(answer) in output for answer in sample["answers"]))
+
+
+def first_line(output, sample):
+    """The same with the output's first line alone (Lost in the Middle: multi-document QA)."""
+    return any_reference_normalised(output.strip().partition("\n")[0], sample)
+
+
+def label(output, sample):
+    """1 if the first line, or what follows "label:" in it, is the label (HELMET: in-context learning)."""
+    line = output.strip().partition("\n")[0]
+    return float(normalise_answer(line.rpartition("label:")[2]) == normalise_answer(sample["answers"][0]))
+
+
+def parse_ranking(output):
+    """The IDs of the longest chain "ID3 > ID1 > ...", the first mention of each."""
+    chains = [re.findall(r"\d+", chain) for chain in LONGEST_CHAIN.findall(output)]
+    return list(dict.fromkeys(max(chains, key=len, default=[])))
+
+
+def ndcg(ranking, relevance, at=10):
+    """Normalised discounted cumulative gain of ids, best first; gain: relevance, discount: log2(rank + 1)."""
+    def discounted(gains):
+        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:at], start=1))
+
+    ideal = discounted(sorted(relevance.values(), reverse=True))
+    return discounted([relevance.get(name, 0) for name in ranking]) / ideal
+
+
+def ranking(output, sample):
+    """NDCG@10 of the IDs of the context that could be parsed (HELMET: re-ranking)."""
+    return ndcg([name for name in parse_ranking(output) if name in sample["relevance"]], sample["relevance"])
+
+
+def parsed_share(output, sample):
+    """Share of the context's IDs that a ranking names."""
+    return len(set(parse_ranking(output)) & set(sample["relevance"])) / len(sample["relevance"])
+
+
+SCORES = {score.__name__: score for score in
+          (share_of_references, any_reference, any_reference_normalised, first_line, label, ranking)}

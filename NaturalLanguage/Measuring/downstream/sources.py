@@ -1,0 +1,253 @@
+"""What the tasks are made of: questions with their passages, words, prose and labelled texts.
+
+Files and hub data sets that users have (SQuAD, NQ-open with retrieved passages, a word list, essays, labelled texts),
+or built-in ones that need no download: the docstrings of packages whose versions requirements.txt pins. Scores on the
+built-in ones compare models and context lengths with each other, not with published numbers (`comparable` is False).
+"""
+
+import ast
+import csv
+import gzip
+import importlib.metadata
+import io
+import json
+import re
+import warnings
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from utils import fail, identity
+
+PACKAGES = ("datasets", "matplotlib", "numpy", "scikit-learn", "scipy")
+ANSWER_WORDS = (3, 12)  # of the first sentence of a docstring, which is the answer
+PASSAGE_WORDS = (12, 150)
+
+
+class Passage(NamedTuple):
+    title: str
+    text: str
+
+
+class Question(NamedTuple):
+    """`passages`: those retrieved for it, best first, with their relevance; empty where any passage is a distractor."""
+    text: str
+    answers: tuple
+    gold: Passage
+    group: str = ""  # distractors of the same group (article, module) come first
+    passages: tuple = ()  # of (Passage, relevance: 0 none, more is better)
+
+
+class Source(NamedTuple):
+    """`about` is stored with the samples; `items` are Questions, words, sentences or (text, label) pairs."""
+    about: dict
+    comparable: bool
+    items: tuple
+
+
+def normalise(text):
+    """Text with single spaces."""
+    return " ".join(text.split())
+
+
+def holds_answer(text, answers):
+    """Whether a text has one of the answers, in any case."""
+    text = normalise(text).lower()
+    return any(normalise(answer).lower() in text for answer in answers)
+
+
+def from_file(path, comparable, items, what):
+    """A Source read from a user's file; exits with code 2 where it holds nothing."""
+    if not items:
+        fail(f"{path} has no {what}; look at its format in downstream/README.md")
+    return Source({"file": Path(path).name, "sha256": identity(path)}, comparable, tuple(items))
+
+
+def read_text(path, what):
+    """The text of a file, also of a .gz. Exits with code 2 if it cannot be read."""
+    try:
+        contents = Path(path).read_bytes()
+        return (gzip.decompress(contents) if str(path).endswith(".gz") else contents).decode("utf-8-sig")
+    except OSError as error:
+        fail(f"cannot read {what} {path}: {error.strerror or error}")
+    except (UnicodeDecodeError, EOFError):
+        fail(f"cannot read {what} {path}: it is not whole UTF-8 text (or .gz of it)")
+
+
+def read_lines(path, what, fields):
+    """The objects of a JSONL file that have these fields. Exits with code 2, naming the line, where one has not."""
+    rows = []
+    for number, line in enumerate(read_text(path, what).splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                rows.append(tuple(row[field] for field in fields))
+            except (ValueError, KeyError, TypeError):
+                fail(f"{what} {path}: line {number} is not JSON with the fields {', '.join(fields)}")
+    return rows
+
+
+# Questions
+
+
+def squad(path):
+    """Questions of SQuAD's JSON (v1.1 or v2.0), without the unanswerable; the gold passage is the paragraph."""
+    try:
+        articles = json.loads(read_text(path, "SQuAD"))["data"]
+        found = [Question(qa["question"].strip(), tuple(dict.fromkeys(answer["text"] for answer in qa["answers"])),
+                          Passage(article["title"], paragraph["context"]), article["title"])
+                 for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]
+                 if not qa.get("is_impossible", False) and qa["answers"]]
+    except (ValueError, KeyError, TypeError) as error:
+        fail(f"{path} is not SQuAD's JSON ({type(error).__name__}: {error}); give dev-v2.0.json")
+    return from_file(path, True, found, "answerable questions")
+
+
+def dataset(name, split):
+    """Questions of a data set with SQuAD's columns (question, context, title, answers), of the hub or a directory."""
+    from datasets import load_dataset, load_from_disk
+    try:
+        saved = any(Path(name, file).exists() for file in ("dataset_info.json", "state.json", "dataset_dict.json"))
+        rows = load_from_disk(name) if saved else load_dataset(name, split=split)
+        rows = rows[split] if isinstance(rows, dict) else rows
+        found = tuple(Question(row["question"].strip(), tuple(dict.fromkeys(row["answers"]["text"])),
+                               Passage(row["title"], row["context"]), row["title"])
+                      for row in rows if row["answers"]["text"])
+    except Exception as error:  # whatever the library meets: no network, no such name, no such column
+        fail(f"cannot read questions from the data set {name}: {error}")
+    if not found:
+        fail(f"the data set {name} has no answerable questions in {split}; choose with --split")
+    return Source({"dataset": name, "split": split}, True, found)
+
+
+def natural_questions(path):
+    """Questions with retrieved passages, best first: JSONL (or .gz) of {question, answers, ctxs}.
+
+    A passage is {title, text} with `isgold`, `hasanswer` (Lost in the Middle's files) or a graded `label` (re-ranking).
+    """
+    found = []
+    for number, (question, answers, passages) in enumerate(
+            read_lines(path, "the questions", ("question", "answers", "ctxs")), start=1):
+        try:
+            ranked = [(Passage(entry.get("title", ""), entry["text"]),
+                       int(entry.get("label", entry.get("isgold") or 0))) for entry in passages]
+            held = [entry.get("hasanswer") or holds_answer(entry["text"], answers) for entry in passages]
+            best = max(range(len(ranked)), key=lambda index: (ranked[index][1], bool(held[index]), -index))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            fail(f"the questions {path}: question {number} has no list of passages (title, text)")
+        if ranked[best][1] or held[best]:
+            ranked[best] = (ranked[best][0], ranked[best][1] or 1)
+            found.append(Question(question.strip(), tuple(answers), ranked[best][0], "", tuple(ranked)))
+    return from_file(path, True, found, "questions with a gold passage")
+
+
+# Docstrings of pinned packages
+
+
+def summary_and_text(docstring):
+    """The first sentence and the prose of a docstring up to its first section, or None if it is none of this kind."""
+    prose = re.split(r"\n\s*\n(?=[^\n]*\n\s*[-=~^]{3,}|\s*(?:Args|Parameters|Returns|Examples?|\.\. ))", docstring)[0]
+    prose = re.sub(r":\w+:`~?([^`]*)`|`{1,2}([^`]*)`{1,2}", lambda found: found[1] or found[2], normalise(prose))
+    summary = re.match(r"[A-Z][^.:;]*(?=\.(?: |$))", prose)
+    if not summary or not ANSWER_WORDS[0] <= len(summary[0].split()) <= ANSWER_WORDS[1]:
+        return None
+    words = prose.split()
+    if not PASSAGE_WORDS[0] <= len(words) or not prose.isascii() or re.search(r"[<>{}|\\]", prose):
+        return None
+    return summary[0], " ".join(words[:PASSAGE_WORDS[1]])
+
+
+@cache
+def docstring_entries():
+    """(module, name, first sentence, prose) of public functions and classes, in the order of their files."""
+    found, seen = [], Counter()
+    for package in PACKAGES:
+        try:
+            distribution = importlib.metadata.distribution(package)
+        except importlib.metadata.PackageNotFoundError:
+            fail(f"the package {package} is not installed; pip install -r requirements.txt, or give files as sources")
+        for file in sorted(distribution.files or [], key=str):
+            if file.suffix != ".py" or {"tests", "testing", "test"} & set(file.parts):
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the parser, about other people's code
+                try:
+                    tree = ast.parse(Path(distribution.locate_file(file)).read_text(encoding="utf-8"))
+                except (OSError, SyntaxError, ValueError):
+                    continue
+            module = ".".join(part for part in file.with_suffix("").parts
+                              if not part.startswith("_")) or file.parts[0]
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                    prose = summary_and_text(ast.get_docstring(node) or "")
+                    if prose:
+                        found.append((module, node.name, *prose))
+                        seen.update([(module, node.name), prose[0].lower()])
+    return tuple(entry for entry in found if seen[entry[:2]] == seen[entry[2].lower()] == 1)
+
+
+def about_docstrings():
+    return {"docstrings": {package: importlib.metadata.version(package) for package in PACKAGES}}
+
+
+def docstring_questions():
+    """"What does NAME of MODULE do?", answered by the first sentence of its docstring."""
+    entries = docstring_entries()
+    passages = [Passage(f"{module}.{name}", f"{name} of {module}: {prose}") for module, name, _, prose in entries]
+    questions = [Question(f"What does {name} of {module} do?", (summary,), passage, module)
+                 for (module, name, summary, _), passage in zip(entries, passages)]
+    return Source(about_docstrings(), False, tuple(questions))
+
+
+# Words, prose, labelled texts
+
+
+def word_list(path):
+    """The distinct words of a file, one a line. Without a file: those of the docstrings, 4 to 10 letters."""
+    if path:
+        words = dict.fromkeys(line.strip() for line in read_text(path, "the words").splitlines() if line.strip())
+        return from_file(path, True, list(words), "words")
+    counts = Counter(word for *_, prose in docstring_entries() for word in re.findall(r"\b[a-z]{4,10}\b", prose))
+    return Source(about_docstrings(), False, tuple(sorted(counts)))
+
+
+def prose(paths):
+    """Sentences to hide needles in: of text files, or of the docstrings."""
+    if paths:
+        sentences = [sentence for path in paths
+                     for sentence in re.split(r"(?<=[.!?])\s+", normalise(read_text(path, "the essay"))) if sentence]
+        about = {"files": {Path(path).name: identity(path) for path in paths}}
+        if not sentences:
+            fail(f"there is no text in {' '.join(map(str, paths))}")
+        return Source(about, True, tuple(sentences))
+    return Source(about_docstrings(), False, tuple(f"{summary}." for _, _, summary, _ in docstring_entries()))
+
+
+def labelled(path):
+    """(text, label) pairs: of a JSONL or CSV file with these columns, or first sentences with their subpackage.
+
+    Built in are the 30 subpackages (scipy.stats, ...) with most docstrings.
+    """
+    if path and str(path).removesuffix(".gz").endswith(".csv"):
+        rows = list(csv.DictReader(io.StringIO(read_text(path, "the labelled texts"))))
+        if not rows or not {"text", "label"} <= set(rows[0]):
+            fail(f"the labelled texts {path} have no columns text and label")
+        return from_file(path, True, [(row["text"].strip(), row["label"]) for row in rows], "labelled texts")
+    if path:
+        rows = read_lines(path, "the labelled texts", ("text", "label"))
+        return from_file(path, True, [(text.strip(), str(label)) for text, label in rows], "labelled texts")
+    pairs = [(summary, ".".join(module.split(".")[:2])) for module, _, summary, _ in docstring_entries()]
+    most = {label for label, _ in Counter(label for _, label in pairs).most_common(30)}
+    return Source(about_docstrings(), False, tuple(pair for pair in pairs if pair[1] in most))
+
+
+def without_special_tokens(source, special):
+    """The source without what holds a special token of the tokenizer, which would be read as one (of any item kind)."""
+    special = [token for token in special if token.strip()]
+
+    def clean(item):
+        text = " ".join([item.text, item.gold.text, *item.answers]) if isinstance(item, Question) else str(item)
+        return not any(token in text for token in special)
+
+    return source._replace(items=tuple(filter(clean, source.items)))

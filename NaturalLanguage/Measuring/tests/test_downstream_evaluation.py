@@ -1,0 +1,252 @@
+"""evaluate_tasks.py on small random models: right answers' losses by brute force, batches, sharing, resuming, bad
+input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from downstream_helpers import (
+    FAMILIES, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from downstream.answering import Answering
+from downstream.prompts import Encoder
+from utils import load_tensors, read_table
+
+FOLDER = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory, models):
+    """{family: (path, samples)}: 4 contexts with 3 questions each."""
+    folder = tmp_path_factory.mktemp("samples")
+    squad = write_squad(folder / "squad.json")
+    flags = ("--max_length", 700, "--n", 12, "--questions", 3, "--squad", squad)
+    return {family: (folder / f"{family}.jsonl", generate(folder / f"{family}.jsonl", model, "ruler_qa1", *flags)[0])
+            for family, model in models.items()}
+
+
+def brute_force(model, ids, target):
+    """Summed cross entropy of the target: one full forward pass of one row."""
+    logits = model(torch.tensor([ids + target])).logits[0].double()
+    return sum(-torch.log_softmax(logits[len(ids) + index - 1], dim=0)[token].item()
+               for index, token in enumerate(target))
+
+
+def answers(directory):
+    return read_table(Path(directory) / "answers.csv", "answers")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
+    path, listed = samples[family]
+    flags = ("--model_name", models[family], "--samples", path, "--visible_fractions", 0.4, 1, "--new_tokens", 6)
+    succeed("evaluate_tasks", *flags, "--out_dir", tmp_path)
+    succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "single", "--no-share", "--tokens_per_batch", 1)
+    directory = tmp_path / family / family
+    tokenizer = AutoTokenizer.from_pretrained(models[family])
+    model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
+    outputs = read_lines(directory / "outputs.jsonl")
+    assert outputs == read_lines(tmp_path / "single" / family / family / "outputs.jsonl")
+    rows = answers(directory)
+    assert len(rows) == len(outputs) == 24
+    saved = [load_tensors(file, "features") for file in directory.glob("feature_tensors_seq_*.pt")]
+    features = {contents["visible_fraction"]: contents for contents in saved}
+    for row, output in list(zip(rows, outputs))[::9]:
+        sample, fraction = listed[int(row["index"])], float(row["visible_fraction"])
+        context = sample["separator"].join(sample["units"])
+        turn = tokenizer.apply_chat_template(
+            [{"role": "user", "content": sample["instruction"] + context + sample["question"]}], tokenize=False,
+            add_generation_prompt=True, enable_thinking=False) + "Answer:"
+        encoded = tokenizer(turn, add_special_tokens=False, return_offsets_mapping=True)
+        inside = [index for index, (_, end) in enumerate(encoded["offset_mapping"])
+                  if turn.index(context) < end <= turn.index(context) + len(context)]
+        assert int(row["context_tokens"]) == len(inside)
+        cut = len(inside) - round(fraction * len(inside))
+        ids = encoded["input_ids"][:inside[0]] + encoded["input_ids"][inside[0] + cut:]
+        assert tokenizer.bos_token_id is None or ids.count(tokenizer.bos_token_id) == 1
+        target = tokenizer(" " + sample["answers"][0], add_special_tokens=False)["input_ids"]
+        assert float(row["cross_entropy"]) == pytest.approx(brute_force(model, ids, target), abs=1e-4)
+        generated = model.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False, use_cache=False,
+                                   pad_token_id=0)[0, len(ids):]
+        assert output["output"] == tokenizer.decode(generated, skip_special_tokens=True)
+        state = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, -1]
+        assert torch.allclose(features[fraction]["features"][int(row["index"])], state, atol=1e-4)
+        assert features[fraction]["losses"][int(row["index"])].item() == float(row["cross_entropy"])
+    assert np.mean([float(row["score"]) for row in rows]) == 0  # a random model does not find names of many letters
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "sliding"])
+@torch.inference_mode()
+def test_sharing_changes_nothing(family, models):
+    """Prompts with one beginning, also where layers see a window shorter than the beginning."""
+    tokenizer = AutoTokenizer.from_pretrained(models["gemma" if family == "sliding" else family])
+    if family == "sliding":
+        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+        torch.manual_seed(0)
+        model = Gemma3ForCausalLM(Gemma3TextConfig(
+            vocab_size=1500, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=8, sliding_window=20, initializer_range=0.3, eos_token_id=1,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"])).eval()
+    else:
+        model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
+    generator = np.random.default_rng(0)
+    common = generator.integers(10, 1400, 60).tolist()
+    prompts = [common + generator.integers(10, 1400, size).tolist() for size in (3, 9, 5, 1)]
+    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 3)]
+
+    def collect(**options):
+        answering, found = Answering(model, tokenizer, **options), {}
+        for members, results in answering.answer(prompts, targets, [0] * 4, 5):
+            found.update(zip(members, results))
+        model.get_output_embeddings()._forward_pre_hooks.clear()
+        return found
+
+    shared, batched, single = collect(), collect(share=False), collect(share=False, tokens_per_batch=1)
+    for index, (prompt, target) in enumerate(zip(prompts, targets)):
+        for found in (shared, batched, single):
+            losses, hits, state, answer = found[index]
+            assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), abs=1e-4)
+            assert answer == single[index][3] and hits == single[index][1]
+            assert torch.allclose(state, single[index][2], atol=1e-4)
+
+
+def test_an_interrupted_run_goes_on(models, samples, tmp_path):
+    path, _ = samples["qwen3"]
+    flags = ["--model_name", models["qwen3"], "--samples", path, "--visible_fractions", 0.5, 1, "--new_tokens", 4]
+    succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "whole")
+    whole = tmp_path / "whole" / "qwen3" / "qwen3"
+    process = subprocess.Popen([sys.executable, "-m", "downstream.evaluate_tasks", *map(str, flags), "--no-share",
+                                "--tokens_per_batch", "1", "--out_dir", str(tmp_path / "cut")], cwd=FOLDER,
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    lines = tmp_path / "cut" / "qwen3" / "qwen3" / "lines_0.jsonl"
+    while process.poll() is None and not (lines.exists() and lines.read_text().count("\n") >= 3):
+        pass
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate()[1].splitlines()
+    assert process.returncode == -signal.SIGTERM and "start the same command again" in errors[-1]
+    with open(lines, "a") as file:
+        file.write('{"index": 11, "visi')  # a line that a crash cut short
+    done = lines.read_text().count("\n")
+    out = succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "cut")
+    assert 3 <= done < 24 and "finished" in out
+    assert (lines.parent / "outputs.jsonl").read_text() == (whole / "outputs.jsonl").read_text()
+    for row, other in zip(answers(lines.parent), answers(whole)):
+        assert float(row.pop("cross_entropy")) == pytest.approx(float(other.pop("cross_entropy")), abs=1e-5)
+        assert row == other
+    for file in whole.glob("feature_tensors_seq_*.pt"):
+        assert torch.allclose(load_tensors(file, "features")["features"],
+                              load_tensors(lines.parent / file.name, "features")["features"], atol=1e-5)
+    assert "finished before" in succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "cut")
+    line = error_of("evaluate_tasks", *flags[:-1], 5, "--out_dir", tmp_path / "cut")
+    assert "new_tokens 4, not 5" in line and "--overwrite" in line
+
+
+@pytest.mark.slow
+def test_two_processes(models, samples, tmp_path):
+    path, _ = samples["llama"]
+    flags = ["--model_name", models["llama"], "--samples", path, "--visible_fractions", "0.5", "1", "--new_tokens", "4"]
+    succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "one")
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
+                    "downstream.evaluate_tasks", *map(str, flags), "--out_dir", str(tmp_path / "two")], cwd=FOLDER,
+                   check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for file in (tmp_path / "one" / "llama" / "llama").glob("feature_tensors_seq_*.pt"):
+        first, second = (load_tensors(tmp_path / name / "llama" / "llama" / file.name, "features")["features"]
+                         for name in ("one", "two"))
+        assert torch.allclose(first, second, atol=1e-5)
+    one, two = (answers(tmp_path / name / "llama" / "llama") for name in ("one", "two"))
+    for row, other in zip(one, two, strict=True):
+        assert float(row.pop("cross_entropy")) == pytest.approx(float(other.pop("cross_entropy")), abs=1e-5)
+        assert row == other
+
+
+def test_entropy_of_the_truncated_samples(models, tmp_path):
+    """measure_entropy.py reads the hidden states of a run, and the figure reads what it writes."""
+    squad = write_squad(tmp_path / "squad.json")
+    generate(tmp_path / "s.jsonl", models["qwen3"], "ruler_qa1", "--max_length", 560, "--n", 90,
+             "--questions", 3, "--squad", squad)
+    succeed("evaluate_tasks", "--model_name", models["qwen3"], "--samples", tmp_path / "s.jsonl", "--no-generate",
+            "--visible_fractions", 0.5, 1, "--out_dir", tmp_path)
+    directory = tmp_path / "qwen3" / "s_no_generate"
+    succeed("..measure_entropy", directory, "--device", "cpu", "--draws", 2)
+    rows = [row for row in read_table(directory / "measures.csv", "entropies") if row["draw"] == ""]
+    assert len(rows) == 2
+    succeed("draw_position_weighted", "--runs", directory, "--out_dir", tmp_path, "--draws", 5)
+    for row, fraction in zip(rows, ("0.5", "1.0")):
+        mine = [entry for entry in answers(directory) if entry["visible_fraction"] == fraction]
+        visible = np.mean([int(entry["visible_tokens"]) for entry in mine])
+        assert int(row["context_length"]) == pytest.approx(visible, abs=1)
+        assert float(row["cross_entropy"]) == pytest.approx(np.mean([float(entry["cross_entropy"]) for entry in mine]))
+
+
+def test_query_first_and_plain_text(models, samples, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(models["gemma"])
+    sample = samples["gemma"][1][0]
+    plain = Encoder(tokenizer, "gemma", "off", query_first=True)
+    text, start, end = plain.text(sample)
+    assert text[:start] == sample["instruction"] + sample["query"] and text.count(sample["query"].strip()) == 2
+    prompt = plain.prompt(sample)
+    assert prompt.visible(1.0).count(tokenizer.bos_token_id) == 1
+    unit = tokenizer.decode(prompt.context[slice(*prompt.gold)])
+    assert unit.strip() == sample["units"][sample["gold"][0]]
+    assert prompt.gold_visible(1.0) and not prompt.gold_visible(0.0)
+    assert prompt.visible(0.0) == prompt.before + prompt.after
+
+
+def test_symbols(tmp_path):
+    model = symbol_model(tmp_path / "model")
+    path = tmp_path / "s.jsonl"
+    generate(path, model, "kv_retrieval", "--style", "symbols", "--units", 16, "--n", 64, "--new_tokens", 1)
+    succeed("evaluate_tasks", "--model_name", model, "--samples", path, "--visible_fractions", 0.5, 1,
+            "--out_dir", tmp_path)
+    rows = answers(tmp_path / "model" / "s")
+    assert len(rows) == 128 and np.mean([float(row["score"]) for row in rows]) < 0.3  # chance among 51 symbols is 0.02
+    assert np.mean([float(row["cross_entropy"]) for row in rows]) == pytest.approx(np.log(51), abs=0.5)
+    line = error_of("generate_tasks", "--task", "kv_retrieval", "--units", 4, "--n", 2, "--tokenizer", model,
+                    "--out", tmp_path / "t.jsonl")
+    assert "unknown to the tokenizer" in line
+
+
+def test_bad_input(models, samples, tmp_path):
+    path, listed = samples["qwen3"]
+
+    def error(samples=path, model="qwen3", *flags):
+        return error_of("evaluate_tasks", "--model_name", models[model], "--samples", samples,
+                        "--out_dir", tmp_path / "runs", *flags)
+
+    assert "made for the tokenizer of" in error(model="llama")
+    assert "there are no samples" in error(tmp_path / "absent.jsonl")
+    for name, contents in (("empty", ""), ("cut", path.read_text()[:-40])):
+        (tmp_path / f"{name}.jsonl").write_text(contents)
+        shutil.copy(path.with_suffix(".json"), tmp_path / f"{name}.json")
+    assert "are empty" in error(tmp_path / "empty.jsonl")
+    assert "are cut short or were changed (12 lines, 12 were written)" in error(tmp_path / "cut.jsonl")
+    (tmp_path / "other.jsonl").write_text("{}\n")
+    assert "cannot read the description" in error(tmp_path / "other.jsonl")
+    config = json.loads((models["qwen3"] / "config.json").read_text())
+    short = shutil.copytree(models["qwen3"], tmp_path / "short")
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 500}))
+    line = error_of("evaluate_tasks", "--model_name", short, "--samples", path, "--out_dir", tmp_path / "runs")
+    assert "sees at most 500 tokens" in line
+    assert "some the same" in error(path, "qwen3", "--visible_fractions", 0.5, 0.5001)
+    base = shutil.copytree(models["qwen3"], tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    line = error_of("evaluate_tasks", "--model_name", base, "--samples", path, "--out_dir", tmp_path / "runs",
+                    "--chat", "on")
+    assert "no chat template" in line
+    code, _, err = run("evaluate_tasks", "--samples", path)
+    assert code == 2 and "--model_name" in err.splitlines()[-1]

@@ -1,0 +1,54 @@
+"""Scores of hand-made answers, by the definition of each benchmark."""
+
+import math
+
+import pytest
+
+from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, parsed_share
+
+
+@pytest.mark.parametrize("metric, output, answers, score", [
+    ("share_of_references", " 1. Apple 2. pear", ["apple", "pear", "plum", "fig"], 0.5),
+    ("share_of_references", "nothing", ["apple"], 0.0),
+    ("any_reference", "It is PARIS, of course", ["London", "Paris"], 1.0),
+    ("any_reference", "It is Par is", ["Paris"], 0.0),
+    ("first_line", "\n The Eiffel-Tower!\nLondon", ["eiffeltower"], 1.0),
+    ("first_line", "It is not known\nParis", ["Paris"], 0.0),
+    ("first_line", "in a big apple", ["The Big Apple"], 1.0),
+    ("any_reference_normalised", "the line\nanswers", ["then answer"], 0.0),
+    ("any_reference_normalised", "line\nthe  Answer.", ["line answer"], 1.0),
+    ("label", " 7\n\nanother text\nlabel: 3", ["7"], 1.0),
+    ("label", "label: 17", ["17"], 1.0),
+    ("label", " 17", ["7"], 0.0),
+    ("label", " 7 because", ["7"], 0.0),
+])
+def test_answers(metric, output, answers, score):
+    assert SCORES[metric](output, {"answers": answers}) == score
+
+
+def test_normalisation():
+    assert normalise_answer("The  U.S. had an apple, a theory & another!") == "us had apple theory another"
+
+
+@pytest.mark.parametrize("output, names", [
+    (" ID3 > ID1 > ID2", ["3", "1", "2"]),
+    ("[4] > [2]", ["4", "2"]),
+    ("Of 10 documents: ID3 > ID1\nRanking: ID5 > ID3 > ID5 > ID1", ["5", "3", "1"]),
+    ("ID: 3 > ID: 1", ["3", "1"]),
+    ("none", []),
+])
+def test_chains(output, names):
+    assert parse_ranking(output) == names
+
+
+def test_ndcg_by_hand():
+    relevance = {"1": 3, "2": 0, "3": 1, "4": 2}
+    ideal = 3 + 2 / math.log2(3) + 1 / 2
+    assert ndcg(["3", "1", "2", "4"], relevance) == pytest.approx((1 + 3 / math.log2(3) + 2 / math.log2(5)) / ideal)
+    assert ndcg(["1", "4", "3"], relevance) == pytest.approx(1)
+    assert ndcg([], relevance) == 0
+    many = {str(number): int(number == 11) for number in range(1, 12)}
+    assert ndcg([str(number) for number in range(1, 12)], many) == 0  # the eleventh is beyond ten
+    sample = {"relevance": relevance}
+    assert SCORES["ranking"]("ID9 > ID3 > ID1", sample) == pytest.approx((1 + 3 / math.log2(3)) / ideal)
+    assert parsed_share("ID9 > ID3 > ID1", sample) == 0.5
