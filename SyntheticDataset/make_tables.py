@@ -1,6 +1,6 @@
 """Write the number tables of results/README.md anew from the committed results, the only place where they are rounded.
 
-    python make_tables.py            # rewrites the text between <!-- table NAME --> and <!-- end -->
+    python make_tables.py            # rewrites the text between <!-- table NAME --> and <!-- end -->, there and above
     python make_tables.py --check    # exits with 1, and names the tables, if one is not current
 """
 
@@ -15,9 +15,10 @@ from collecting import load_table1, optimum, over_seeds, read_numbers
 from correlation import correlations, load_by_seed
 from entropy import intrinsic_dimension
 from measures import load_measures, right_thresholds
-from utils import Parser, fail, replacing, run_main
+from utils import Parser, replacing, run_main
 
 RESULTS = Path(__file__).with_name("results")
+TOP = Path(__file__).parents[1] / "README.md"  # has the summary, where this folder lies in the whole repository
 PAPER_TABLE_1 = {17: "0.4648", 50: "0.0613"}
 LENGTHS_SHOWN = (11, 14, 17, 20, 25, 30, 40, 50, 60)  # of the 60 bits
 
@@ -170,35 +171,72 @@ def speed():
          f" of memory, {script['file_megabytes']:.0f} MB of files", f"{script['seconds']:.0f}", "", ""]])
 
 
+def summary():
+    """What is reproduced, in a row a figure: the command, our number, the paper's."""
+    def optima(experiment):
+        """The optimum of each size, and whether each is below its neighbours with every seed."""
+        found = {size: (lengths, *optimum(lengths, cells)) for size, (lengths, cells) in
+                 over_seeds(rows_of(experiment, "best_valid_loss"), "best_valid_loss").items()}
+        beyond = all(margin is not None and margin > 0 for _, _, margin in found.values())
+        return (", ".join(f"{lengths[best]} bits at {size:,}" for size, (lengths, best, _) in found.items())
+                + f" samples, {'each beyond' if beyond else 'within'} the seeds' spread")
+
+    models = load_measures(RESULTS / "small" / "measures")
+    right = sum(intrinsic_dimension(row["eigenvalues"], 0.1) == row["n_visible_tasks"] for row in models)
+    paper = load_by_seed(RESULTS / "transformer_paper" / "measures", RESULTS / "transformer_paper" / "table1.csv")
+    small = load_by_seed(RESULTS / "transformer_small" / "measures", RESULTS / "transformer_small" / "table1.csv")
+    table = load_table1(RESULTS / "transformer_paper" / "table1.csv")
+    losses_60 = ", ".join(f"{spread(table[length]['cross_entropy'].values(), 4)} against "
+                          f"{table[length]['bayes_risk']:.4f} at {length}" for length in PAPER_TABLE_1)
+    r_small = [correlations(rows)["KDE entropy"][1] for rows in small.values()]
+    return markdown(["figure", "command", "ours", "the paper's"], [
+        ["Fig. 1 left, App. F: optimal context", "`bash SyntheticDataset/reproduce.sh`", optima("small"),
+         "an optimum that grows with the size"],
+        ["App. F, with a transformer", "[commands](SyntheticDataset/results/README.md)",
+         optima("transformer_optimum"), "the same"],
+        ["Fig. 18: intrinsic dimension", "`bash SyntheticDataset/reproduce.sh`",
+         f"the number of visible subtasks in {right} of {len(models)} models", "the number of visible subtasks"],
+        ["Table 1: trained against Bayes", "`bash SyntheticDataset/reproduce_transformer.sh paper`",
+         f"{losses_60} bits", ", ".join(f"{loss} at {length}" for length, loss in PAPER_TABLE_1.items())],
+        ["Figs. 6, 7: cross entropy against entropy", "the same; 16 bits: its preset `small`",
+         f"R = {spread((correlations(rows)['KDE entropy'][1] for rows in paper.values()), 4)}; 16 bits: "
+         f"{spread(r_small, 4)}", "a straight line"]])
+
+
 TABLES = {
     "small_losses": lambda: losses("small"), "small_margins": margins, "small_last": last_losses, "small_parts": parts,
     "dimensions": dimensions, "published": published, "transformer_small": lambda: table1("transformer_small", 4),
     "transformer_paper": lambda: table1("transformer_paper", 5, LENGTHS_SHOWN), "straightness": straightness,
     "transformer_optimum": lambda: losses("transformer_optimum"), "many_sizes": lambda: losses("many_sizes"),
-    "speed": speed,
+    "speed": speed, "summary_synthetic": summary,
 }
+
+
+def rewrite(path, check):
+    """Write the tables of a file anew, but for those of others; returns the names of those that were not current."""
+    outdated = []
+
+    def table(found):
+        if found["name"] not in TABLES:
+            return found[0]
+        made = f"<!-- table {found['name']} -->\n{TABLES[found['name']]()}\n<!-- end -->"
+        outdated.extend([found["name"]] if made != found[0] else [])
+        return made
+
+    text = re.sub(r"<!-- table (?P<name>\w+) -->\n.*?<!-- end -->", table, path.read_text(encoding="utf-8"), flags=re.S)
+    if outdated and not check:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return outdated
 
 
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="write nothing, compare")
     args = parser.parse_args()
-    readme = RESULTS / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    names = re.findall(r"<!-- table (\w+) -->", text)
-    if sorted(names) != sorted(TABLES):
-        fail(f"{readme} has the tables {', '.join(names)}; there should be {', '.join(TABLES)}, each once")
-    outdated = []
-    for name, make in TABLES.items():
-        pattern = rf"(?<=<!-- table {name} -->\n)(.*?)(?=<!-- end -->)"
-        before, old, after = re.split(pattern, text, maxsplit=1, flags=re.S)
-        table = make() + "\n"
-        outdated += [name] if table != old else []
-        text = before + table + after
-    if outdated and not args.check:
-        with replacing(readme) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    print(f"{len(TABLES)} tables, {'not current' if args.check else 'written anew'}: {', '.join(outdated) or 'none'}")
+    paths = [RESULTS / "README.md", *([TOP] if TOP.exists() else [])]
+    outdated = [name for path in paths for name in rewrite(path, args.check)]
+    print(f"tables {'not current' if args.check else 'written anew'}: {', '.join(outdated) or 'none'}")
     sys.exit(args.check and bool(outdated))
 
 

@@ -7,7 +7,6 @@ Every number of these tables is rounded here and nowhere else.
 """
 
 import csv
-import json
 import re
 from argparse import BooleanOptionalAction
 from pathlib import Path
@@ -15,9 +14,10 @@ from statistics import stdev
 
 from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
-from utils import Parser, fail, load_json, run_main
+from utils import Parser, fail, load_json, replacing, run_main
 
 RESULTS = Path(__file__).parent / "results"
+TOP = Path(__file__).parents[2] / "README.md"  # has the summary, where this folder lies in the whole repository
 MODELS = ("small/ctl512", "small/ctl512_long")
 LLAMA = "reported/Llama-3.1-8B"
 PAPER_FROM = 8  # the paper's shortest context length
@@ -113,32 +113,61 @@ def benchmark_table():
          f"{memory['peak_gigabytes']:.2f}")])
 
 
+def summary_table():
+    """What is reproduced, in a row a figure: the command, our number, the paper's."""
+    lines = []
+    for name in MODELS:
+        measures = read_measures(RESULTS / name)
+        kept = [row for length, row in measures.rows.items() if length >= PAPER_FROM]
+        fits = [fit_line(*([row[column] for row in rows] for column in ("kde_entropy", "cross_entropy")))
+                for rows in (kept, measures.rows.values())]
+        lines.append(f"R = {fits[0].r:.3f} from {PAPER_FROM} tokens on ({fits[1].r:.3f} over all) for `{name}`")
+    rows = read_losses(RESULTS / MODELS[-1])
+    fit = fit_power_law([row["context_length"] for row in rows], [row["cross_entropy"] for row in rows])
+    with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
+        paper = ", ".join(f"{row['r']} ({row['model']})" for row in csv.DictReader(file))
+    return markdown(("figure", "command", "ours", "the paper's"), [
+        ("Figs. 2, 9: cross entropy against entropy", "`bash NaturalLanguage/reproduce.sh`",
+         "two small models of our own: " + "; ".join(lines), f"from {PAPER_FROM} tokens on R = {paper}"),
+        ("C0 + C / l^gamma", "the same", f"R^2 = {fit.r_squared:.4f}, gamma = {interval(fit.gamma, 2)} for "
+         f"`{MODELS[-1]}`", "a power law with a floor")])
+
+
 TABLES = {**{f"measures {name}": lambda name=name: measures_table(name) for name in MODELS}, "laws": laws_table,
-          "lines": lines_table, "dimensions": dimensions_table, "benchmark": benchmark_table}
+          "lines": lines_table, "dimensions": dimensions_table, "benchmark": benchmark_table,
+          "summary_measuring": summary_table}
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="compare only; 1 if one differs")
-    parser.add_argument("--readme", default=str(RESULTS / "README.md"), help="the file with the markers")
-    args = parser.parse_args()
-    text = Path(args.readme).read_text(encoding="utf-8")
-    stale = []
+def rewrite(path, check):
+    """Write the tables of a file anew, but for the summaries of others; returns the names of those not current."""
+    stale, text = [], path.read_text(encoding="utf-8")
 
     def replace(match):
         name = match["name"]
+        if name not in TABLES and name.startswith("summary_"):
+            return match.group()
         if name not in TABLES:
-            fail(f"{args.readme} has the marker of a table {name}; there are {', '.join(TABLES)}")
+            fail(f"{path} has the marker of a table {name}; there are {', '.join(TABLES)}")
         new = "\n".join([f"<!-- table {name} -->", *TABLES[name](), "<!-- end -->"])
         stale.extend([name] if new != match.group() else [])
         return new
 
     text = re.sub(r"<!-- table (?P<name>.*?) -->\n.*?<!-- end -->", replace, text, flags=re.S)
-    if args.check:
-        print(f"not current: {', '.join(stale)}; run make_tables.py" if stale else "all tables are current")
-        raise SystemExit(bool(stale))
-    Path(args.readme).write_text(text, encoding="utf-8")
-    print(f"{args.readme}: {json.dumps(stale) if stale else 'nothing'} written anew")
+    if stale and not check:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return stale
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="compare only; 1 if one differs")
+    parser.add_argument("--readme", nargs="+", default=[RESULTS / "README.md", *([TOP] if TOP.exists() else [])],
+                        help="files with markers")
+    args = parser.parse_args()
+    stale = [name for path in map(Path, args.readme) for name in rewrite(path, args.check)]
+    print(f"tables {'not current' if args.check else 'written anew'}: {', '.join(stale) or 'none'}")
+    raise SystemExit(args.check and bool(stale))
 
 
 if __name__ == "__main__":

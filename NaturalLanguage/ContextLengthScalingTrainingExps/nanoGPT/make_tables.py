@@ -8,7 +8,6 @@ NAME is a kind of table and a file below results/, for example `losses small/swe
 
 import re
 import statistics
-import sys
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sweep_table import READINGS, optimum, read_cells
 from utils import Parser, fail, load_json, read_table, replacing, run_main
 
 FOLDER = Path(__file__).parent
+RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
 
 
 def markdown(header, rows):
@@ -98,16 +98,35 @@ def benchmark(path):
          for entry in load_json(f"{path}.json", "the benchmark")["contexts"]])
 
 
+def summary(path):
+    """What is reproduced, in a row a figure: the command, our number, the paper's."""
+    cells = read_cells(RESULTS / "small" / "sweep.csv")
+    found = {reading: [] for reading in READINGS}
+    for tokens, by_length in cells.items():
+        for reading in READINGS:
+            values = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
+            best, interval = optimum(list(by_length), values)
+            found[reading].append(f"{best}" + ("" if interval is None else f" [{interval[0]:g}, {interval[1]:g}]")
+                                  + f" at {tokens:,}")
+    ours = "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in READINGS.items())
+    return markdown(["figure", "command", "ours", "the paper's"], [
+        ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens, with 95% intervals",
+         "`bash NaturalLanguage/reproduce.sh`", ours, "an optimum at every size, growing with the size"]])
+
+
 KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optima, "runs": runs, "cost": cost,
-         "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark}
+         "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
+         "summary_training": summary}
 
 
 def rewrite(text, folder):
-    """The text with its tables made anew, and the names of those that changed."""
+    """The text with its tables made anew, but for the summaries of others, and the names of those that changed."""
     changed = []
 
     def table(found):
         kind, _, name = found["name"].partition(" ")
+        if kind not in KINDS and kind.startswith("summary_"):
+            return found[0]
         if kind not in KINDS:
             fail(f"there is no kind of table {kind}; there are {', '.join(KINDS)}")
         made = f"<!-- table {found['name']} -->\n\n{KINDS[kind](folder / name)}\n\n<!-- end -->"
@@ -120,18 +139,19 @@ def rewrite(text, folder):
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("--readme", default=str(FOLDER / "results" / "README.md"), help="the file with the tables")
     parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="change nothing")
+    parser.add_argument("--readme", nargs="+", default=[RESULTS / "README.md", *([TOP] if TOP.exists() else [])],
+                        help="files with tables")
     args = parser.parse_args()
-    path = Path(args.readme)
-    text, changed = rewrite(path.read_text(encoding="utf-8"), path.parent)
-    if changed and args.check:
-        print(f"not current: {', '.join(changed)}", file=sys.stderr)
-        raise SystemExit(1)
-    if changed:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    print(f"{path}: {len(changed)} tables changed")
+    outdated = []
+    for path in map(Path, args.readme):
+        text, changed = rewrite(path.read_text(encoding="utf-8"), path.parent)
+        outdated += changed
+        if changed and not args.check:
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    print(f"tables {'not current' if args.check else 'written anew'}: {', '.join(outdated) or 'none'}")
+    raise SystemExit(args.check and bool(outdated))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def test_a_table_that_is_not_current_is_named_and_made_anew(tmp_path):
     tables = [f"<!-- table {kind} results/small/sweep -->old<!-- end -->\n" for kind in kinds]
     path.write_text("Before.\n" + "".join(tables))
     done = run_script("make_tables.py", "--check", "--readme", path)
-    assert done.returncode == 1 and "losses results/small/sweep" in done.stderr and "old" in path.read_text()
+    assert done.returncode == 1 and "losses results/small/sweep" in done.stdout and "old" in path.read_text()
     assert run_script("make_tables.py", "--readme", path).returncode == 0
     assert run_script("make_tables.py", "--check", "--readme", path).returncode == 0
     assert path.read_text().startswith("Before.\n") and "old" not in path.read_text()
