@@ -22,9 +22,11 @@ from jobs import Cell, add_modes, dispatch, from_environment, run_script
 from run import difference, has_finished, load_request, request_of, run_tag
 from samples import open_samples, source_of
 from training import training_parser
-from utils import Parser, non_negative_float, positive_int, run_main, seed
+from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
 HERE = Path(__file__).parent
+SWEPT = {"--seed": "--seeds", "--weight_decay": "--weight_decays", "--train_dataset_size": "--train_dataset_sizes",
+         "--context_length": "--context_lengths"}  # flag of the trainer: flag of the sweep
 
 
 def parse_args():
@@ -49,6 +51,9 @@ def parse_args():
     parser.add_argument("--cores_per_run", type=positive_int, default=os.environ.get("CORES_PER_RUN") or 1,
                         help="threads of a run")
     args, flags = parser.parse_known_args()
+    for flag in flags:
+        if flag.partition("=")[0] in SWEPT:
+            fail(f"a sweep takes {SWEPT[flag.partition('=')[0]]}, not {flag}")
     args.out_csv = args.out_csv or str(Path(args.save_position).parent / "sweep.csv")
     return args, flags
 
@@ -76,8 +81,7 @@ def make_cells(args, flags):
     found, data = [], None
     for number, axes in enumerate(itertools.product(args.seeds, args.weight_decays, args.train_dataset_sizes,
                                                     args.context_lengths)):
-        names = ("--seed", "--weight_decay", "--train_dataset_size", "--context_length")
-        command = [*flags, *(word for pair in zip(names, map(str, axes)) for word in pair),
+        command = [*flags, *(word for pair in zip(SWEPT, map(str, axes)) for word in pair),
                    "--save_position", args.save_position, "--threads", str(args.cores_per_run)]
         arguments = training_parser(__doc__).parse_args(command)
         data = read_data(arguments) if number == 0 else data

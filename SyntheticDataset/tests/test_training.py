@@ -158,14 +158,6 @@ def test_patience_needs_epochs_and_steps(script, small_data, tmp_path):
         assert result["last_epoch"] - result["best_epoch"] == max(5, math.ceil(steps / 14))
 
 
-def test_seeds_change_the_run_and_nothing_else_does(script, small_data, tmp_path):
-    losses = {}
-    for seed, options in ((0, ()), (0, ("--overwrite", "--threads", 1)), (1, ())):
-        script("train_model.py", *QUICK, "--num_epochs", 2, "--seed", seed, *options)
-        losses.setdefault(seed, []).append(final(run_dir(tmp_path, seed))["last_train_loss"])
-    assert losses[0][0] == losses[0][1] != losses[1][0]
-
-
 def test_a_second_process_on_the_same_run_is_refused(script, small_data, tmp_path):
     directory = run_dir(tmp_path)
     directory.mkdir(parents=True)

@@ -71,6 +71,7 @@ def test_a_run_of_other_arguments_or_samples_is_not_this_one(script, run_dir, tm
     assert "all 1 cells have finished" in script(*sweep, "--missing", "--learning_rate=5e-2").stdout
     other = script(*sweep, "--missing", check=False)  # another learning rate
     assert other.returncode == 1 and other.stdout.strip() == run_dir.name
+    assert "a sweep takes --seeds" in script(*sweep, "--seed=1", check=False).stderr
     collected = script(*sweep, "--collect", check=False)
     assert "learning_rate 0.05, not 0.001" in collected.stdout and run_dir.name in collected.stderr
     script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 1,
