@@ -10,18 +10,14 @@ and what the law that is fitted to the smaller half of the sizes says of the lar
 fit_optimal_context.py). Prints every number of the last panel.
 """
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from utils import Parser, fail, load_json, number  # noqa: E402
-from optimal_context.drawing import draw  # noqa: E402
+from optimal_context.drawing import draw
+from utils import Parser, fail, load_json, positive_float, run_main
 
 
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--fit", default="outputs/optimal_context.json", help="JSON of fit_optimal_context.py")
-    parser.add_argument("--train_tokens", type=number(float, 0), help="size whose parts are drawn; default: the middle")
+    parser.add_argument("--train_tokens", type=positive_float, help="size whose parts are drawn; default: the middle")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
     found = load_json(args.fit, "the fit")
@@ -35,4 +31,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

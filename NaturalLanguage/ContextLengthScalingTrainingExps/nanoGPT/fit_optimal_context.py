@@ -18,26 +18,18 @@ at each length), and how each law, fitted to the smaller half of the sizes, pred
 and says what is missing, where a table cannot carry a fit.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from utils import Parser, fail, make_directory, non_negative_int, number, save_json
 from optimal_context.analysis import analyse, describe
 from optimal_context.bootstrap import DRAWS, LEAST_DRAWS
 from optimal_context.law import LAWS, with_ceiling
 from optimal_context.report import report
 from optimal_context.selection import check_larger_half
 from optimal_context.table import BASELINES, Columns, compared, read_losses, refuse_what_cannot_carry_a_fit
-
-
-def positive(text):
-    """An argparse type: a positive, finite number, in whatever unit."""
-    value = float(text)
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+from utils import Parser, fail, make_directory, number, positive_float, run_main, save_json
+from utils import seed as seed_number
 
 
 def parse_arguments():
@@ -52,14 +44,14 @@ def parse_arguments():
                                               "the rows of a cell are its seeds")
     parser.add_argument("--separator", help="of the columns; default: comma, semicolon or tab, as the header has")
     parser.add_argument("--law", choices=[law.name for law in LAWS], help="keep this law; default: the best held out")
-    parser.add_argument("--ceiling", type=positive,
+    parser.add_argument("--ceiling", type=positive_float,
                         help="loss of a model without context (nats), for the bounded laws; default: it is fitted")
-    parser.add_argument("--predict_train_tokens", type=positive, nargs="+", default=[],
+    parser.add_argument("--predict_train_tokens", type=positive_float, nargs="+", default=[],
                         help="training sizes, in the table's unit, to predict the optimum for")
     parser.add_argument("--check", action="store_true", help="add the baselines and the test on the larger sizes")
     parser.add_argument("--draws", type=number(int, LEAST_DRAWS), default=DRAWS,
-                        help=f"of the bootstrap, at least {LEAST_DRAWS}; default {DRAWS}")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the starts and of the bootstrap")
+                        help=f"of the bootstrap, at least {LEAST_DRAWS}")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the starts and of the bootstrap")
     parser.add_argument("--out", default="outputs/optimal_context.json", help="file to write")
     return parser.parse_args()
 
@@ -93,4 +85,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

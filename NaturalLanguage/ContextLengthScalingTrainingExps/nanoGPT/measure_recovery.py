@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import Parser, fail, load_json, make_directory, non_negative_int, number, positive_int, save_json
 from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, LEVEL
 from optimal_context.coverage import TRUTHS, coverage
 from optimal_context.law import LAWS, described
@@ -27,6 +26,8 @@ from optimal_context.recovery import measure
 from optimal_context.selection import choose
 from optimal_context.solver import fit_law
 from optimal_context.table import read_losses, refuse_what_cannot_carry_a_fit
+from utils import Parser, fail, load_json, make_directory, number, positive_int, run_main, save_json
+from utils import seed as seed_number
 
 
 def measure_outside(names, tables, draws, seed, out):
@@ -83,8 +84,8 @@ def main():
                         help=f"truths outside the family instead: {', '.join(TRUTHS)}; without a name all of them")
     parser.add_argument("--tables", type=positive_int, default=200, help="drawn from the truth")
     parser.add_argument("--draws", type=number(int, LEAST_DRAWS), default=DRAWS,
-                        help=f"of the bootstrap of each, at least {LEAST_DRAWS}; default {DRAWS}")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of tables, starts and bootstrap")
+                        help=f"of the bootstrap of each, at least {LEAST_DRAWS}")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of tables, starts and bootstrap")
     parser.add_argument("--out", default="outputs/recovery.json", help="file to write")
     args = parser.parse_args()
     if args.outside is not None:
@@ -98,4 +99,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,43 +1,15 @@
 """The three panels of the figure: the parts of the loss at one size, the losses of all sizes, the optimum's growth."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 
-from utils import make_directory
+from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 
-STYLE = {"figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-         "axes.spines.right": False, "legend.frameon": False, "savefig.bbox": "tight", "lines.markersize": 4}
-OPTIMUM = {"marker": "*", "markersize": 12, "linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
 PARTS = {"total": {"color": "black"}, "Bayes risk": {"color": "tab:blue", "linestyle": "--"},
          "approximation loss": {"color": "tab:red", "linestyle": ":"}}
 POINTS = {"measured": {"marker": "_", "markersize": 12, "color": "black"},
           "held out": {"marker": "o", "markersize": 7, "color": "tab:orange", "markerfacecolor": "none"},
           "from the smaller half": {"marker": "s", "markersize": 5, "color": "tab:green", "markerfacecolor": "none"},
           "predicted": {"marker": "D", "markersize": 5, "color": "tab:purple"}}
-
-
-def size_label(size):
-    """7852092 -> "7.85M"."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if size >= unit:
-            return f"{size / unit:.3g}{name}"
-    return f"{size:g}"
-
-
-def set_ticks(axis, values, label="{:g}".format):
-    """Put ticks at these values only, for a logarithmic axis."""
-    axis.set_major_locator(plt.FixedLocator(values))
-    axis.set_major_formatter(lambda value, _: label(value))
-    axis.set_minor_locator(plt.NullLocator())
-
-
-def save_figure(figure, out_dir, stem):
-    """Write a figure as PDF and PNG and say so."""
-    out_dir = make_directory(out_dir)
-    for suffix in ("pdf", "png"):
-        metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
-        figure.savefig(out_dir / f"{stem}.{suffix}", metadata=metadata)
-    print(f"-> {out_dir}/{stem}.pdf, .png")
 
 
 def cells_of(found, size):
@@ -63,7 +35,7 @@ def draw_parts(axis, found, size):
                   yerr=[cell["standard_deviation"] or 0 for cell in cells])
     mark_optimum(axis, next(row for row in found["optima"] if row["train_tokens"] == size), "gold", label="optimum")
     unknown = " (parts not told apart)" if min(cell["bayes_risk"] for cell in cells) < 0 else ""
-    axis.set(title=f"training size {size_label(size)}{unknown}", ylabel="cross entropy (nats)")
+    axis.set(title=f"training size {tokens_label(size)}{unknown}", ylabel="cross entropy (nats)")
     axis.legend(fontsize=7)
 
 
@@ -71,7 +43,7 @@ def draw_curves(axis, found, colour):
     """The fitted losses of all sizes with their bands, measured means and optima."""
     for curve, row in zip(found["curves"], found["optima"]):
         size = curve["train_tokens"]
-        axis.plot(curve["context_length"], curve["loss"], color=colour[size], label=size_label(size))
+        axis.plot(curve["context_length"], curve["loss"], color=colour[size], label=tokens_label(size))
         axis.fill_between(curve["context_length"], curve["low"], curve["high"], color=colour[size], alpha=0.2)
         axis.plot(*cells_of(found, size)[:2], ".", color=colour[size])
         mark_optimum(axis, row, colour[size])
@@ -133,7 +105,7 @@ def draw_growth(axis, found, colour):
         print(f"l* ~ D^{power['value']:.4g} [{power['low']:.4g}, {power['high']:.4g}]")
         title += f" ~ D^{power['value']:.2f} [{power['low']:.2f}, {power['high']:.2f}]"
     axis.set(title=title, xlabel="training size", xscale="log", yscale="log")
-    set_ticks(axis.xaxis, [row["train_tokens"] for row in found["optima"] + found["predictions"]], size_label)
+    set_ticks(axis.xaxis, [row["train_tokens"] for row in found["optima"] + found["predictions"]], tokens_label)
     axis.tick_params(axis="x", labelrotation=45)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7)
@@ -141,7 +113,6 @@ def draw_growth(axis, found, colour):
 
 def draw(found, size, out_dir):
     """The figure of a fit, with the parts of the loss at one of its sizes, as PDF and PNG."""
-    plt.rcParams.update(STYLE)
     sizes = [curve["train_tokens"] for curve in found["curves"]]
     colour = {value: plt.cm.viridis(0.9 * index / max(len(sizes) - 1, 1)) for index, value in enumerate(sizes)}
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))

@@ -1,17 +1,14 @@
-"""Tables of (context length, training size, loss, seed), and what can be said of them without a law."""
+"""Tables of (length, size, loss, seed), and what can be said of them without a law."""
 
-import csv
-import io
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
-from utils import fail
+from utils import fail, read_table
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
 LOSS_COLUMNS = ("best_valid_loss", "val_loss", "valid_loss")
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LEAST_SIZES, LEAST_LENGTHS = 3, 4
 
 
@@ -41,41 +38,6 @@ def from_losses(losses):
                  np.array([values.mean() for values in seeds]), seeds)
 
 
-def find_separator(path, header):
-    """Of the header's text the separator, comma, semicolon or tab; exits with code 2 where it cannot be told."""
-    counts = {separator: header.count(separator) for separator in SEPARATORS}
-    found = [separator for separator, count in counts.items() if count]
-    if len(found) > 1:
-        fail(f"{path}: the header has {' and '.join(SEPARATORS[one] for one in found)}, so the separator "
-             f"cannot be told; name it with --separator")
-    return found[0] if found else ","
-
-
-def read_table(path, separator=None):
-    """Header (columns) and rows (dictionaries) of a table as users have it: CSV with a comma, semicolon or tab.
-
-    UTF-8 with or without a byte-order mark. separator None: it is found from the header. Exits with code 2 and one line
-    that names the file where it cannot be read.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            text = file.read()
-        lines = [line for line in text.splitlines() if line.strip()]
-        if not lines:
-            fail(f"{path} has no column: it is empty")
-        reader = csv.DictReader(io.StringIO(text.lstrip("\r\n")),
-                                delimiter=separator or find_separator(path, lines[0]))
-        rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}")
-    except UnicodeDecodeError as error:
-        fail(f"{path} is not UTF-8 (byte {error.start}); save it as CSV in UTF-8")
-    except csv.Error as error:
-        fail(f"cannot read {path}: {error}")
-    return [name.strip() for name in reader.fieldnames], [
-        (line, {(name or "").strip(): value for name, value in row.items()}) for line, row in rows]
-
-
 def find_columns(path, header, columns):
     """The names of the columns of length, size, loss and seed (None: the table has none) in a table's header.
 
@@ -99,9 +61,9 @@ def refuse_other_settings(path, rows, names, found):
     all cells, by more than their other differences.
     """
     cells = defaultdict(list)
-    for (_, row), (size, length, loss) in zip(rows, found):
+    for row, (size, length, loss) in zip(rows, found):
         cells[size, length].append((row, loss))
-    others = [name for name in rows[0][1] if name and name not in names]
+    others = [name for name in rows[0] if name not in names]
     varying = [name for name in others if any(len({row[name] for row, _ in cell}) > 1 for cell in cells.values())]
     remedy = "give the rows of one setting only, name the column of seeds with --seed_column, or say --seed_column none"
     if varying:
@@ -135,14 +97,16 @@ def read_losses(paths, columns=Columns()):
     """
     losses = defaultdict(dict)
     for path in paths:
-        header, rows = read_table(path, columns.separator)
-        names = find_columns(path, header, columns)
+        rows = read_table(path, columns.separator)
+        if not rows:
+            fail(f"{path} has no row below its header")
+        names = find_columns(path, list(rows[0]), columns)
         *numbers, seed_name = names
         found = []
-        for line, row in rows:
+        for line, row in enumerate(rows, 2):
             try:
                 length, size, loss = (float(row[name]) for name in numbers)
-            except (TypeError, ValueError, AttributeError):
+            except ValueError:
                 fail(f"{path}, line {line}: {', '.join(numbers[:2])} or {numbers[2]} is not a number")
             if not (0 < length < np.inf and 0 < size < np.inf and np.isfinite(loss)):
                 fail(f"{path}, line {line}: lengths and sizes must be positive, and losses finite")
@@ -153,7 +117,7 @@ def read_losses(paths, columns=Columns()):
                      f"the rows of one setting only")
             cell[seed] = loss
             found.append((size, length, loss))
-        if rows and not seed_name and columns.seed != "none":
+        if not seed_name and columns.seed != "none":
             refuse_other_settings(path, rows, names, found)
     return from_losses({key: list(cell.values()) for key, cell in losses.items()})
 
