@@ -70,7 +70,7 @@ def print_sizes(found):
         doubt = "" if row["trusted"] else ", not trusted"
         print(f"D = {row['train_tokens']:g}: optimal context length {shown_optimum(row['optimum'])}{far}, loss "
               f"{shown(row['loss'])}{doubt}")
-        if row in found["predictions"] and (row["optimum"]["value"] or row["optimum"]["bound"]):
+        if row in found["predictions"] and (row["optimum"]["estimate"] or row["optimum"]["bound"]):
             for entry in row["lengths"]:
                 print(f"  context {entry['context_length']:g} costs {shown(entry['cost'], 2)} nats more")
 
@@ -87,8 +87,8 @@ def report(found):
     print_law(found)
     print_sizes(found)
     if min(cell["bayes_risk"] for cell in found["cells"]) < 0:
-        print("the fitted Bayes risk is below 0: this table tells the sum of the two parts, not the parts; trust the "
-              "optimum and its interval, and add larger sizes")
+        print("the fitted Bayes risk is below 0: this table tells the sum of the two parts, not the parts; add larger "
+              "sizes")
     print(f"the optimum grows as D to the power {shown(found['exponent'], 3)}" if found["exponent"]
           else "fewer than two optima lie inside the lengths of the table, so how they grow is not told")
     if not found["trusted"]:
