@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optimal_context.tables import TABLES
 from sweep_table import READINGS, optimum, read_cells
 from utils import Parser, fail, load_json, read_table, replacing, run_main
 
@@ -99,7 +100,9 @@ def benchmark(path):
 
 
 KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optima, "runs": runs, "cost": cost,
-         "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark}
+         "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
+         **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
+            for kind, table in TABLES.items()}}
 
 
 def rewrite(text, folder):

@@ -11,6 +11,7 @@ from optimal_context.optima import Answer, answer, bounded, find_losses, find_op
 from optimal_context.selection import Candidate, choose, span, supported_factor
 from optimal_context.table import sizes_with_their_lowest_loss_inside
 
+LEAST_CELLS = 3   # for each parameter, for a fit to be trusted
 NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
 
 
@@ -42,8 +43,10 @@ def analyse(laws, cells, draws, seed, name=None, compare_all=True):
 def misfit_reasons(kept, cells):
     """Why the kept law is not trusted on this table: sentences."""
     lack, failed = kept.lack, kept.failed
-    if lack["smooth"] is None:
-        return ["the table has too few cells to test whether the law fits it; train more cells of the grid"]
+    count, least = len(cells.losses), LEAST_CELLS * len(kept.law.parameters)
+    if lack["smooth"] is None or count < least:
+        return [f"the table has {count} cells, too few to test whether a law of {len(kept.law.parameters)} parameters "
+                f"fits it; train {max(least - count, 1)} more cells of the grid, at other sizes too"]
     against = (f"residuals {lack['residual_error']:.3g} nats beside {lack['seed_error']:.3g} from seeds"
                if lack["seed_error"] else f"residuals {lack['residual_error']:.3g} nats, one seed a cell")
     reasons = []

@@ -9,6 +9,7 @@ from optimal_context.law import Fit, optimum, predict
 from optimal_context.selection import near_best, reached, span, weights
 
 STRETCH = {False: (1.06, 1.1), True: (1.3, 1.6)}  # of an interval's halves, least and most; True: of laws with offset
+WORSE = 4            # a held-out mean square error so many times the lowest: that law has no say
 DISAGREEMENT = 2.5   # an interval of all laws that is so many times the kept law's: they disagree
 
 
@@ -30,7 +31,8 @@ class Answer:
 def answer(kept, candidates, cells, draws, seed):
     """The Answer of a kept Candidate: the others are weighted (`weights`) if the kept one fits, else they count alike.
 
-    Only laws that fit count beside one that fits; beside one that does not, those near the lowest held-out error.
+    Only laws that fit, and whose held-out error is not WORSE times the lowest one, count beside one that fits; beside
+    one that does not, those near the lowest held-out error.
     """
     failed = bool(kept.failed)
     comparable = [one for one in candidates if one is kept or (one.rows and reached(one, cells))]
@@ -38,7 +40,8 @@ def answer(kept, candidates, cells, draws, seed):
         near = [kept] + [one for one in near_best(comparable) if one is not kept]
         shares = np.ones(len(near))
     else:
-        near = [one for one in comparable if one is kept or not one.failed]
+        limit = WORSE * min(one.errors.mean() for one in comparable if one.rows) if kept.rows else np.inf
+        near = [one for one in comparable if one is kept or (not one.failed and one.errors.mean() <= limit)]
         shares = weights(near, cells)
     others = tuple(bootstrap(one.fit, cells, max(int(round(draws * share)), 2), seed, misfit=failed)
                    for one, share in zip(near, shares) if one is not kept and share > 0)
