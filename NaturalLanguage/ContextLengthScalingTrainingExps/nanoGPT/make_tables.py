@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optimal_context.tables import TABLES
 from sweep_table import READINGS, optimum, read_cells
 from utils import Parser, fail, load_json, read_table, replacing, run_main
 
@@ -116,7 +117,9 @@ def summary(path):
 
 KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optima, "runs": runs, "cost": cost,
          "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
-         "summary_training": summary}
+         "summary_training": summary,
+         **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
+            for kind, table in TABLES.items()}}
 
 
 def rewrite(text, folder):

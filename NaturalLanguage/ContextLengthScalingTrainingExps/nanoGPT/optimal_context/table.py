@@ -1,14 +1,14 @@
-"""Tables of (context length, training size, loss, seed), and what can be said of them without a law."""
+"""Tables of (length, size, loss, seed), and what can be said of them without a law."""
 
-import csv
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
-from utils import fail
+from utils import fail, read_table
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
+LOSS_COLUMNS = ("best_valid_loss", "val_loss", "valid_loss")
 LEAST_SIZES, LEAST_LENGTHS = 3, 4
 
 
@@ -38,30 +38,76 @@ def from_losses(losses):
                  np.array([values.mean() for values in seeds]), seeds)
 
 
-def read_losses(paths, length_column, size_column, loss_column, seed_column):
-    """Cells of one CSV or several. Column None: the usual name. Without seeds, the rows of a cell are its seeds.
+def find_columns(path, header, columns):
+    """The names of the columns of length, size, loss and seed (None: the table has none) in a table's header.
 
-    Exits with code 2 where a file or column is missing, a number is none, or a cell has two losses of one seed.
+    columns: a Columns; None: the usual name. Exits with code 2 where one is missing.
+    """
+    size = columns.size or next((name for name in SIZE_COLUMNS if name in header), SIZE_COLUMNS[0])
+    loss = columns.loss or next((name for name in LOSS_COLUMNS if name in header), LOSS_COLUMNS[0])
+    seed = columns.seed or ("seed" if "seed" in header else None)
+    seed = None if columns.seed == "none" else seed
+    for name in filter(None, (columns.length, size, loss, seed)):
+        if name not in header:
+            fail(f"{path} has no column {name}; name yours with --length_column, --size_column, --loss_column and "
+                 f"--seed_column (it has: {', '.join(header) or 'none'})")
+    return columns.length, size, loss, seed
+
+
+def refuse_other_settings(path, rows, names, found):
+    """Exit with code 2 if the rows of a cell, without a column of seeds, look like other settings and no seeds.
+
+    They do if another column of the table differs within a cell, or if a cell's first, second ... rows differ alike in
+    all cells, by more than their other differences.
+    """
+    cells = defaultdict(list)
+    for row, (size, length, loss) in zip(rows, found):
+        cells[size, length].append((row, loss))
+    others = [name for name in rows[0] if name not in names]
+    varying = [name for name in others if any(len({row[name] for row, _ in cell}) > 1 for cell in cells.values())]
+    remedy = "give the rows of one setting only, name the column of seeds with --seed_column, or say --seed_column none"
+    if varying:
+        names = ", ".join(varying[:4]) + (" ..." if len(varying) > 4 else "")
+        fail(f"{path} has no column of seeds, and rows of one cell of length and size differ in {names}: other "
+             f"settings, or seeds? {remedy} if they are seeds")
+    losses = [[loss for _, loss in cell] for cell in cells.values()]
+    if len(losses) > 2 and len(losses[0]) > 1 and len(set(map(len, losses))) == 1:
+        losses = np.array(losses) - np.mean(losses, axis=1, keepdims=True)
+        between = len(losses) * (losses.mean(0)**2).sum()
+        if between > 0.5 * (losses**2).sum():
+            fail(f"{path} has no column of seeds, and the rows of all cells differ alike from first to last, as other "
+                 f"settings do; {remedy} if they are seeds")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table; None: the usual name; seed "none": the rows of a cell are its seeds."""
+    length: str = "context_length"
+    size: str | None = None
+    loss: str | None = None
+    seed: str | None = None
+    separator: str | None = None
+
+
+def read_losses(paths, columns=Columns()):
+    """Cells of one table or several. Without a column of seeds the rows of a cell are its seeds.
+
+    Exits with code 2 where a file or column is missing, a number is none, a cell has two losses of one seed, or the
+    rows of a cell look like other settings than seeds (`refuse_other_settings`).
     """
     losses = defaultdict(dict)
     for path in paths:
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                header, rows = reader.fieldnames or [], list(reader)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            fail(f"cannot read {path}: {error}")
-        size_name = size_column or next((name for name in SIZE_COLUMNS if name in header), SIZE_COLUMNS[0])
-        seed_name = seed_column or ("seed" if "seed" in header else None)
-        for name in filter(None, (length_column, size_name, loss_column, seed_name)):
-            if name not in header:
-                fail(f"{path} has no column {name}; name yours with --length_column, --size_column, --loss_column "
-                     f"and --seed_column (it has: {', '.join(header) or 'none'})")
+        rows = read_table(path, columns.separator)
+        if not rows:
+            fail(f"{path} has no row below its header")
+        names = find_columns(path, list(rows[0]), columns)
+        *numbers, seed_name = names
+        found = []
         for line, row in enumerate(rows, 2):
             try:
-                length, size, loss = (float(row[name]) for name in (length_column, size_name, loss_column))
-            except (TypeError, ValueError):
-                fail(f"{path}, line {line}: {length_column}, {size_name} or {loss_column} is not a number")
+                length, size, loss = (float(row[name]) for name in numbers)
+            except ValueError:
+                fail(f"{path}, line {line}: {', '.join(numbers[:2])} or {numbers[2]} is not a number")
             if not (0 < length < np.inf and 0 < size < np.inf and np.isfinite(loss)):
                 fail(f"{path}, line {line}: lengths and sizes must be positive, and losses finite")
             cell = losses[size, length]
@@ -70,11 +116,14 @@ def read_losses(paths, length_column, size_column, loss_column, seed_column):
                 fail(f"{path}, line {line}: context length {length:g}, size {size:g} and seed {seed} came before; give "
                      f"the rows of one setting only")
             cell[seed] = loss
-    return from_losses({place: list(cell.values()) for place, cell in losses.items()})
+            found.append((size, length, loss))
+        if not seed_name and columns.seed != "none":
+            refuse_other_settings(path, rows, names, found)
+    return from_losses({key: list(cell.values()) for key, cell in losses.items()})
 
 
 def refuse_what_cannot_carry_a_fit(cells):
-    """Exit with code 2 and one line unless there are 3 sizes, 4 lengths, and a minimum inside the lengths of a size."""
+    """Exit with code 2 and one line unless there are LEAST_SIZES sizes and LEAST_LENGTHS lengths."""
     sizes, lengths = np.unique(cells.sizes), np.unique(cells.lengths)
     if len(sizes) < LEAST_SIZES:
         fail(f"the table has {len(sizes)} training sizes, the fit needs {LEAST_SIZES}: fewer cannot tell how "
@@ -82,12 +131,16 @@ def refuse_what_cannot_carry_a_fit(cells):
     if len(lengths) < LEAST_LENGTHS:
         fail(f"the table has {len(lengths)} context lengths, the fit needs {LEAST_LENGTHS}: train at "
              f"{LEAST_LENGTHS - len(lengths)} more")
-    places = [(cells.of_size(size).losses.argmin(), len(cells.of_size(size).losses)) for size in sizes]
-    if not any(0 < place < count - 1 for place, count in places):
-        shortest, longest = sum(place == 0 for place, _ in places), sum(place == count - 1 for place, count in places)
-        remedy = ("longer contexts or smaller sizes" if longest > shortest else "shorter contexts or larger sizes")
-        fail(f"no training size has its lowest loss inside the grid of context lengths ({shortest} at the shortest "
-             f"one, {longest} at the longest one of {len(sizes)}), so no optimum can be fitted; add {remedy}")
+
+
+def sizes_with_their_lowest_loss_inside(cells):
+    """The sizes whose lowest mean loss is at neither end of their lengths."""
+    inside = []
+    for size in np.unique(cells.sizes):
+        losses = cells.of_size(size).losses
+        if 0 < losses.argmin() < len(losses) - 1:
+            inside.append(float(size))
+    return inside
 
 
 def nearest_size(cells, size):

@@ -1,0 +1,7 @@
+"""The law of loss against length (of context) and training size, used for tokens, bits and samples alike.
+
+table.py reads tables; law.py has the candidate laws; solver.py fits them; bootstrap.py resamples; lack_of_fit.py tests
+what a law leaves of a table; selection.py compares laws on held-out sizes; optima.py puts the optimum's interval
+together; analysis.py says all that is known and whether it can be trusted; report.py prints it; tables.py makes tables
+of it; drawing.py draws it; recovery.py and coverage.py measure how often the intervals hold the truth.
+"""

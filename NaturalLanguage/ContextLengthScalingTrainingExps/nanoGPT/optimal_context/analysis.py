@@ -1,0 +1,203 @@
+"""All that is known of a fitted table, for JSON: the law, the optima, their growth, and whether to trust them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimal_context.bootstrap import interval, intervals
+from optimal_context.law import described, optimum, predict
+from optimal_context.lack_of_fit import effect_of_length
+from optimal_context.optima import Answer, answer, bounded, find_losses, find_optima
+from optimal_context.selection import Candidate, choose, span, supported_factor
+from optimal_context.table import sizes_with_their_lowest_loss_inside
+
+LEAST_CELLS = 3   # for each parameter, for a fit to be trusted
+NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A table with its kept Candidate, all candidates, the Answer, and p of an effect of the length (None: unknown)."""
+    cells: object
+    kept: Candidate
+    candidates: list
+    answer: Answer
+    effect: float | None
+
+    @property
+    def no_effect(self):
+        """Whether the loss is not seen to depend on the length."""
+        return self.effect is not None and self.effect > NO_EFFECT
+
+
+def analyse(laws, cells, draws, seed, name=None, compare_all=True):
+    """The Analysis of a table, by the best law of laws (`choose`), or by the one of this name; None if none fits."""
+    kept, candidates = choose(laws, cells, seed, compare_all)
+    if name:
+        kept = next(one for one in candidates if one.law.name == name)
+    if kept is None or kept.fit is None:
+        return None
+    return Analysis(cells, kept, candidates, answer(kept, candidates, cells, draws, seed), effect_of_length(cells))
+
+
+def misfit_reasons(kept, cells):
+    """Why the kept law is not trusted on this table: sentences."""
+    lack, failed = kept.lack, kept.failed
+    count, least = len(cells.losses), LEAST_CELLS * len(kept.law.parameters)
+    if lack["smooth"] is None or count < least:
+        return [f"the table has {count} cells, too few to test whether a law of {len(kept.law.parameters)} parameters "
+                f"fits it; train {max(least - count, 1)} more cells of the grid, at other sizes too"]
+    against = (f"residuals {lack['residual_error']:.3g} nats beside {lack['seed_error']:.3g} from seeds"
+               if lack["seed_error"] else f"residuals {lack['residual_error']:.3g} nats, one seed a cell")
+    reasons = []
+    if {"pooled", "smooth"} & set(failed):
+        p = min(lack[name] for name in ("pooled", "smooth") if lack[name] is not None)
+        reasons.append(f"no candidate law fits the table: the kept one leaves more than noise ({against}; lack of fit, "
+                       f"p = {p:.2g})")
+    if "lean" in failed:
+        reasons.append(f"what the law leaves leans to one side near the optimum, so the optimum may be shifted "
+                       f"(p = {lack['lean']:.2g}; {against})")
+    if "outlier" in failed:
+        length, size = cells.lengths[lack["worst"]], cells.sizes[lack["worst"]]
+        reasons.append(f"the cell of length {length:g} and size {size:g} lies too far off the law (p = "
+                       f"{lack['outlier']:.2g}): look at its runs")
+    return reasons
+
+
+def size_reasons(size, entry, disagree, cells, supported, no_effect):
+    """Why the optimum of one size is not trusted, sentences; supported: factors downwards and upwards."""
+    reasons, label = [], f"D = {size:g}: "
+    for beyond, factor, end in ((cells.sizes.min() / size, supported[0], "smallest"),
+                                (size / cells.sizes.max(), supported[1], "largest")):
+        if beyond > max(factor, 1) * (1 + 1e-9):
+            tested = (f"held-out sizes support extrapolation {factor:.3g} times" if factor > 1
+                      else "held-out sizes do not support extrapolation")
+            reasons.append(f"{label}{beyond:.3g} times beyond the {end} size, {tested}")
+    if disagree:
+        reasons.append(f"{label}laws that fit about as well disagree about the optimum")
+    if entry["value"] is None and entry["bound"] is None and not no_effect:
+        reasons.append(f"{label}the optimum cannot be told within the lengths of the table")
+    return reasons
+
+
+def loss_entry(value, low, high, floor):
+    """A loss with its interval, for JSON: below `floor` (0 if the table's losses are positive) there is none."""
+    if value <= floor:
+        return {"value": None, "low": None, "high": None}
+    return {"value": float(value), "low": float(max(low, floor)), "high": float(high)}
+
+
+def predictions(analysis, sizes, supported):
+    """For each size a row: the optimum, the loss there and the cost in nats of each length, reasons not to trust it."""
+    cells, kept = analysis.cells, analysis.answer
+    lengths, found = np.unique(cells.lengths), []
+    floor = 0.0 if cells.losses.min() > 0 else -np.inf
+    if not len(sizes):
+        return []
+    entries, disagree = find_optima(kept, cells, sizes)
+    for size, entry, differ in zip(sizes, entries, disagree):
+        if analysis.no_effect:
+            entry, differ = {**bounded(lengths[0], 0, np.inf, lengths[0], lengths[-1]), "estimate": None}, False
+        (best, _), (drawn_best, lowest) = (
+            [values[..., 0] for values in optimum(kept.fit, [size], lengths[0], lengths[-1], draws)]
+            for draws in (False, True))
+        at = np.append(lengths, best)
+        losses, low, high = find_losses(kept, at, np.full(len(at), size))
+        costs = np.maximum(losses[:-1] - losses[-1], 0)
+        drawn = predict(kept.fit, lengths, np.full(len(lengths), size), draws=True)[1] - lowest[:, None]
+        entries_of_costs = cost_entries(costs, drawn, kept.excess)
+        reasons = size_reasons(size, entry, differ, cells, supported, analysis.no_effect)
+        loss = loss_entry(losses[-1], low[-1], high[-1], floor)
+        if loss["value"] is None:
+            reasons.append(f"D = {size:g}: the law predicts a loss below 0 there")
+        found.append({
+            "train_tokens": float(size), "trusted": not reasons, "optimum": entry, "loss": loss, "reasons": reasons,
+            "beyond_the_sizes": float(max(size / cells.sizes.max(), cells.sizes.min() / size, 1)),
+            "lengths": [{"context_length": length, "loss": loss_entry(*row, floor), "cost": cost}
+                        for length, row, cost in zip(lengths.tolist(), zip(losses, low, high), entries_of_costs)]})
+    return found
+
+
+def cost_entries(costs, drawn, excess):
+    """Costs (n,) in nats of lengths against the best one, with their intervals from drawn (draws, n), for JSON."""
+    low, high = intervals(costs, np.maximum(drawn, 0), corrected=False)
+    low, high = np.minimum(low, costs), np.maximum(high, costs)
+    return [{"value": float(cost), "low": float(max(cost - excess * (cost - bottom), 0)),
+             "high": float(cost + excess * (top - cost))} for cost, bottom, top in zip(costs, low, high)]
+
+
+def curves(analysis, points=60):
+    """For drawing: R_Bayes and loss of each size over the lengths, with the interval of the loss."""
+    cells, found = analysis.cells, []
+    lengths = np.geomspace(cells.lengths.min(), cells.lengths.max(), points)
+    for size in np.unique(cells.sizes):
+        loss, low, high = find_losses(analysis.answer, lengths, np.full(points, size))
+        bayes = predict(analysis.answer.fit, lengths, np.full(points, size))[0]
+        found.append({"train_tokens": float(size), "context_length": lengths.tolist(), "bayes_risk": bayes.tolist(),
+                      "loss": loss.tolist(), "low": low.tolist(), "high": high.tolist()})
+    return found
+
+
+def growth(analysis, optima):
+    """The exponent of l* against D with its interval: a least-squares line in logarithms through the optima that are
+    known inside the lengths (rows of `predictions`); None if they are fewer than two."""
+    sizes = np.array([row["train_tokens"] for row in optima if row["optimum"]["value"] is not None])
+    if len(sizes) < 2:
+        return None
+    fit, excess = analysis.answer.fit, analysis.answer.excess
+    values, draws = (np.polyfit(np.log(sizes), np.log(np.atleast_2d(optimum(fit, sizes, *span(analysis.cells),
+                                                                            drawn)[0])).T, 1)[0]
+                     for drawn in (False, True))
+    found = interval(values[0], draws)
+    return {"value": found["value"], "low": found["value"] - excess * (found["value"] - found["low"]),
+            "high": found["value"] + excess * (found["high"] - found["value"])}
+
+
+def describe_cells(analysis):
+    """Of each cell its losses, what is fitted, and the two parts of it."""
+    cells = analysis.cells
+    bayes, fitted = predict(analysis.answer.fit, cells.lengths, cells.sizes)
+    columns = (values.tolist() for values in (cells.lengths, cells.sizes, cells.losses))
+    return [{"context_length": length, "train_tokens": size, "seeds": len(seeds), "loss": loss,
+             "standard_deviation": float(seeds.std(ddof=1)) if len(seeds) > 1 else None, "fitted": fit_loss,
+             "residual": loss - fit_loss, "bayes_risk": risk, "approximation_loss": fit_loss - risk}
+            for length, size, loss, seeds, fit_loss, risk in zip(*columns, cells.seeds, fitted.tolist(),
+                                                                 bayes.tolist())]
+
+
+def table_reasons(analysis):
+    """Why nothing of the table is trusted: sentences."""
+    cells, reasons = analysis.cells, []
+    if analysis.no_effect:
+        reasons.append(f"no effect of the length on the loss is seen (p = {analysis.effect:.2g}): there is no optimum")
+    elif not sizes_with_their_lowest_loss_inside(cells):
+        reasons.append("no training size has its lowest loss inside the grid of context lengths; add longer or shorter "
+                       "contexts, or other sizes")
+    return reasons + misfit_reasons(analysis.kept, cells)
+
+
+def describe(analysis, predict_sizes, seed):
+    """All that is known, for JSON."""
+    cells, fit, law = analysis.cells, analysis.answer.fit, analysis.kept.law
+    residual = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
+    values, draws = described(fit, fit.theta), described(fit, fit.draws)
+    supported = [supported_factor(law, cells, seed, upwards) for upwards in (False, True)]
+    optima = predictions(analysis, np.unique(cells.sizes), supported)
+    asked = predictions(analysis, np.array(predict_sizes), supported)
+    reasons = table_reasons(analysis)
+    reasons += [reason for row in optima + asked for reason in row["reasons"]]
+    for row in optima + asked:
+        row["trusted"] = row["trusted"] and not table_reasons(analysis)
+    return {
+        "trusted": not reasons, "reasons": reasons, "law": law.name, "alpha": law.exponent, "bounded": law.bounded,
+        "offset": law.offset, "given_ceiling": law.ceiling, "near_laws": [one.law.name for one in
+                                                                         analysis.answer.others],
+        "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),
+        "parameters": {name: interval(values[name], draws[name]) for name in values},
+        "r_squared": float(1 - (residual**2).sum() / ((cells.losses - cells.losses.mean())**2).sum()),
+        "residual_rms": float(np.sqrt((residual**2).mean())),
+        "effect_of_length": analysis.effect, "lack_of_fit": {one.law.name: one.lack for one in analysis.candidates},
+        "supported_extrapolation": dict(zip(("below", "above"), supported)),
+        "candidates": {one.law.name: one.rows for one in analysis.candidates},
+        "exponent": None if analysis.no_effect else growth(analysis, optima),
+        "optima": optima, "predictions": asked, "cells": describe_cells(analysis), "curves": curves(analysis)}

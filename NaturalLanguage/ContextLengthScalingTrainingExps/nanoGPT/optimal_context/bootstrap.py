@@ -1,0 +1,104 @@
+"""The bootstrap of a fit, and the intervals of its draws."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import norm as normal, t as student_t
+
+from optimal_context.lack_of_fit import orthonormal
+from optimal_context.law import predict, tangents
+from optimal_context.solver import logarithms, solve
+
+DRAWS, LEAST_DRAWS, LEVEL = 500, 100, 0.95
+
+
+def widening(cells, parameters):
+    """Student's t over the normal quantile, for the fewest degrees of freedom that a deviation rests on.
+
+    These are the n - p that few cells leave, or, if they are fewer, those that few seeds give the cells' variances
+    together (Welch and Satterthwaite).
+    """
+    noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
+    freedom = len(cells.losses) - parameters
+    if noise.any():
+        freedom = min(freedom, noise.sum()**2 / sum(value**2 / (len(seeds) - 1)
+                                                    for value, seeds in zip(noise, cells.seeds) if value))
+    quantile = (1 + LEVEL) / 2
+    return student_t.ppf(quantile, max(freedom, 2)) / normal.ppf(quantile)
+
+
+def standardized_residual(fit, cells):
+    """The residuals (n,) in nats, each scaled for what the fit has taken of it (its leverage)."""
+    residual = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
+    leverage = (orthonormal(tangents(fit, cells))**2).sum(1)
+    return residual / np.sqrt(1 - np.minimum(leverage, 0.95))
+
+
+def moved_residuals(residual, cells, draws, generator):
+    """Residuals (draws, n) that are no noise: drawn again from all cells, or as whole curves from another size.
+
+    The first half of the draws takes each cell's from any cell, the second half each size's curve over the lengths,
+    with a random sign, from any size that has these lengths, so that what is smooth in l stays so.
+    """
+    moved = generator.choice(residual, size=(draws, len(residual))) * generator.choice((-1.0, 1.0), (draws, 1))
+    sizes, half = np.unique(cells.sizes), draws // 2
+    for size in sizes:
+        rows = np.flatnonzero(cells.sizes == size)
+        curves = [residual[cells.sizes == other] for other in sizes
+                  if np.array_equal(cells.lengths[cells.sizes == other], cells.lengths[rows])]
+        signs = generator.choice((-1.0, 1.0), (draws - half, 1))
+        moved[half:, rows] = np.array(curves)[generator.integers(len(curves), size=draws - half)] * signs
+    return moved
+
+
+def resampled_losses(fit, cells, draws, generator, misfit=False):
+    """Losses (draws, n) as another experiment might have found them, if the fit were the truth.
+
+    Seeds: those of each cell are drawn again (deviations from their mean, scaled for the mean's degree of freedom).
+    Cells: what the seeds do not explain of a residual returns with a random sign, or, if the law misfits, comes from
+    other cells (`moved_residuals`). One share, of all squared residuals together, is not explained; with one seed a
+    cell it is 1. All deviations are widened (`widening`).
+    """
+    noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
+    wide = widening(cells, len(fit.theta))
+    residual = standardized_residual(fit, cells)
+    unexplained = max(0.0, 1 - noise.sum() / max((residual**2).sum(), 1e-30))
+    if misfit:
+        moved = moved_residuals(residual, cells, draws, generator)
+    else:
+        moved = generator.choice((-1.0, 1.0), size=(draws, len(residual))) * residual
+    losses = predict(fit, cells.lengths, cells.sizes)[1] + wide * np.sqrt(unexplained) * moved
+    for index, seeds in enumerate(cells.seeds):
+        if len(seeds) > 1:
+            deviation = wide * (seeds - seeds.mean()) * np.sqrt(len(seeds) / (len(seeds) - 1))
+            losses[:, index] += deviation[generator.integers(len(seeds), size=(draws, len(seeds)))].mean(1)
+    return losses
+
+
+def bootstrap(fit, cells, draws=DRAWS, seed=0, misfit=False):
+    """The Fit with its `draws`: the law fitted again, from where it is, to losses that are resampled."""
+    losses = resampled_losses(fit, cells, draws, np.random.default_rng(seed), misfit)
+    scale = np.sqrt(((cells.losses - predict(fit, cells.lengths, cells.sizes)[1])**2).sum()
+                    / max(len(cells.losses) - len(fit.theta), 1)) + 1e-9
+    theta, _ = solve(fit.law, np.repeat(fit.theta[None], draws, 0), *logarithms(cells, fit.reference), losses,
+                     np.ones((1, len(cells.losses))), np.full((draws, 1), scale), tolerance=1e-5)
+    return replace(fit, draws=theta)
+
+
+def intervals(values, draws, corrected=True):
+    """The 95% intervals, low and high (...,), of values (...,) with their draws (draws, ...).
+
+    Quantiles of the draws, corrected for the bias that shows in where the value lies among them (Efron's BC interval);
+    not corrected for what cannot be negative and may be 0, whose draws lie above it without any bias to correct.
+    """
+    share = ((draws < values).mean(0) + (draws <= values).mean(0)) / 2 if corrected else np.full(np.shape(values), 0.5)
+    shift, ordered = 2 * normal.ppf(np.clip(share, 0.03, 0.97)), np.sort(draws, 0)
+    ranks = [toward(normal.cdf(shift + normal.ppf(level)) * (len(draws) + 1)).astype(int).clip(1, len(draws)) - 1
+             for level, toward in (((1 - LEVEL) / 2, np.floor), ((1 + LEVEL) / 2, np.ceil))]
+    return [np.take_along_axis(ordered, rank[None], 0)[0] for rank in ranks]
+
+
+def interval(value, draws, corrected=True):
+    """A number with its interval from its draws (draws,), for JSON."""
+    low, high = intervals(np.asarray(value), draws, corrected)
+    return {"value": float(value), "low": float(low), "high": float(high)}

@@ -1,0 +1,163 @@
+"""The candidate laws of the loss against a length l and a training size D: their forms, slopes and optima.
+
+The paper's form (sections 1 and 3, Eqs. 1, 3 to 5), in nats, l being the context length:
+
+    loss(l, D) = R_Bayes(l) + L_approx(l, D),  R_Bayes = C0 + C / l^gamma,  L_approx = A(l) / D^alpha(l)
+
+The paper leaves A and alpha open, but that alpha falls with l. Ours: A(l) D_ref^-alpha(l) = A_ref (l / l_ref)^a, and
+alpha(l) one of constant, alpha_ref (l / l_ref)^-b and alpha_ref - b log(l / l_ref); the sign of b is free, so that a
+fit can contradict the paper. With an offset, a part of L_approx does not depend on l, as where a model of any length
+has to learn the same things first: B (D_ref / D)^beta is added to it, where beta is alpha or free. l_ref and D_ref are
+geometric means of the table: there the parameters are least entangled. Ours too are the bounded laws: a model that
+learns nothing keeps the loss H of one without context, so only K(l) = H - R_Bayes(l) can be gained, and of that the
+share exp(-L_approx / K) is:
+
+    loss(l, D) = H - K exp(-L_approx / K)  ->  R_Bayes + L_approx  for large D
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+BAYES, APPROXIMATION = ("C0", "log_gain", "log_gamma"), ("log_A", "a", "log_alpha")
+
+
+@dataclass(frozen=True)
+class Law:
+    """A candidate: how alpha depends on l, whether the loss is bounded by H, whether L_approx has an offset B.
+
+    own_exponent: the offset's exponent beta is not alpha. ceiling is H in nats, where it is given; None: it is fitted.
+    """
+    name: str
+    exponent: str
+    bounded: bool
+    offset: bool = False
+    own_exponent: bool = False
+    ceiling: float | None = None
+
+    @property
+    def parameters(self):
+        """The names of the fitted parameters; logarithms of what must be positive."""
+        return (*BAYES, *APPROXIMATION, *(["b"] if self.exponent != "constant" else []),
+                *(["log_B"] if self.offset else []), *(["log_beta"] if self.own_exponent else []),
+                *(["ceiling"] if self.bounded and self.ceiling is None else []))
+
+
+LAWS = [Law("power", "ratio", False), Law("power_linear", "linear", False), Law("power_constant", "constant", False),
+        Law("power_offset", "constant", False, offset=True),
+        Law("power_two_exponents", "constant", False, offset=True, own_exponent=True),
+        Law("bounded", "ratio", True), Law("bounded_linear", "linear", True), Law("bounded_constant", "constant", True),
+        Law("bounded_offset", "constant", True, offset=True)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law, its parameters theta (p,) around the reference (l_ref, D_ref), and theta (draws, p) of the bootstrap."""
+    law: Law
+    theta: np.ndarray
+    reference: tuple
+    draws: np.ndarray | None = None
+
+
+def approximation_slopes(law, value, log_length, log_size):
+    """L_approx (batch, n) and {parameter: its slope (batch, n)}."""
+    alpha_ref = np.exp(np.minimum(value["log_alpha"], 5))
+    if law.exponent == "ratio":
+        alpha = np.exp(np.clip(value["log_alpha"] - value["b"] * log_length, -50, 5))
+        of_log_alpha, of_b = alpha, -log_length * alpha
+    else:
+        alpha = alpha_ref - value.get("b", 0.0) * log_length
+        of_log_alpha, of_b = alpha_ref, -log_length
+    growing = np.exp(np.clip(value["log_A"] + value["a"] * log_length - alpha * log_size, -50, 50))
+    slopes = {"log_A": growing, "a": growing * log_length, "log_alpha": -growing * log_size * of_log_alpha}
+    if law.exponent != "constant":
+        slopes["b"] = -growing * log_size * of_b
+    if not law.offset:
+        return growing, slopes
+    beta = np.exp(np.minimum(value["log_beta"], 5)) if law.own_exponent else alpha_ref
+    constant = np.exp(np.clip(value["log_B"] - beta * log_size, -50, 50))
+    slopes["log_B"], of_log_beta = constant, -constant * log_size * beta
+    if law.own_exponent:
+        slopes["log_beta"] = of_log_beta
+    else:
+        slopes["log_alpha"] = slopes["log_alpha"] + of_log_beta
+    return growing + constant, slopes
+
+
+def parts(law, theta, log_length, log_size, slopes=False):
+    """R_Bayes and loss, (batch, n) each, of theta (batch, p) at log(l / l_ref) and log(D / D_ref), (n,) each.
+
+    With slopes, the loss and its derivatives by the parameters (batch, n, p) instead.
+    """
+    value = dict(zip(law.parameters, np.moveaxis(theta, -1, 0)[..., None]))
+    gamma = np.exp(np.minimum(value["log_gamma"], 5))
+    gain = np.exp(np.clip(value["log_gain"] - gamma * log_length, -50, 50))
+    bayes = value["C0"] + gain
+    approximation, of_approximation = approximation_slopes(law, value, log_length, log_size)
+    of_bayes = {"C0": np.ones_like(bayes), "log_gain": gain, "log_gamma": -gain * gamma * log_length}
+    if not law.bounded:
+        if not slopes:
+            return bayes, bayes + approximation
+        columns = {**of_bayes, **of_approximation}
+        return bayes + approximation, np.stack([columns[name] for name in law.parameters], -1)
+    ceiling = value.get("ceiling", law.ceiling)
+    possible = np.maximum(ceiling - bayes, 1e-9)
+    ratio = np.minimum(approximation / possible, 50)
+    missing = np.exp(-ratio)
+    loss = ceiling - possible * missing
+    if not slopes:
+        return np.minimum(bayes, ceiling), loss
+    by_bayes = missing * (1 + ratio)
+    columns = {**{name: by_bayes * slope for name, slope in of_bayes.items()},
+               **{name: missing * slope for name, slope in of_approximation.items()}, "ceiling": 1 - by_bayes}
+    return loss, np.stack([columns[name] for name in law.parameters], -1)
+
+
+def predict(fit, lengths, sizes, draws=False):
+    """R_Bayes and loss in nats, (n,) each, or with draws (draws, n), at lengths and sizes (n,)."""
+    theta = fit.draws if draws else fit.theta[None]
+    bayes, loss = parts(fit.law, theta, np.log(np.asarray(lengths) / fit.reference[0]),
+                        np.log(np.asarray(sizes) / fit.reference[1]))
+    return (bayes, loss) if draws else (bayes[0], loss[0])
+
+
+def tangents(fit, cells):
+    """The slopes (n, p) of the fitted losses of the cells by the parameters."""
+    return parts(fit.law, fit.theta[None], np.log(cells.lengths / fit.reference[0]),
+                 np.log(cells.sizes / fit.reference[1]), slopes=True)[1][0]
+
+
+def optimum(fit, sizes, shortest, longest, draws=False, points=240):
+    """The length with the lowest loss between two lengths, and that loss: (sizes,) each, or (draws, sizes).
+
+    Inside a grid of lengths it is the minimum of the parabola in log l through the lowest loss and its neighbours.
+    """
+    lengths = np.geomspace(shortest, longest, points)
+    step, best, lowest = np.log(lengths[1] / lengths[0]), [], []
+    for size in sizes:
+        losses = np.atleast_2d(predict(fit, lengths, np.full(points, size), draws)[1])
+        index = losses.argmin(-1)
+        inside = np.clip(index, 1, points - 2)
+        left, middle, right = (np.take_along_axis(losses, inside[:, None] + shift, 1)[:, 0] for shift in (-1, 0, 1))
+        curvature = np.maximum(left - 2 * middle + right, 1e-300)
+        shift = np.where(index == inside, np.clip((left - right) / (2 * curvature), -0.5, 0.5), 0)
+        best.append(lengths[index] * np.exp(step * shift))
+        lowest.append(losses.min(-1) - np.where(index == inside, curvature * shift**2 / 2, 0))
+    best, lowest = np.stack(best, -1), np.stack(lowest, -1)
+    return (best, lowest) if draws else (best[0], lowest[0])
+
+
+def described(fit, theta):
+    """The parameters of theta (..., p) in the paper's names and units, each (...,): C in nats x length^gamma."""
+    value = dict(zip(fit.law.parameters, np.moveaxis(theta, -1, 0)))
+    gamma = np.exp(value["log_gamma"])
+    return {"C0": value["C0"], "C": np.exp(value["log_gain"] + gamma * np.log(fit.reference[0])), "gamma": gamma,
+            "A_ref": np.exp(value["log_A"]), "a": value["a"], "alpha_ref": np.exp(value["log_alpha"]),
+            **{name: np.exp(value[f"log_{name.removesuffix('_ref')}"]) for name in ("B_ref", "beta")
+               if f"log_{name.removesuffix('_ref')}" in value},
+            **{name: value[name] for name in ("b", "ceiling") if name in value}}
+
+
+def with_ceiling(law, ceiling):
+    """The law with a given H, if it is bounded."""
+    return replace(law, ceiling=ceiling) if law.bounded else law

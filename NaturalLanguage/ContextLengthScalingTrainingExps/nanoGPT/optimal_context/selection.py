@@ -1,0 +1,149 @@
+"""Which law to keep: each candidate on sizes that it was not fitted to, and what it leaves of the whole table."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from optimal_context.lack_of_fit import lack_of_fit, prediction_test, seed_noise
+from optimal_context.law import Fit, Law, optimum, predict
+from optimal_context.solver import fit_law
+from optimal_context.table import BASELINES, compared
+
+PREDICTED = 0.05   # p of the test of extrapolation below which it has failed
+LEAST_WEIGHT = 0.04
+REACH = 4  # optima are looked for up to so many times beyond the table's lengths
+LEVELS = {"pooled": 0.03, "smooth": 0.05, "lean": 0.03, "outlier": 0.01}  # p below which a law is inadequate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A law fitted to all cells, its rows on left-out sizes (`evaluate`; None: too few cells), its `lack_of_fit`."""
+    law: Law
+    fit: Fit | None
+    rows: list | None
+    lack: dict | None
+
+    @property
+    def errors(self):
+        """The mean square error (sizes,) near the optimum of each size, which was left out."""
+        return np.array([row["near_square"] for row in self.rows])
+
+    @property
+    def failed(self):
+        """The names of the tests of lack of fit that it fails."""
+        return [name for name, level in LEVELS.items() if self.lack[name] is not None and self.lack[name] < level]
+
+
+def span(cells):
+    """The shortest and the longest length at which optima are looked for."""
+    return cells.lengths.min() / REACH, cells.lengths.max() * REACH
+
+
+def evaluate(fit, cells, size):
+    """How a fit to other sizes predicts this one (`compared`), with its optimum inside and beyond the lengths."""
+    truth = cells.of_size(size)
+    row = compared(truth, dict(zip(truth.lengths, predict(fit, truth.lengths, truth.sizes)[1])))
+    return {**row, "optimum": float(optimum(fit, [size], *span(cells))[0][0])}
+
+
+def leave_one_size_out(law, cells, seed):
+    """For each training size, what a fit to the others says of it (`evaluate`); None if they are too few cells."""
+    sizes = np.unique(cells.sizes)
+    masks = [cells.sizes != size for size in sizes]
+    if min(mask.sum() for mask in masks) <= len(law.parameters):
+        return None
+    return [evaluate(fit, cells, size) for size, fit in zip(sizes, fit_law(law, cells, masks, seed))]
+
+
+def examine(law, cells, seed):
+    """The Candidate of a law, as yet without rows."""
+    if len(cells.losses) <= len(law.parameters):
+        return Candidate(law, None, None, None)
+    fit = fit_law(law, cells, seed=seed)
+    return Candidate(law, fit, None, lack_of_fit(fit, cells))
+
+
+def reached(candidate, cells):
+    """Whether the losses come near a fitted bound: it is no further above them than they are apart."""
+    return ("ceiling" not in candidate.law.parameters
+            or candidate.fit.theta[-1] <= cells.losses.max() + np.ptp(cells.losses))
+
+
+def near_best(candidates):
+    """Of candidates those whose held-out error, a mean square over sizes, is within a standard error of the lowest."""
+    best = min((candidate.errors for candidate in candidates), key=np.mean)
+    limit = best.mean() + best.std(ddof=1) / np.sqrt(len(best))
+    return [candidate for candidate in candidates if candidate.errors.mean() <= limit]
+
+
+def choose(laws, cells, seed, compare_all=True):
+    """The Candidate to keep (None if none can be compared), and the Candidates of all laws.
+
+    Those that leave more than noise of the table are put aside, unless all do, and so is a bounded law whose bound was
+    not reached. Of the rest, those near the lowest held-out error (`near_best`), the one with the fewest parameters is
+    kept (the usual rule of cross-validation; of two with as many, the one with the lower error). Without compare_all
+    those put aside are not compared on left-out sizes either, which the choice does not need.
+    """
+    candidates = [examine(law, cells, seed) for law in laws]
+    able = [one.law for one in candidates if one.fit and reached(one, cells)]
+    fitting = [one.law for one in candidates if one.law in able and not one.failed]
+
+    def compare(subset):
+        return [replace(one, rows=leave_one_size_out(one.law, cells, seed))
+                if one.law in subset and not one.rows else one for one in candidates]
+
+    candidates = compare(laws if compare_all else fitting)
+    for subset in (fitting, able):
+        candidates = compare(subset)
+        comparable = [one for one in candidates if one.law in subset and one.rows]
+        if comparable:
+            near = near_best(comparable)
+            return min(near, key=lambda one: (len(one.law.parameters), one.errors.mean())), candidates
+    return None, candidates
+
+
+def weights(candidates, cells):
+    """The share of each candidate in the answer, exp(-BIC / 2) of its residuals and number of parameters, sum 1.
+
+    Those under LEAST_WEIGHT, and so hardly more than noise of the bootstrap, get none.
+    """
+    noise, count = seed_noise(cells).variance, len(cells.losses)
+    squares = np.array([((cells.losses - predict(one.fit, cells.lengths, cells.sizes)[1])**2).sum()
+                        for one in candidates])
+    misfit = count * np.log(squares / count + 1e-30) if noise is None else squares / noise.mean()
+    criterion = misfit + np.log(count) * np.array([len(one.law.parameters) for one in candidates])
+    shares = np.exp(-(criterion - criterion.min()) / 2)
+    shares[shares < LEAST_WEIGHT * shares.sum()] = 0
+    return shares / shares.sum()
+
+
+def supported_factor(law, cells, seed, upwards):
+    """How many times beyond its sizes a fit of this law is known to predict: it is fitted to half of the sizes.
+
+    The other half, the larger sizes (upwards) or the smaller ones, must be predicted as well as the noise lets it
+    (`prediction_test`); else, or if the half has too few cells for the law, the factor is 1.
+    """
+    sizes = np.unique(cells.sizes)
+    count = (len(sizes) + 1) // 2
+    edge = sizes[count - 1] if upwards else sizes[-count]
+    fitted = cells.sizes <= edge if upwards else cells.sizes >= edge
+    if count < 2 or fitted.sum() <= len(law.parameters):
+        return 1.0
+    p = prediction_test(fit_law(law, cells, [fitted], seed)[0], cells, fitted)
+    return 1.0 if p is None or p < PREDICTED else float(sizes[-1] / edge if upwards else edge / sizes[0])
+
+
+def check_larger_half(laws, cells, seed):
+    """How laws and baselines, given the smaller half of the sizes (rounded up), predict each size of the rest."""
+    sizes = np.unique(cells.sizes)
+    count = (len(sizes) + 1) // 2
+    small = cells.part(cells.sizes <= sizes[count - 1])
+    kept = choose(laws, small, seed)[0] if count > 2 else None
+    found = {}
+    for law in laws:
+        if len(small.losses) > len(law.parameters):
+            fit = fit_law(law, small, seed=seed)
+            found[law.name] = [evaluate(fit, cells, size) for size in sizes[count:]]
+    for name, baseline in BASELINES.items():
+        found[name] = [compared(cells.of_size(size), baseline(small, size)) for size in sizes[count:]]
+    return {"fitted_sizes": sizes[:count].tolist(), "chosen_by_them": kept and kept.law.name, "rows": found}
