@@ -16,19 +16,17 @@ def brute_force(attention, segments, tokens, local):
     *earlier, (query, _, _, documents) = segments
     out = local.double().clone()
     for row in range(ROWS):
-        text = [(keys[row, :, place], values[row, :, place], ids[row, place].item())
-                for _, keys, values, ids in earlier for place in range(ids.shape[1])][-tokens:]
+        keys, values, ids = (torch.cat([segment[n][row] for segment in earlier], axis)
+                             for n, axis in ((1, 1), (2, 1), (3, 0))) if earlier else (None, None, torch.empty(0))
         for place in range(query.shape[2]):
-            same = [(key, value) for key, value, document in text if document == documents[row, place]]
-            for head in range(HEADS):
-                if not same:
-                    continue
-                keys, values = (torch.stack([pair[n][head] for pair in same]).double() for n in (0, 1))
-                scores = keys @ query[row, head, place].double() / math.sqrt(WIDTH)
+            same = [i for i, document in enumerate(ids.tolist())
+                    if i >= len(ids) - tokens and document == documents[row, place]]
+            for head in range(HEADS if same else 0):
+                scores = keys[head, same].double() @ query[row, head, place].double() / math.sqrt(WIDTH)
                 best = scores.argsort(descending=True)[:attention.neighbours]
-                weights = scores[best].softmax(0)
+                remembered = scores[best].softmax(0) @ values[head, same].double()[best]
                 gate = torch.sigmoid(attention.gate[head].double())
-                out[row, head, place] = gate * (weights @ values[best]) + (1 - gate) * out[row, head, place]
+                out[row, head, place] = gate * remembered + (1 - gate) * out[row, head, place]
     return out
 
 
