@@ -285,7 +285,7 @@ def dilated_pair(text):
     width, rate = map(int, text.split(":"))
     if width < 1 or rate < 1:
         raise ValueError
-    return width, rate
+    return [width, rate]  # as JSON has it
 
 
 def attention_config(kind, context_length, n_head, group=None, pairs=None, window=None):

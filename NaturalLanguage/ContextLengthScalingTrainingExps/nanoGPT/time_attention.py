@@ -95,7 +95,7 @@ def read_rows(args, out, about):
         return {}
     former = load_json(about, "the flags of the measurement")["arguments"]
     for name in MEASURED:
-        if former.get(name) != json.loads(json.dumps(getattr(args, name))):
+        if former.get(name) != getattr(args, name):
             fail(f"{out} holds rows with {name} {former.get(name)}; add --overwrite, or choose another --out")
     with open(out, newline="", encoding="utf-8") as file:
         return {(row["attention"], int(row["context_length"])): row for row in csv.DictReader(file)}
@@ -118,7 +118,7 @@ def build_parser():
     parser.add_argument("--attention_group", type=positive_int, default=1024, help="tokens of a group, shifted_sparse")
     parser.add_argument("--window", type=positive_int, default=1024, help="tokens that are seen, sliding_window")
     parser.add_argument("--dilated_pairs", type=dilated_pair, nargs="+", metavar="W:R",
-                        default=[(1024, 1), (2048, 2), (4096, 4)], help="segments and dilations, dilated "
+                        default=[[1024, 1], [2048, 2], [4096, 4]], help="segments and dilations, dilated "
                         "(default: 1024:1 2048:2 4096:4)")
     parser.add_argument("--seconds", type=non_negative_float, default=2.0, help="least time of the rounds together")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of queries, keys and values")
