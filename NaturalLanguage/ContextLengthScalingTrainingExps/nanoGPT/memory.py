@@ -53,12 +53,13 @@ class MemoryStore:
 
     def gather(self, places):
         """Keys and values (R, H, T, k, D) at these places, and whether each is of its query's document (R, H, T, k)."""
-        R, H, T, k = places.shape
-        row, head = torch.arange(R, device=places.device)[:, None], torch.arange(H, device=places.device)
-        flat = places.flatten(2)
-        row, head = row[:, :, None], head[None, :, None]
-        keys, values = (x[row, head, flat].unflatten(2, (T, k)) for x in (self.keys, self.values))
-        of_document = self.documents[row, flat].unflatten(2, (T, k)) == self.current[:, None, :, None]
+        R, H, tokens, D = self.keys.shape
+        rows = torch.arange(R, device=places.device).view(R, 1, 1, 1)
+        heads = torch.arange(H, device=places.device).view(1, H, 1, 1)
+        flat = ((rows * H + heads) * tokens + places).flatten()
+        keys, values = (x.view(-1, D).index_select(0, flat).view(*places.shape, D) for x in (self.keys, self.values))
+        known = self.documents.view(-1).index_select(0, (rows * tokens + places).flatten()).view(places.shape)
+        of_document = known == self.current[:, None, :, None]
         return keys, values, of_document
 
     @torch.no_grad()
