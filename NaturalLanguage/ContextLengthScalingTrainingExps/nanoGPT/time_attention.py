@@ -11,7 +11,6 @@ OUT, a row for each: median seconds of the forward pass and of both passes (over
 exponents p of time ~ length^p and memory ~ length^p, fitted over all lengths.
 """
 
-import csv
 import json
 import statistics
 import subprocess
@@ -26,9 +25,8 @@ from attention import KINDS, attention_config, dilated_pair, make_attention
 from exponents import fit_exponent
 from trainer import peak_memory
 from utils import (Parser, choose_device, describe_environment, fail, load_json, make_directory, non_negative_float,
-                   positive_int, replacing, save_json)
+                   positive_int, read_table, run_main, save_json, say, write_csv)
 
-COLUMNS = ("attention", "context_length", "forward_seconds", "seconds", "peak_megabytes", "rounds")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MEASURED = ("n_head", "head_width", "attention_group", "window", "dilated_pairs", "seconds", "dtype", "device",
             "threads")  # flags that change a row
@@ -66,8 +64,7 @@ def measure(args, kind, length):
     def inputs(length):
         return [torch.randn(1, args.n_head, length, args.head_width, **options) for _ in range(3)]
 
-    shortest = {"shifted_sparse": args.attention_group, "dilated": 2}.get(kind, 2)
-    passes(module, inputs(shortest), device)  # loads what a first call loads
+    passes(module, inputs(args.attention_group), device)  # loads what a first call loads
     parts = inputs(length)
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_memory(device)
     passes(module, parts, device)
@@ -97,15 +94,7 @@ def read_rows(args, out, about):
     for name in MEASURED:
         if former.get(name) != getattr(args, name):
             fail(f"{out} holds rows with {name} {former.get(name)}; add --overwrite, or choose another --out")
-    with open(out, newline="", encoding="utf-8") as file:
-        return {(row["attention"], int(row["context_length"])): row for row in csv.DictReader(file)}
-
-
-def write_rows(out, rows):
-    with replacing(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    return {(row["attention"], int(row["context_length"])): row for row in read_table(out)}
 
 
 def build_parser():
@@ -146,10 +135,10 @@ def main():
     for kind, length in cells:
         if (kind, length) not in rows:
             rows[kind, length] = in_own_process(kind, length)
-            write_rows(out, rows.values())
+            write_csv(out, list(rows.values()))
         row = rows[kind, length]
         seconds, megabytes = float(row["seconds"]), float(row["peak_megabytes"])
-        print(f"{kind}, {length} tokens: {seconds:.4f} s, {megabytes:.1f} MB", flush=True)
+        say(f"{kind}, {length} tokens: {seconds:.4f} s, {megabytes:.1f} MB")
     for kind in args.attentions:
         mine = [rows[cell] for cell in cells if cell[0] == kind]
         lengths = [int(row["context_length"]) for row in mine]
@@ -161,4 +150,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
