@@ -3,8 +3,8 @@
     python data/mix.py --long long/SUBSET_train_P100.0_SFrom0.0.bin --short short/SUBSET_train_P100.0_SFrom0.0.bin \\
         --long_share 0 0.3 0.6 1 --window 1024 --out_dir data/mixes
 
-Both sources are files of prepare.py with the same tokenizer (make the second with --tokenizer FILE of the first, or
-both from one call). Each is packed: its documents follow each other in windows of --window tokens, and a document is
+Both sources are files of prepare.py with the same tokenizer (make the second one with --tokenizer and the first one's
+tokenizer.json). Each is packed: its documents follow each other in windows of --window tokens, and a document is
 cut where a window ends, its end-of-text token in the last place. So windows are documents of their own to train.py
 --document_mask, which reads the documents off these tokens. The windows of both sources are shuffled together. Writes
 OUT_DIR/MIX_{train,val}_L{share}_W{window}.bin in prepare.py's format, beside each a JSON that says what it is made of,
@@ -147,4 +147,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("mix.py: interrupted; start the same command again, it goes on", file=sys.stderr)
+        raise SystemExit(130) from None
