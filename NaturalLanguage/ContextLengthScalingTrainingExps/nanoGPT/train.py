@@ -32,6 +32,8 @@ from utils import choose_device, fail, is_chief, run_main, say
 def train(args, run, trainer):
     """Train until the validation loss has turned up, or --max_iters."""
     for step in run.steps(trainer):
+        if step == 1 and args.init_from:
+            run.state["initial_valid_loss"] = trainer.loss_by_position().mean().item()
         run.log_step(*trainer.step(step))
         if step % args.eval_interval == 0 or step == args.max_iters:
             run.log_evaluation(trainer.loss_by_position().mean().item(), trainer)
@@ -55,6 +57,7 @@ def summarise(args, state, by_position, full_context, trainer):
         "processes": trainer.processes.world, "tokens_per_second": speed,
         "mfu": speed * flops / (peak * 1e12 * trainer.processes.world) if peak else None,
         "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": round(state["seconds"], 2),
+        **{name: state[name] for name in ("initial_valid_loss",) if name in state},  # of --init_from, before any step
     }
 
 

@@ -149,6 +149,8 @@ def test_a_run_goes_on_from_another_at_a_longer_context(nanogpt, small_bins, who
     assert model.rope == {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}
     before, after = (torch.load(run / "best.pt", weights_only=True) for run in (whole, run_dir))
     assert all(torch.equal(before[name], after[name]) for name in before)  # at a learning rate of 0
+    final = json.loads((run_dir / "final.json").read_text())
+    assert final["initial_valid_loss"] == final["best_valid_loss"]
     again = training_flags(small_bins, "again", *STEPS, "--init_from", run_dir, "--attention", "shifted_sparse",
                            context_length=128)
     nanogpt("train.py", *again)
