@@ -83,6 +83,11 @@ def model_shape(args):
     return {name: getattr(args, name) for name in SHAPE} | {name: value for name, value in settings.items() if value}
 
 
+def compiles(shape):
+    """Whether torch.compile is for this model: a memory and dilated attention call kernels of their own."""
+    return "memory" not in shape and shape.get("attention", {}).get("kind") != "dilated"
+
+
 def refuse_what_memory_cannot(args, shape, processes):
     """Exit with code 2 where a memory is combined with what it does not support."""
     if "memory" in shape:

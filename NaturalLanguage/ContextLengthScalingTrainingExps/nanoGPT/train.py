@@ -20,7 +20,7 @@ import statistics
 import torch
 
 from documents import end_of_text
-from long_context import make_model, model_shape, refuse_other_tokenizer, refuse_what_memory_cannot
+from long_context import compiles, make_model, model_shape, refuse_other_tokenizer, refuse_what_memory_cannot
 from lora import merge
 from run import Run
 from settings import complete, divide_batches, parse
@@ -79,7 +79,7 @@ def prepare(args):
     if args.dtype == "tf32":
         torch.set_float32_matmul_precision("high")
     if args.compile is None:
-        args.compile = can_compile(device) and not args.memory_tokens and args.attention != "dilated"
+        args.compile = can_compile(device) and compiles(model_shape(args))
     divide_batches(args, int(os.environ.get("WORLD_SIZE", 1)), device)
     return train_file, valid_file, Processes(device)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import attention
 import trainer
 from documents import Documents
 from helpers import run_script, training_flags
+from long_context import compiles, refuse_what_memory_cannot
 from memory import MemoryStore
 from rope import ROPE_TYPES
 from run import load_run
@@ -262,6 +264,19 @@ def test_another_shape_or_tokenizer_than_the_run_gone_on_from_is_refused(nanogpt
     (other / "args.json").write_text(json.dumps(description))
     done = nanogpt("train.py", *training_flags(small_bins, "runs", *STEPS, "--init_from", other), check=False)
     assert done.returncode == 2 and "different tokenizers" in done.stderr
+
+
+def test_a_run_with_a_memory_goes_on_with_it(nanogpt, small_bins, remembering, tmp_path):
+    nanogpt("train.py", *training_flags(small_bins, "runs", *STEPS, "--init_from", remembering[0]))
+    model = args_of(tmp_path / "runs" / NAME)["model"]
+    assert model["memory"] == {"tokens": 64, "layer": 1, "neighbours": 4} and not compiles(model)
+
+
+def test_memory_is_for_one_process(capsys):
+    with pytest.raises(SystemExit):
+        refuse_what_memory_cannot(SimpleNamespace(dry_run=False, compile=False), {"memory": {}},
+                                  SimpleNamespace(world=2))
+    assert "one process" in capsys.readouterr().err
 
 
 def test_what_gpt_neox_has_not_is_not_exported(nanogpt, remembering):
