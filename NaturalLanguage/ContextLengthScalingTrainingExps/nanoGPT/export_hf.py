@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from attention import Dilated, SlidingWindow
+from rope import rope_parameters
 from run import load_run, load_tokenizer
 from utils import Parser, current, fail, identity, make_directory, run_main, save_json
 
@@ -24,13 +26,18 @@ NAMES = {"attention_norm": "input_layernorm", "query_key_value": "attention.quer
 
 
 def to_neox(model, context_length, n_tokens, end_of_text):
-    """A transformers GPTNeoXForCausalLM with the weights of our GPT, for the first n_tokens of its vocabulary."""
+    """A transformers GPTNeoXForCausalLM with the weights of our GPT, for the first n_tokens of its vocabulary.
+
+    Exits with code 2 for what GPT-NeoX has not: a memory, dilated attention, a sliding window.
+    """
+    if model.memory is not None or isinstance(model.attention, (Dilated, SlidingWindow)):
+        fail("GPT-NeoX has full attention and no memory, so this run cannot be exported; train.py and sample.py use it")
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
     width, heads = model.embedding.embedding_dim, model.n_head
     neox = GPTNeoXForCausalLM(GPTNeoXConfig(
         vocab_size=n_tokens, hidden_size=width, num_hidden_layers=len(model.blocks),
         num_attention_heads=heads, intermediate_size=4 * width, hidden_act="gelu",
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
+        rope_parameters=rope_parameters(model.rope, model.rotary_dims),
         max_position_embeddings=context_length, use_parallel_residual=False, attention_bias=False,
         tie_word_embeddings=True, bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
         dtype=torch.float32))

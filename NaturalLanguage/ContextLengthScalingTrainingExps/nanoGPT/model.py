@@ -10,15 +10,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from attention import make_attention
+from memory import MemoryAttention
+from rope import THETA, scale_frequencies
+
 LOSS_POSITIONS = 1024  # positions whose logits exist at the same time: 1,024 x 50,304 float32 are 206 MB
 COMPILED_POSITIONS = 4096  # 412 MB in bfloat16; the output layer's gradient is read and written once a chunk
 
 
-def rotary_tables(length, dims, device):
-    """Cosines and sines of the rotary angles, each (T, dims), for base 10,000; the halves of `dims` rotate together."""
-    frequencies = 10_000.0 ** (-torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims)
+def rotary_tables(length, dims, device, rope=None):
+    """Cosines and sines of the rotary angles, each (T, dims), for base 10,000; the halves of `dims` rotate together.
+
+    rope: a configuration of rope.py that scales the frequencies for longer texts.
+    """
+    frequencies = THETA ** (-torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims)
+    scale = 1.0
+    if rope is not None:
+        frequencies, scale = scale_frequencies(frequencies, **rope)
     angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies).repeat(1, 2)
-    return angles.cos(), angles.sin()
+    return angles.cos() * scale, angles.sin() * scale
 
 
 def rotate(x, cosines, sines):
@@ -35,7 +45,7 @@ class Block(nn.Module):
 
     def __init__(self, n_embd, n_head):
         super().__init__()
-        self.n_head = n_head
+        self.n_head, self.memory = n_head, None
         self.attention_norm = nn.LayerNorm(n_embd, bias=False)
         self.query_key_value = nn.Linear(n_embd, 3 * n_embd, bias=False)
         self.attention_out = nn.Linear(n_embd, n_embd, bias=False)
@@ -43,37 +53,52 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(n_embd, 4 * n_embd, bias=False)
         self.mlp_out = nn.Linear(4 * n_embd, n_embd, bias=False)
 
-    def forward(self, x, cosines, sines):
+    def forward(self, x, cosines, sines, attention, documents=None, store=None):
         B, T, C = x.shape
         heads = self.query_key_value(self.attention_norm(x)).view(B, T, 3, self.n_head, C // self.n_head)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
+        if self.memory is not None:
+            query, key = self.memory.normalise(query, key)
+        unturned = query, key  # the memory has no positions
         query, key = rotate(query, cosines, sines), rotate(key, cosines, sines)
-        attended = F.scaled_dot_product_attention(query, key, value.contiguous(), is_causal=True)  # frees `heads`
+        attended = attention(query, key, value.contiguous(), documents)  # frees `heads`
+        if store is not None and self.memory is not None:
+            attended = self.memory(attended, *unturned, value, store)
         x = x + self.attention_out(attended.transpose(1, 2).reshape(B, T, C))
         return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
 
 
 class GPT(nn.Module):
-    """A causal transformer over token ids; `hidden` gives its last states, the losses come from the functions below."""
+    """A causal transformer over token ids; `hidden` gives its last states, the losses come from the functions below.
 
-    def __init__(self, vocab_size, n_layer=6, n_head=12, n_embd=768):
+    attention, rope, memory: dictionaries of settings, of attention.py, rope.py and memory.py; None: the paper's model.
+    """
+
+    def __init__(self, vocab_size, n_layer=6, n_head=12, n_embd=768, attention=None, rope=None, memory=None):
         super().__init__()
-        self.n_head = n_head
+        self.n_head, self.rope, self.memory = n_head, rope, memory
         self.rotary_dims = n_embd // n_head // 2
+        self.attention = make_attention(**attention or {})
         self.embedding = nn.Embedding(vocab_size, n_embd)  # and, transposed, the output layer
         self.blocks = nn.ModuleList(Block(n_embd, n_head) for _ in range(n_layer))
+        if memory is not None:
+            self.blocks[memory["layer"] - 1].memory = MemoryAttention(n_head, memory["neighbours"])
         self.final_norm = nn.LayerNorm(n_embd, bias=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 into_stream = name.endswith(("attention_out.weight", "mlp_out.weight"))
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer) if into_stream else 0.02)
 
-    def hidden(self, tokens):
-        """States after the last layer norm (B, T, C) of token ids (B, T)."""
-        cosines, sines = rotary_tables(tokens.shape[1], self.rotary_dims, tokens.device)
+    def hidden(self, tokens, documents=None, store=None):
+        """States after the last layer norm (B, T, C) of token ids (B, T).
+
+        documents: the number of each token's document (B, T), where documents must not see each other. store: the
+        memory of these rows (memory.py), searched and then added to.
+        """
+        cosines, sines = rotary_tables(tokens.shape[1], self.rotary_dims, tokens.device, self.rope)
         x = self.embedding(tokens)
         for block in self.blocks:
-            x = block(x, cosines, sines)
+            x = block(x, cosines, sines, self.attention, documents, store)
         return self.final_norm(x)
 
     def forward(self, tokens):
@@ -81,9 +106,9 @@ class GPT(nn.Module):
         return self.hidden(tokens) @ self.embedding.weight.T
 
     def flops_per_token(self, context_length):
-        """Operations of a training step per token: 6 per matrix weight, and causal attention at half of its square."""
+        """Operations of a training step per token: 6 per matrix weight, and 12 x width per key that a query sees."""
         weights = sum(p.numel() for p in self.parameters() if p.dim() == 2)
-        return 6 * weights + 6 * len(self.blocks) * self.embedding.embedding_dim * context_length
+        return 6 * weights + 6 * len(self.blocks) * self.embedding.embedding_dim * self.attention.span(context_length)
 
 
 def loss_and_gradient(logits, targets):

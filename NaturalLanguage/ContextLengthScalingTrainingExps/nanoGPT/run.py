@@ -31,7 +31,7 @@ METRICS = ("step", "tokens", "epochs", "learning_rate", "train_loss", "valid_los
 # Arguments that say where and how a run is made, not what comes out of it (but for the last bits).
 INCIDENTAL = {"config", "train_bin", "val_bin", "out_dir", "device", "threads", "batch_size", "compile",
               "gradient_accumulation_steps", "checkpoint_seconds", "overwrite", "dry_run", "dry_run_epochs", "wandb",
-              "wandb_project"}
+              "wandb_project", "init_from"}
 
 
 def run_tag(context_length, train_tokens, seed):

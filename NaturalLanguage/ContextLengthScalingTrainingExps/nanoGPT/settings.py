@@ -4,6 +4,7 @@ import math
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
+from long_context import SHAPE, add_flags, inherit
 from utils import (Parser, fail, fraction, load_json, non_negative_float, non_negative_int, positive_float,
                    positive_int, seed)
 
@@ -34,6 +35,8 @@ def build_parser(description):
     model.add_argument("--vocab_size", type=positive_int,
                        help="rows of the embedding (default: the corpus's vocabulary, up to a multiple of 64)")
     model.add_argument("--seed", type=seed, default=0, help="of the weights and of the batches")
+
+    add_flags(parser)
 
     training = parser.add_argument_group("optimization")
     training.add_argument("--tokens_per_step", type=positive_int, default=491_520,
@@ -80,6 +83,15 @@ def build_parser(description):
     return parser
 
 
+def as_flags(name, value):
+    """The command line's words for an entry of a JSON configuration."""
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}={value}"]
+
+
 def parse(description, arguments=None):
     """Flags of the command line (or a list of them), over those of the JSON file, over the defaults."""
     parser = build_parser(description)
@@ -92,8 +104,7 @@ def parse(description, arguments=None):
         unknown = sorted(set(config) - known)
         if unknown:
             fail(f"{args.config} has {', '.join(unknown)}, which train.py does not know; see --help")
-        flags = [f"--{'' if value is not False else 'no-'}{name}" + ("" if isinstance(value, bool) else f"={value}")
-                 for name, value in config.items() if value is not None]
+        flags = [flag for name, value in config.items() if value is not None for flag in as_flags(name, value)]
         parser.set_defaults(**{**vars(parser.parse_args(flags)), "config": None})
         args = parser.parse_args(arguments)
     for name in ("context_length", "train_bin"):
@@ -108,7 +119,9 @@ def parse(description, arguments=None):
 
 
 def complete(args, total_tokens, vocabulary_size):
-    """Fill in what follows from the corpus: tokens to train on, rows of the embedding, steps of warm-up."""
+    """Fill in what follows from --init_from and the corpus: the model's shape, tokens to train on, steps of warm-up."""
+    parser = build_parser("")
+    inherit(args, {name: parser.get_default(name) for name in SHAPE})
     args.train_tokens = args.train_tokens or total_tokens
     args.vocab_size = args.vocab_size or math.ceil(vocabulary_size / 64) * 64
     if args.vocab_size < vocabulary_size:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, slots
+from long_context import model_shape
 from run import has_finished, request_of, run_tag
 from settings import complete, estimated_hours, parse
 from token_files import describe
@@ -66,8 +67,7 @@ def make_cells(args, trainer_flags):
         settings = parse(__doc__, command[1:])
         data, *size = corpus()
         complete(settings, *size)
-        shape = {name: getattr(settings, name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
-        request = request_of({"arguments": vars(settings), "data": data, "model": shape})
+        request = request_of({"arguments": vars(settings), "data": data, "model": model_shape(settings)})
         directory = Path(args.out_dir) / run_tag(settings.context_length, settings.train_tokens, settings.seed)
         return not settings.overwrite and has_finished(directory, request)
 

@@ -51,17 +51,20 @@ class TokenFile:
         if identity(self.tokenizer) != self.identity["tokenizer_sha256"]:
             fail(f"{self.tokenizer} is not the tokenizer of {path.name}, or cut short; make them again with prepare.py "
                  "--overwrite")
-        self.tokens = take(np.memmap(path, dtype, "r"), n_tokens, seed)
+        self.tokens = take(np.memmap(path, dtype, "r"), n_tokens, seed, self.about.get("window", 1))
         highest = int(self.tokens.max())
         if highest >= self.vocabulary_size:
             fail(f"{path} holds the token {highest}, beyond its vocabulary of {self.vocabulary_size}; make it again")
 
 
-def take(tokens, n_tokens, seed):
-    """The first n_tokens (None: all) of a stream or, with a seed, those from a random offset on, in a ring."""
+def take(tokens, n_tokens, seed, packed=1):
+    """The first n_tokens (None: all) of a stream or, with a seed, those from a random offset on, in a ring.
+
+    The offset is a multiple of `packed`, the tokens of a window of data/mix.py.
+    """
     if seed is None:
         return tokens[:n_tokens]
-    first = int(np.random.default_rng(seed).integers(len(tokens)))
+    first = int(np.random.default_rng(seed).integers(len(tokens))) // packed * packed
     last = first + (n_tokens or len(tokens))
     return tokens[first:last] if last <= len(tokens) else np.concatenate((tokens[first:], tokens[:last - len(tokens)]))
 
@@ -71,14 +74,17 @@ class TrainingWindows:
 
     In an epoch the stream is taken as a ring, cut into windows from a random token on, and the windows are shuffled:
     each epoch shows every token once as a target (but for a remainder below one window), at another position in its
-    window than the epoch before.
+    window than the epoch before. packed: tokens of the windows of data/mix.py, which are not cut elsewhere.
     """
 
-    def __init__(self, tokens, context_length, seed):
+    def __init__(self, tokens, context_length, seed, packed=1):
+        if packed > 1 and (len(tokens) % packed or packed % context_length):
+            fail(f"these tokens are packed in windows of {packed}: --context_length must divide it, and {len(tokens)} "
+                 "training tokens must be a multiple of it (--train_tokens)")
         if len(tokens) <= context_length:
             fail(f"a context length of {context_length} needs more than the {len(tokens)} tokens of the training set; "
                  "choose a shorter one or more data")
-        self.tokens, self.context_length, self.seed = tokens, context_length, seed
+        self.tokens, self.context_length, self.seed, self.packed = tokens, context_length, seed, packed
         self.per_epoch = len(tokens) // context_length
         self.epoch = None
 
@@ -89,7 +95,8 @@ class TrainingWindows:
             epoch, index = divmod(window, self.per_epoch)
             if epoch != self.epoch:
                 generator = np.random.default_rng([self.seed, epoch])
-                self.epoch, self.offset = epoch, int(generator.integers(len(self.tokens)))
+                self.epoch = epoch
+                self.offset = int(generator.integers(len(self.tokens))) // self.packed * self.packed
                 self.order = generator.permutation(self.per_epoch)
             starts.append(self.offset + int(self.order[index]) * self.context_length)
         return np.array(starts)

@@ -19,7 +19,9 @@ import statistics
 
 import torch
 
-from model import GPT
+from documents import end_of_text
+from long_context import compiles, make_model, model_shape, refuse_other_tokenizer, refuse_what_memory_cannot
+from lora import merge
 from run import Run
 from settings import complete, divide_batches, parse
 from token_files import TokenFile
@@ -30,6 +32,8 @@ from utils import choose_device, fail, is_chief, run_main, say
 def train(args, run, trainer):
     """Train until the validation loss has turned up, or --max_iters."""
     for step in run.steps(trainer):
+        if step == 1 and args.init_from:
+            run.state["initial_valid_loss"] = trainer.loss_by_position().mean().item()
         run.log_step(*trainer.step(step))
         if step % args.eval_interval == 0 or step == args.max_iters:
             run.log_evaluation(trainer.loss_by_position().mean().item(), trainer)
@@ -49,10 +53,11 @@ def summarise(args, state, by_position, full_context, trainer):
         "full_context_targets": len(full_context), "last_position_loss": by_position[-1].item(),
         "best_step": best["step"], "best_epochs": best["epochs"], "best_train_loss": best["train_loss"],
         "last_step": state["history"][-1]["step"], "last_valid_loss": state["history"][-1]["valid_loss"],
-        "stopped": state["stopped"], "parameters": sum(p.numel() for p in trainer.parameters),
+        "stopped": state["stopped"], "parameters": sum(value.numel() for value in state["best_weights"].values()),
         "processes": trainer.processes.world, "tokens_per_second": speed,
         "mfu": speed * flops / (peak * 1e12 * trainer.processes.world) if peak else None,
         "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": round(state["seconds"], 2),
+        **{name: state[name] for name in ("initial_valid_loss",) if name in state},  # of --init_from, before any step
     }
 
 
@@ -68,12 +73,13 @@ def prepare(args):
         fail(f"{args.train_bin} and {args.val_bin} have different vocabularies ({train_file.identity['tokenizer']}, "
              f"{valid_file.identity['tokenizer']}); make both with one call of prepare.py")
     complete(args, len(train_file.tokens), train_file.vocabulary_size)
+    refuse_other_tokenizer(args, train_file)
     if args.dtype == "auto":
         args.dtype = "bfloat16" if device.type == "cuda" else "float32"
     if args.dtype == "tf32":
         torch.set_float32_matmul_precision("high")
     if args.compile is None:
-        args.compile = can_compile(device)
+        args.compile = can_compile(device) and compiles(model_shape(args))
     divide_batches(args, int(os.environ.get("WORLD_SIZE", 1)), device)
     return train_file, valid_file, Processes(device)
 
@@ -96,10 +102,11 @@ def main():
         except ImportError:
             fail("--wandb needs the package of that name: pip install wandb")
     train_file, valid_file, processes = prepare(args)
-    torch.manual_seed(args.seed)
-    shape = {name: getattr(args, name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
-    model = GPT(**shape).to(processes.device)
-    trainer = Trainer(args, model, train_file.tokens, valid_file.tokens, processes, processes.device)
+    shape = model_shape(args)
+    refuse_what_memory_cannot(args, shape, processes)
+    model = make_model(args, shape, processes.device)
+    trainer = Trainer(args, model, train_file.tokens, valid_file.tokens, processes, processes.device,
+                      end_of_text(train_file), train_file.about.get("window", 1))
     if args.dry_run:
         cost = trainer.cost()
         if is_chief():
@@ -119,6 +126,7 @@ def main():
         model.load_state_dict(run.state["best_weights"])
         by_position, full_context = trainer.loss_by_position(), trainer.full_context_losses()
         if is_chief():
+            run.state["best_weights"] = merge(run.state["best_weights"])
             result = summarise(args, run.state, by_position, full_context, trainer)
             run.finish(result, by_position, full_context)
             say(f"{run.directory.name}: validation loss {result['best_valid_loss']:.4f} (mean over the window), "

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from documents import Documents, SequentialWindows, rows_in_order
+from memory import MemoryStore
 from model import cross_entropies, summed_cross_entropy
 from settings import divisors, estimated_hours
 from token_files import TrainingWindows, cut, full_context_starts, validation_starts
 from utils import close_bars, fail
 
+VALIDATION_ROWS = 8  # rows of text that a model with a memory is validated on, each read in order
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
 
 
@@ -104,15 +107,26 @@ class Processes:
 
 
 class Trainer:
-    """The model, its optimizer and its data, with the two things done to them: a step and a validation."""
+    """The model, its optimizer and its data, with the two things done to them: a step and a validation.
 
-    def __init__(self, args, model, train_tokens, valid_tokens, processes, device):
+    end: the end-of-text token, for models that must know documents. packed: of TrainingWindows.
+    """
+
+    def __init__(self, args, model, train_tokens, valid_tokens, processes, device, end=None, packed=1):
         self.args, self.model, self.processes, self.device = args, model, processes, device
-        self.windows = TrainingWindows(train_tokens, args.context_length, args.seed)
+        self.store, self.documents = None, {"train": None, "valid": None}
+        if model.memory is None:
+            self.windows = TrainingWindows(train_tokens, args.context_length, args.seed, packed)
+        else:
+            rows = args.tokens_per_step // args.context_length
+            self.windows = SequentialWindows(train_tokens, args.context_length, args.seed, rows)
+            self.store = self.new_store(rows)
+        if model.memory is not None or args.document_mask:
+            self.documents = {"train": Documents(train_tokens, end), "valid": Documents(valid_tokens, end)}
         self.valid_tokens = valid_tokens
         self.valid_starts = validation_starts(valid_tokens, args.eval_tokens, args.context_length)
         self.full_starts = full_context_starts(valid_tokens, args.full_context_targets, args.context_length)
-        self.parameters = list(model.parameters())
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [{"params": [p for p in self.parameters if p.dim() >= 2], "weight_decay": args.weight_decay},
                   {"params": [p for p in self.parameters if p.dim() < 2], "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(args.beta1, args.beta2), fused=True)
@@ -123,14 +137,30 @@ class Trainer:
 
     def state(self):
         """What a checkpoint needs of model and optimizer."""
-        return {"weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict()}
+        state = {"weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "scaler": self.scaler.state_dict()}
+        return state if self.store is None else {**state, "memory": self.store.state_dict()}
 
     def load(self, state):
         """Go on from a state()."""
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.store is not None:
+            self.store.load_state_dict(state["memory"])
+
+    def new_store(self, rows):
+        """An empty memory for rows of text."""
+        width = self.model.embedding.embedding_dim // self.model.n_head
+        return MemoryStore(rows, self.model.n_head, width, self.model.memory["tokens"], self.device)
+
+    def context(self, split, starts, store=None, rows=None):
+        """What the model takes beside the tokens of windows: documents apart from each other, and rows of a memory."""
+        if self.documents[split] is None:
+            return {}
+        ids = self.documents[split].ids(starts, self.args.context_length).to(self.device)
+        return ({"documents": ids} if self.args.document_mask else {}) | (
+            {"store": store.segment(rows, ids)} if store is not None else {})
 
     def learning_rate(self, step):
         """Linear warm-up, then a cosine from --learning_rate to --min_lr; steps count from 1."""
@@ -156,6 +186,9 @@ class Trainer:
         """Take the next divisor of a step's windows that is at most half of --batch_size, and say so."""
         args = self.args
         windows = args.tokens_per_step // args.context_length // self.processes.world
+        if self.store is not None:
+            fail(f"out of memory with {args.batch_size} windows in a pass; start again with --batch_size "
+                 f"{max(1, args.batch_size // 2)}, it goes on from the last checkpoint")
         if args.batch_size == 1:
             fail(f"one window of {args.context_length} tokens in a pass needs more memory than there is; choose a "
                  "smaller model, a shorter context or --dtype bfloat16")
@@ -172,11 +205,13 @@ class Trainer:
         args = self.args
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for first in range(0, len(windows), args.batch_size):
-            inputs, targets = (part.to(self.device, non_blocking=True)
-                               for part in self.windows.batch(windows[first:first + args.batch_size]))
+            part = windows[first:first + args.batch_size]
+            inputs, targets = (part.to(self.device, non_blocking=True) for part in self.windows.batch(part))
+            context = self.context("train", self.windows.starts(part), self.store, slice(first, first + len(part)))
             with self.precision:
-                part = summed_cross_entropy(self.hidden(inputs).flatten(0, 1), self.model.embedding.weight,
-                                            targets.flatten(), args.compile) / args.tokens_per_step
+                states = self.hidden(inputs, **context).flatten(0, 1)
+                part = summed_cross_entropy(states, self.model.embedding.weight, targets.flatten(),
+                                            args.compile) / args.tokens_per_step
             self.scaler.scale(part).backward()
             loss += part.detach()
         return loss
@@ -201,19 +236,21 @@ class Trainer:
         return loss.item(), 0.0 if self.scaler.is_enabled() else norm.item()
 
     @torch.no_grad()
-    def batch_losses(self, starts, last_only):
+    def batch_losses(self, starts, last_only, store=None, rows=None):
         """Losses of the windows of one pass, float64 (windows, l), or of their last target alone (windows, 1).
 
         Where the model is compiled, a last pass is filled up to the shape of the others, so that nothing recompiles.
         """
         missing = self.args.batch_size - len(starts) if self.args.compile else 0
-        rows = cut(self.valid_tokens, np.append(starts, starts[:1].repeat(missing)), self.args.context_length)
-        inputs, targets = (part.to(self.device) for part in rows)
+        filled = np.append(starts, starts[:1].repeat(missing))
+        inputs, targets = (part.to(self.device) for part in cut(self.valid_tokens, filled, self.args.context_length))
+        self.model.attention.eval()
         with self.precision:
-            states = self.hidden(inputs)
+            states = self.hidden(inputs, **self.context("valid", filled, store, rows))
             if last_only:
                 states, targets = states[:, -1:], targets[:, -1:]
             losses = cross_entropies(states.flatten(0, 1), self.model.embedding.weight, targets.flatten())
+        self.model.attention.train()
         return losses.view(targets.shape)[:len(starts)].double()
 
     def losses(self, starts, last_only=False):
@@ -225,10 +262,20 @@ class Trainer:
             yield part
             first += len(part)
 
+    def losses_with_memory(self):
+        """The losses of the validation windows, rows of them in order, each with the memory of those before."""
+        store, size = self.new_store(VALIDATION_ROWS), self.args.batch_size
+        for starts in rows_in_order(self.valid_starts, VALIDATION_ROWS):
+            for first in range(0, len(starts), size):
+                part = starts[first:first + size]
+                yield self.within_memory(lambda part=part, first=first: self.batch_losses(
+                    part, False, store, slice(first, first + len(part))))
+
     def loss_by_position(self):
         """Mean validation loss at each position of the window, float64 (l,), over the windows of all processes."""
         total = torch.zeros(self.args.context_length, dtype=torch.float64, device=self.device)
-        for losses in self.losses(self.processes.share(self.valid_starts)):
+        in_order = self.store is not None
+        for losses in self.losses_with_memory() if in_order else self.losses(self.processes.share(self.valid_starts)):
             total += losses.sum(0)
         return (self.processes.sum(total) / len(self.valid_starts)).cpu()
 

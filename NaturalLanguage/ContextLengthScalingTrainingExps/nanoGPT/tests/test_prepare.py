@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -259,6 +260,25 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(tmp_path):
     assert finished.returncode == 0 and "\r" not in finished.stderr, finished.stderr
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert len(files) == 5 and files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_second_corpus_with_the_tokenizer_of_the_first(tmp_path):
+    first = make_texts(tmp_path / "texts", n_files=30, n_words=60)
+    done("--source", "text", "--text_files", first, *SMALL)
+    tokenizer = (tmp_path / "out" / "SUBSET_tokenizer_P100.0_SFrom0.0.json").rename(tmp_path / "tokenizer.json")
+    (tmp_path / "other.txt").write_text("A second corpus.<doc>Of other words, 12345.<doc>Three.")
+    flags = ("--source", "text", "--text_files", "other.txt", "--separator", "<doc>", *SMALL, "--tokenizer", tokenizer)
+    done(*flags, "--out_dir", "second")
+    texts, about = prepared(tmp_path / "second")
+    assert about["tokenizer"]["sha256"] == hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    assert len(texts) == 2 and set(texts) < {"A second corpus.", "Of other words, 12345.", "Three."}
+    assert "prepared before" in done(*flags, "--out_dir", "second")
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    assert "tokenizer_sha256" in error_line(*flags, "--out_dir", "second")
+    tokenizer.write_text(tokenizer.read_text().replace("<|endoftext|>", "<|end|>"))
+    assert "has no token <|endoftext|>" in error_line(*flags, "--out_dir", "third")
+    tokenizer.write_text("{")
+    assert "not a whole tokenizer" in error_line(*flags, "--out_dir", "third")
 
 
 # What is refused

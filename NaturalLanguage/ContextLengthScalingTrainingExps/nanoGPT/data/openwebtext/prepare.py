@@ -22,6 +22,7 @@ the new ones are whole.
 
 import os
 import platform
+import shutil
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import numpy as np
 
 import corpora
 import text_files
-from bpe import Bpe, Gpt2, TokenizerError, train_bpe
+from bpe import END_OF_TEXT, Bpe, Gpt2, TokenizerError, train_bpe
 from console import Parser, fail, non_negative_int, number, positive_int, progress, run_main, seed
 from corpora import CorpusError
 from writing import Spool, batches, file_hash, load_json, work_folder, write_json, write_text
@@ -78,7 +79,7 @@ def parse_args():
           help=f"those packages (default: {' '.join(corpora.VALIDATION_PACKAGES)})")
     group = parser.add_argument_group("tokens and files").add_argument
     group("--tokenizer", default="gpt2", help="gpt2, or bpe:N, a byte-level BPE of N tokens trained on the training "
-          "documents")
+          "documents, or the tokenizer.json of another corpus")
     group("--workers", type=positive_int, default=os.cpu_count(), help="threads that tokenise")
     group("--out_dir", default=str(Path(__file__).parent), help="directory for the files (default: this script's)")
     group("--overwrite", action=BooleanOptionalAction, default=False, help="replace files that are there")
@@ -95,8 +96,9 @@ def check(args):
         if args.source == source and not getattr(args, flag):
             fail(f"--source {source} needs --{flag}")
     kind, _, size = args.tokenizer.partition(":")
-    if args.tokenizer != "gpt2" and not (kind == "bpe" and size.isdecimal() and int(size) > 256):
-        fail(f"--tokenizer {args.tokenizer} is neither gpt2 nor bpe:N with N above 256")
+    if not (args.tokenizer == "gpt2" or kind == "bpe" and size.isdecimal() and int(size) > 256
+            or Path(args.tokenizer).is_file()):
+        fail(f"--tokenizer {args.tokenizer} is neither gpt2 nor bpe:N with N above 256 nor a file")
     try:
         b"x".decode(args.encoding, "ignore")
     except (LookupError, ValueError):
@@ -193,6 +195,12 @@ def choose_tokenizer(args, corpus, part, path):
     os.environ["RAYON_NUM_THREADS"] = str(args.workers)
     if args.tokenizer == "gpt2":
         tokenizer = Gpt2(args.workers)
+    elif Path(args.tokenizer).is_file():
+        shutil.copyfile(args.tokenizer, path)  # the same bytes: the same tokenizer to train.py and mix.py
+        tokenizer = Bpe.from_file(path)
+        if tokenizer.end_of_text is None:
+            fail(f"{args.tokenizer} has no token {END_OF_TEXT}; take the tokenizer of another prepared corpus")
+        return tokenizer
     elif path.exists():
         return Bpe.from_file(path)
     else:
@@ -269,6 +277,8 @@ def prepare(args):
     part = f"P{args.percent}_SFrom{args.start_from}"
     names = {name: f"{family}_{name}_{part}" for name in ("train", "val", "tokenizer")}
     inputs, read_corpus = choose_source(args)
+    if Path(args.tokenizer).is_file():
+        inputs = {**inputs, "tokenizer_sha256": file_hash(args.tokenizer)}
     request = {name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])} | {"inputs": inputs}
     if current(out_dir, names, request, args.overwrite):
         print(f"{names['train']}.bin and {names['val']}.bin: prepared before")

@@ -1,0 +1,122 @@
+"""How train.py makes a long context: flags for attention, memory, positions and fine-tuning, and what they build."""
+
+from pathlib import Path
+
+import torch
+
+from attention import KINDS, attention_config, dilated_pair
+from lora import TRAINABLE, add_lora, check_lora
+from memory import memory_config
+from model import GPT
+from rope import ROPE_TYPES, rope_config
+from utils import fail, identity, load_json, load_tensors, positive_float, positive_int
+
+SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd")
+
+
+def add_flags(parser):
+    """Add the flags; where none is given, the model is the paper's."""
+    attention = parser.add_argument_group("attention")
+    attention.add_argument("--attention", choices=KINDS, help="which earlier tokens are seen (default: full); "
+                           "shifted_sparse in training alone")
+    attention.add_argument("--attention_group", type=positive_int,
+                           help="shifted_sparse: tokens of a group (default: a quarter of the context length)")
+    attention.add_argument("--dilated_pairs", type=dilated_pair, nargs="+", metavar="W:R",
+                           help="dilated: segments of W tokens of which a head sees every R-th, one with R = 1")
+    attention.add_argument("--window", type=positive_int, help="sliding_window: tokens seen, the own one included")
+    attention.add_argument("--document_mask", action="store_true", default=None,
+                           help="tokens see their own document alone (windows of data/mix.py stay whole)")
+
+    memory = parser.add_argument_group("memory (text is then read in order, row by row)")
+    memory.add_argument("--memory_tokens", type=positive_int, help="tokens of earlier windows that are remembered")
+    memory.add_argument("--memory_layer", type=positive_int,
+                        help="block that remembers them, from 1 (default: after three quarters)")
+    memory.add_argument("--memory_neighbours", type=positive_int, help="nearest ones that are used (default: 32)")
+
+    tuning = parser.add_argument_group("going on from a run, positions")
+    tuning.add_argument("--init_from", metavar="RUN", help="begin with the best weights of this finished run")
+    tuning.add_argument("--rope_type", choices=ROPE_TYPES, help="how rotary positions are scaled (default: as in "
+                        "--init_from, or not)")
+    tuning.add_argument("--rope_factor", type=positive_float, help="how many times longer texts may get")
+    tuning.add_argument("--lora_rank", type=positive_int, help="train matrices of this rank beside those of attention, "
+                        "which are frozen like all others (default: train all)")
+    tuning.add_argument("--trainable", nargs="+", choices=TRAINABLE, help="trained too, with --lora_rank")
+
+
+def described(run_dir):
+    """The contents of a finished run's args.json; exits with code 2 if it is none."""
+    run_dir = Path(run_dir)
+    if not (run_dir / "final.json").exists():
+        fail(f"--init_from {run_dir} is no finished run of train.py; give the directory that holds its final.json")
+    return load_json(run_dir / "args.json", "the arguments of the run")
+
+
+def inherit(args, defaults):
+    """Take over the shape of the run of --init_from, if any, and note the identity of its weights."""
+    args.attention = None if args.attention == "full" else args.attention
+    args.init_weights = None
+    check_lora(args.lora_rank, args.trainable, args.init_from, args.n_embd)
+    if args.init_from is None:
+        return
+    model = described(args.init_from)["model"]
+    for name in SHAPE:
+        if getattr(args, name) not in (defaults[name], model[name]):
+            fail(f"--{name} {getattr(args, name)} is not that of {args.init_from}, {model[name]}; leave it out")
+        setattr(args, name, model[name])
+    args.init_weights = identity(Path(args.init_from) / "best.pt")
+
+
+def model_shape(args):
+    """The arguments of GPT; exits with code 2 where flags do not fit each other or the context length."""
+    former = described(args.init_from) if args.init_from else None
+    inherited = former["model"] if former else {}
+    rope = inherited.get("rope") or {}
+    if args.rope_type == "yarn" and not former:
+        fail("--rope_type yarn needs --init_from, a run whose context length is the original one")
+    original = rope.get("original_max_position_embeddings") or (former and former["arguments"]["context_length"])
+    settings = {
+        "attention": attention_config(args.attention or "full", args.context_length, args.n_head, args.attention_group,
+                                      args.dilated_pairs, args.window),
+        "rope": rope_config(args.rope_type, args.rope_factor, original, args.n_embd // args.n_head // 2) or rope,
+        "memory": memory_config(args.memory_tokens, args.memory_layer, args.memory_neighbours, args.n_layer)
+        or inherited.get("memory")}
+    return {name: getattr(args, name) for name in SHAPE} | {name: value for name, value in settings.items() if value}
+
+
+def compiles(shape):
+    """Whether torch.compile is for this model: a memory and dilated attention call kernels of their own."""
+    return "memory" not in shape and shape.get("attention", {}).get("kind") != "dilated"
+
+
+def refuse_what_memory_cannot(args, shape, processes):
+    """Exit with code 2 where a memory is combined with what it does not support."""
+    if "memory" in shape:
+        for flag, given in (("--dry_run", args.dry_run), ("--compile", args.compile)):
+            if given:
+                fail(f"a model with a memory does not take {flag}; leave it out")
+        if processes.world > 1:
+            fail("a model with a memory trains in one process; its rows would be lost with the other processes")
+
+
+def make_model(args, shape, device):
+    """The model with its first weights: random, or those of --init_from, with LoRA if wanted."""
+    torch.manual_seed(args.seed)
+    model = GPT(**shape)
+    if args.init_from:
+        weights = load_tensors(Path(args.init_from) / "best.pt", "the weights")
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        wrong = [name for name in missing if ".memory." not in name] + unexpected
+        if wrong:
+            fail(f"the weights of {args.init_from} are of another model: {', '.join(wrong[:3])}")
+    if args.lora_rank:
+        add_lora(model, args.lora_rank, args.trainable or ())
+    return model.to(device)
+
+
+def refuse_other_tokenizer(args, train_file):
+    """Exit with code 2 if the tokens are not in the vocabulary of the run of --init_from."""
+    if args.init_from:
+        former = described(args.init_from)["data"]["train"]
+        if former["tokenizer_sha256"] != train_file.identity["tokenizer_sha256"]:
+            fail(f"{args.train_bin} and the run {args.init_from} have different tokenizers; prepare the tokens with "
+                 "the run's")
