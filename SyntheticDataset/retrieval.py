@@ -19,6 +19,16 @@ MODEL_ARGUMENTS = ("n_pairs", "n_keys", "n_values", "width", "n_layer", "n_head"
 PARTS = {"train": 0, "valid": 1, "test": 2, "features": 3, "batches": 4}  # what a seed's random numbers are for
 
 
+def run_tag(train_dataset_size, seed):
+    """The name of a run's directory, a function of the swept arguments alone."""
+    return f"retrieval_train{train_dataset_size}_seed{seed}"
+
+
+def features_name(train_dataset_size, seed, gamma, visible):
+    """The name of a file of hidden states, and of its row in measures.csv."""
+    return f"{run_tag(train_dataset_size, seed)}_gamma{gamma:g}_visible{visible}"
+
+
 def draw_samples(seed, part, n, n_pairs, n_keys, n_values):
     """n samples, a function of (seed, part) whose first ones are the same at every n.
 

@@ -1,6 +1,6 @@
 """Train a transformer to retrieve from limited data, and measure it at every visible length and gold position.
 
-    python train_retrieval.py --train_dataset_size 1500 --seed 0 --device cpu           # half a minute on one core
+    python train_retrieval.py --train_dataset_size 2000 --seed 0 --device cpu           # half a minute on one core
     python train_retrieval.py --train_dataset_size 12000 --seed 0 --device cuda
 
 A sample is --n_pairs key-value pairs and a query (see retrieval.py); the training set is the first samples of a seed.
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from retrieval import TrainingSet, build_model, draw_samples, measure_grid, retrieval_loss
+from retrieval import TrainingSet, build_model, draw_samples, measure_grid, retrieval_loss, run_tag
 from run import begin, describe_environment
 from transformer import check_heads
 from utils import (Parser, StopSignal, choose_device, fail, load_tensors, non_negative_float, non_negative_int,
@@ -33,11 +33,6 @@ from utils import (Parser, StopSignal, choose_device, fail, load_tensors, non_ne
 
 METRICS = ("step", "train_loss", "answerable_loss", "cut_off_loss", "accuracy", "learning_rate", "seconds")
 LENGTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64)
-
-
-def run_tag(args):
-    """The name of a run's directory, a function of the swept arguments alone."""
-    return f"retrieval_train{args.train_dataset_size}_seed{args.seed}"
 
 
 def draw(args, part, n, device):
@@ -126,7 +121,7 @@ def parse_args():
     task.add_argument("--n_values", type=positive_int, default=16, help="different values")
     task.add_argument("--visible_lengths", type=positive_int, nargs="+", default=list(LENGTHS),
                       help="pairs that are shown, in training and when measured")
-    task.add_argument("--train_dataset_size", type=positive_int, default=1500, help="training samples")
+    task.add_argument("--train_dataset_size", type=positive_int, default=2000, help="training samples")
     task.add_argument("--test_contexts", type=positive_int, default=400, help="measured at the end, for every pair")
     model = parser.add_argument_group("the model")
     model.add_argument("--width", type=positive_int, default=64, help="of the hidden states")
@@ -167,7 +162,7 @@ def main():
     args = parse_args()
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    run_dir = Path(args.save_position) / run_tag(args)
+    run_dir = Path(args.save_position) / run_tag(args.train_dataset_size, args.seed)
     description = {"arguments": vars(args), "data": {}, "environment": describe_environment(device)}
     locked, result = begin(run_dir, description, args.overwrite)  # the lock is held until the program ends
     if result:
