@@ -1,7 +1,7 @@
 """Gather the finished runs of train_retrieval.py into one table, one tensor file, and how they were made.
 
     python collect_retrieval.py --runs outputs/retrieval/runs --out_dir outputs/retrieval
-    python collect_retrieval.py --runs outputs/retrieval/runs --train_dataset_sizes 2000 5000 12000 --seeds 0 1 2 3 4
+    python collect_retrieval.py --runs outputs/retrieval/runs --train_dataset_sizes 2000 4000 8000 --seeds 0 1 2 3 4
 
 Writes into OUT_DIR: runs.csv, the final.json of each run as a row; grids.pt, a dictionary with visible_lengths,
 train_dataset_size and seed (int64 (runs,), in the order of runs.csv), cross_entropy and accuracy (float64 (runs,

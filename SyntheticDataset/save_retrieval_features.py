@@ -1,6 +1,6 @@
 """Save the hidden states of trained retrieval models at every visible length, for one weighting by position.
 
-    python save_retrieval_features.py outputs/retrieval/runs/retrieval_train5000_seed* --gamma 8
+    python save_retrieval_features.py outputs/retrieval/runs/retrieval_train4000_seed* --gamma 8
 
 The hidden state is the one that the answer is read from: at the query, after the final norm. The samples are the same
 at every visible length; the gold pair is at distance x from the query with probability proportional to
