@@ -12,7 +12,6 @@ with n answers, how often the right token has the largest logit (accuracy), its 
 of the documents. Answers that nothing in the context says (gold -1) count under number alone.
 """
 
-import csv
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -20,9 +19,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from model import GPT
-from run import load_tensors
-from utils import Parser, choose_device, fail, load_json, make_directory, positive_int
+from run import load_run
+from utils import (Parser, choose_device, fail, identity, load_json, make_directory, positive_int, progress, run_main,
+                   say, write_csv)
 
 BATCH_TOKENS = 16_384
 
@@ -40,15 +39,6 @@ def read_test(path):
         fail(f"cannot read the test documents {path}: {error.strerror}; make them with data/retrieval/prepare.py")
     except (ValueError, KeyError, TypeError) as error:
         fail(f"{path} holds no test documents ({error!r}); make it again with data/retrieval/prepare.py --overwrite")
-
-
-def load_model(run_dir, device):
-    """The model of a finished run with its best weights, and its context length."""
-    description = load_json(run_dir / "args.json", "the arguments of the run")
-    load_json(run_dir / "final.json", "the result of the run (has it finished?)")
-    model = GPT(**description["model"]).to(device)
-    model.load_state_dict(load_tensors(run_dir / "best.pt", "the weights", device))
-    return model.eval(), description["arguments"]["context_length"]
 
 
 @torch.no_grad()
@@ -94,26 +84,22 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    model, context_length = load_model(Path(args.run), device)
+    model, arguments = load_run(args.run, device)
+    about = load_json(Path(args.test).with_suffix(".json"), "the description of the test documents")
+    if about.get("tokenizer", {}).get("sha256") != identity(Path(args.run) / "tokenizer.json"):
+        fail(f"{args.test} has other symbols than {args.run}; give the test documents of its own task and sizes")
     rows = []
-    for units, (ids, answers) in read_test(args.test).items():
-        if int(ids.max()) >= model.embedding.num_embeddings:
-            fail(f"{args.test} has the token {int(ids.max())}, beyond the vocabulary of {args.run}; give the test "
-                 "documents of its own task")
-        if ids.shape[1] > context_length:
-            print(f"{units} units: {ids.shape[1]} tokens, beyond the {context_length} that the model was trained on")
+    for units, (ids, answers) in progress(read_test(args.test).items(), unit="sizes", desc="evaluating", leave=False):
         scores = score(model, ids, answers, device)
         known = [one for one in scores if one[0] >= 0]
-        print(f"{units} units: accuracy {sum(one[3] for one in known) / len(known):.4f}, cross entropy "
-              f"{sum(one[4] for one in known) / len(known):.4f}, {len(known)} answers in {len(ids)} documents")
+        beyond = "" if ids.shape[1] <= arguments["context_length"] else (
+            f"; its documents have {ids.shape[1]} tokens, more than the {arguments['context_length']} of training")
+        say(f"{units} units: accuracy {sum(one[3] for one in known) / len(known):.4f}, cross entropy "
+            f"{sum(one[4] for one in known) / len(known):.4f}, {len(known)} answers in {len(ids)} documents{beyond}")
         rows += tabulate(units, scores)
-    out_csv = Path(args.out_csv)
-    make_directory(out_csv.parent)
-    with open(out_csv, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    make_directory(Path(args.out_csv).parent)
+    write_csv(args.out_csv, rows)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

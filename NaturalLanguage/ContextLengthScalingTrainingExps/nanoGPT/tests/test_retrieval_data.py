@@ -1,21 +1,24 @@
 """data/retrieval/prepare.py: its documents are counted again from their text, by rules written anew here."""
 
 import contextlib
+import csv
 import importlib.util
 import io
 import json
+import math
 import re
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
 
-from helpers import FOLDER
+from helpers import FOLDER, reference_losses, run_script, training_flags
 
 PREPARE = FOLDER / "data" / "retrieval" / "prepare.py"
 
@@ -62,9 +65,12 @@ def pairs_and_queries(words, n_queries):
     """A key-value document taken apart: {key: (place, value)} and the queries [(key, value)], from the text alone."""
     assert all(re.fullmatch("kv"[i % 2] + r"\d+", word) for i, word in enumerate(words))
     pairs = list(zip(words[::2], words[1::2]))
-    n = next(i for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))  # the first key that comes again
+    n = len(pairs) - n_queries
     stored = {key: (place, value) for place, (key, value) in enumerate(pairs[:n])}
-    assert len(stored) == n and len(pairs) - n == min(n, n_queries)
+    assert len(stored) == n
+    for first in range(n, len(pairs), n):  # none is asked for again before all have been
+        asked = [key for key, _ in pairs[first:first + n]]
+        assert len(set(asked)) == len(asked)
     return stored, pairs[n:]
 
 
@@ -78,7 +84,8 @@ def chi_square(counts, shares):
 @pytest.fixture(scope="module")
 def key_value(tmp_path_factory):
     folder = tmp_path_factory.mktemp("key_value")
-    prepare(folder, "--train_tokens", 150_000, "--val_tokens", 20_000, "--max_units", 12, "--n_queries", 5)
+    prepare(folder, "--train_tokens", 150_000, "--val_tokens", 20_000, "--min_units", 4, "--max_units", 12,
+            "--n_queries", 5)
     return folder
 
 
@@ -88,7 +95,6 @@ def test_key_value_documents_answer_every_query_from_a_pair(key_value):
     for words in found:
         stored, queries = pairs_and_queries(words, 5)
         assert all(stored[key][1] == value for key, value in queries)
-        assert len({key for key, _ in queries}) == len(queries)
         sizes[len(stored)] += 1
         values.update(value for _, value in stored.values())
         answers += len(queries)
@@ -96,17 +102,19 @@ def test_key_value_documents_answer_every_query_from_a_pair(key_value):
             golds += [stored[key][0] for key, _ in queries]
     assert answers == about["answers"]
     assert set(sizes) == set(range(4, 13))
-    bounds = np.log(np.arange(4, 14))  # log-uniform: the share of n is log((n + 1) / n)
-    shares = np.diff(bounds) / (bounds[-1] - bounds[0])
-    assert np.abs(np.array([sizes[n] for n in range(4, 13)]) / len(found) - shares).max() < 0.005
+    shares = [math.log((n + 1) / n) / math.log(13 / 4) for n in range(4, 13)]  # of the tokens: log-uniform
+    tokens = [sizes[n] * (2 * n + 11) / about["tokens"] for n in range(4, 13)]
+    assert tokens == pytest.approx(shares, abs=0.005)
     assert len(values) == 16 and chi_square(list(values.values()), np.ones(16)) < 40  # 99.95% of chi-square(15)
     assert chi_square([golds.count(place) for place in range(12)], np.ones(12)) < 34  # of chi-square(11)
 
 
 def test_the_growing_order_grows_and_the_mixed_one_does_not(key_value, tmp_path):
-    prepare(tmp_path, "--train_tokens", 60_000, "--val_tokens", 2_000, "--max_units", 12, "--order", "growing")
+    prepare(tmp_path, "--train_tokens", 60_000, "--val_tokens", 2_000, "--max_units", 12, "--order", "growing",
+            "--min_units", 4)
     sizes = [len(pairs_and_queries(words, 16)[0]) for words in documents(tmp_path, "key_value")[0]]
     assert sizes == sorted(sizes) and sizes[0] == 4 and sizes[-1] == 12
+    assert sizes.count(8) * 49 / 60_000 == pytest.approx(math.log(9 / 8) / math.log(13 / 4), abs=0.005)
     mixed = [len(pairs_and_queries(words, 5)[0]) for words in documents(key_value, "key_value")[0]]
     assert all(set(mixed[first:first + 40]) == set(range(4, 13)) for first in range(0, len(mixed) - 40, 40))
 
@@ -186,7 +194,8 @@ def test_the_answers_of_test_documents_are_where_they_say(tmp_path, task):
 
 
 def test_the_same_seed_gives_the_same_files_and_other_flags_are_refused(key_value, tmp_path):
-    flags = ["--train_tokens", 150_000, "--val_tokens", 20_000, "--max_units", 12, "--n_queries", 5]
+    flags = ["--train_tokens", 150_000, "--val_tokens", 20_000, "--min_units", 4, "--max_units", 12,
+             "--n_queries", 5]
     assert "prepared before" in prepare(key_value, *flags).stdout
     prepare(tmp_path, *flags)
     for path in key_value.iterdir():
@@ -198,7 +207,7 @@ def test_the_same_seed_gives_the_same_files_and_other_flags_are_refused(key_valu
 
 
 @pytest.mark.parametrize("flags, said", [
-    (["--n_keys", 20], "cannot give 32 different keys"),
+    (["--n_keys", 15], "cannot give 16 different keys"),
     (["--min_units", 40], "more than --max_units"),
     (["--task", "labels", "--gold", "ends"], "key_value and variables"),
     (["--task", "labels", "--n_labels", 4], "different labels"),
@@ -216,3 +225,62 @@ def test_as_a_user_starts_it(tmp_path):
     done = subprocess.run([sys.executable, PREPARE, *flags], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".bin", ".json", ".jsonl"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a few steps on key-value recall, beside its token files."""
+    folder = tmp_path_factory.mktemp("recall")
+    prepare(folder, "--max_units", 5, "--n_queries", 4, "--n_keys", 8, "--n_values", 4, "--train_tokens", 4_000,
+            "--val_tokens", 2_000, "--test_units", 3, 5)
+    done = run_script("train.py", *training_flags(folder / "key_value_train.bin", folder / "runs", "--max_iters", 10,
+                                                  train_tokens=4_000))
+    assert done.returncode == 0, done.stderr
+    run_dir, = (folder / "runs").iterdir()
+    return folder, run_dir
+
+
+def test_recall_is_measured_as_a_reference_in_float64_does(trained, tmp_path):
+    folder, run_dir = trained
+    done = run_script("evaluate_retrieval.py", run_dir, "--test", folder / "key_value_test.jsonl", "--out_csv",
+                      tmp_path / "recall.csv", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    weights = torch.load(run_dir / "best.pt")
+    cells = defaultdict(list)
+    for line in map(json.loads, (folder / "key_value_test.jsonl").read_text().splitlines()):
+        losses = reference_losses(weights, 2, torch.tensor(line["ids"]))
+        for at, gold, number, _ in line["answers"]:
+            cells[line["units"], "gold", gold].append(losses[at - 1].item())
+            cells[line["units"], "number", number].append(losses[at - 1].item())
+            if number == 0:
+                cells[line["units"], "gold_first", gold].append(losses[at - 1].item())
+    with open(tmp_path / "recall.csv") as file:
+        rows = {(int(row["units"]), row["by"], int(row["index"])): row for row in csv.DictReader(file)}
+    assert set(cells) == {key for key in rows if key[1] != "hops"}
+    for key, losses in cells.items():
+        assert int(rows[key]["n"]) == len(losses) and 0 <= float(rows[key]["accuracy"]) <= 1
+        assert float(rows[key]["cross_entropy"]) == pytest.approx(np.mean(losses), abs=2e-5)
+
+
+def test_a_run_on_symbols_becomes_a_model_with_their_tokenizer(trained, tmp_path):
+    folder, run_dir = trained
+    done = run_script("export_hf.py", run_dir, "--out_dir", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    line = json.loads((folder / "key_value_test.jsonl").read_text().splitlines()[0])
+    text = tokenizer.decode(line["ids"])
+    assert tokenizer(text)["input_ids"] == line["ids"] and re.fullmatch(r"k\d+ v\d+( k\d+ v\d+)*", text)
+    ids = torch.tensor([line["ids"]])
+    logits = AutoModelForCausalLM.from_pretrained(tmp_path / "model")(ids).logits[0, :-1]
+    losses = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none").double()
+    weights = torch.load(run_dir / "best.pt")
+    weights["embedding.weight"] = weights["embedding.weight"][:14]  # the export holds the vocabulary alone
+    assert torch.allclose(losses, reference_losses(weights, 2, ids[0]), atol=2e-5)
+
+
+def test_test_documents_of_other_symbols_are_refused_in_one_line(trained, tmp_path):
+    prepare(tmp_path, "--train_tokens", 2_000, "--val_tokens", 2_000)
+    refused = run_script("evaluate_retrieval.py", trained[1], "--test", tmp_path / "key_value_test.jsonl", "--out_csv",
+                         tmp_path / "recall.csv", "--device", "cpu")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "other symbols" in refused.stderr

@@ -4,8 +4,9 @@ key_value   k3 v1 k7 v0 ... k7 v0 k3 v1   pairs of a key and a value; then queri
 variables   k3 = v1 k7 = k3 ... ? k7 v1   chains of assignments, interleaved; then queries: the value of a variable
 labels      x31 y4 x7 y0 x33 y4 ...       rounds of one example of each class; the labels are the document's own
 
-In key_value and variables no key is assigned or asked for twice in a document. In labels the classes' symbols are the
-same in all documents (symbol x of class x // symbols per class), their labels are drawn anew in each.
+In key_value and variables no key is assigned twice in a document, and none is asked for again before all have been. In
+labels the classes' symbols are the same in all documents (symbol x is of class x // symbols_per_class), their labels
+are drawn anew in each.
 """
 
 from typing import NamedTuple
@@ -40,6 +41,14 @@ def gold_weights(n, gold, power):
     return weights / weights.sum()
 
 
+def draw_queries(n, n_queries, args, rng):
+    """Units (n_queries,) that are asked for: drawn without replacement, again and again where they are fewer."""
+    weights = gold_weights(n, args.gold, args.ends_power)
+    rounds = [rng.choice(n, size=min(n, n_queries - first), replace=False, p=weights)
+              for first in range(0, n_queries, n)]
+    return np.concatenate(rounds)
+
+
 class KeyValue:
     """Documents of pairs and queries; token ids: end of text, unknown, keys, values."""
 
@@ -49,12 +58,16 @@ class KeyValue:
                         *(f"v{i}" for i in range(args.n_values))]
         self.first_value = 2 + args.n_keys
 
-    def draw(self, n, rng):
+    def length(self, n):
+        """Tokens of a document of n pairs, its end of text included."""
+        return 2 * (n + self.args.n_queries) + 1
+
+    def draw(self, n, rng, n_queries=None):
         """A document of n pairs: list of token ids without the end of text, and its Answers."""
         args = self.args
         keys = 2 + rng.permutation(args.n_keys)[:n]
         values = self.first_value + rng.integers(args.n_values, size=n)
-        order = rng.choice(n, size=min(args.n_queries, n), replace=False, p=gold_weights(n, args.gold, args.ends_power))
+        order = draw_queries(n, n_queries or args.n_queries, args, rng)
         pairs = np.stack((keys, values), axis=1)
         ids = np.concatenate((pairs, pairs[order])).ravel()
         return ids.tolist(), [Answer(2 * (n + number) + 1, gold, number) for number, gold in enumerate(order.tolist())]
@@ -69,7 +82,11 @@ class Variables:
                         *(f"v{i}" for i in range(args.n_values))]
         self.equals, self.question, self.first_value = 2, 3, 4 + args.n_keys
 
-    def draw(self, n, rng):
+    def length(self, n):
+        """Tokens of a document of n assignments, its end of text included."""
+        return 3 * (n + self.args.n_queries) + 1
+
+    def draw(self, n, rng, n_queries=None):
         """A document of n assignments: list of token ids without the end of text, and its Answers.
 
         With probability max_hops / (max_hops + 1) an assignment goes on with a random chain of fewer hops, if there is
@@ -91,7 +108,7 @@ class Variables:
             ids += [keys[unit], self.equals, source]
             if hops[unit] < args.max_hops:
                 tails.append(unit)
-        order = rng.choice(n, size=min(args.n_queries, n), replace=False, p=gold_weights(n, args.gold, args.ends_power))
+        order = draw_queries(n, n_queries or args.n_queries, args, rng)
         answers = []
         for number, gold in enumerate(order.tolist()):
             ids += [self.question, keys[gold], values[gold]]
@@ -108,7 +125,11 @@ class Labels:
                         *(f"y{i}" for i in range(args.n_labels))]
         self.first_label = 2 + args.n_classes * args.symbols_per_class
 
-    def draw(self, n, rng):
+    def length(self, n):
+        """Tokens of a document of n rounds, its end of text included."""
+        return 2 * n * self.args.n_classes + 1
+
+    def draw(self, n, rng, n_queries=None):
         """A document of n rounds: list of token ids without the end of text, and its Answers, one an example.
 
         A round holds each class once, in random order. Labels are drawn without replacement, a new map each document.
@@ -128,21 +149,21 @@ class Labels:
 TASKS = {"key_value": KeyValue, "variables": Variables, "labels": Labels}
 
 
-def size_of(place, smallest, largest):
-    """Units of a document: from the smallest to the largest number, log-uniformly as `place` goes from 0 to 1."""
-    return min(largest, int(smallest * ((largest + 1) / smallest) ** place))
-
-
 def stream(task, args, rng, n_tokens):
     """Documents (ids without the end of text, answers) until they have n_tokens, ends of text included.
 
-    args.order "growing": the number of units grows along the stream; "mixed": every stretch of the stream holds all
-    numbers (document i has place i times the golden ratio, modulo 1).
+    The number of units is log-uniform, counted in tokens. args.order "growing": it grows along the stream; "mixed":
+    every stretch of the stream holds all numbers (document i has the quantile i times the golden ratio, modulo 1).
     """
+    sizes = np.arange(args.min_units, args.max_units + 1)
+    tokens = np.log1p(1 / sizes)  # the share of the tokens that documents of each size have
+    documents = tokens / [task.length(int(n)) for n in sizes]
+    shares = np.cumsum(tokens if args.order == "growing" else documents)
     written = number = 0
     while written < n_tokens:
-        place = written / n_tokens if args.order == "growing" else number * 0.6180339887498949 % 1
-        document = task.draw(size_of(place, args.min_units, args.max_units), rng)
+        quantile = written / n_tokens if args.order == "growing" else number * 0.6180339887498949 % 1
+        size = sizes[np.searchsorted(shares[:-1], quantile * shares[-1], side="right")]
+        document = task.draw(int(size), rng)
         written += len(document[0]) + 1
         number += 1
         yield document

@@ -2,12 +2,12 @@
 
     python data/retrieval/prepare.py                                             # key-value recall, a few seconds
     python data/retrieval/prepare.py --gold ends --n_queries 8                   # asked mostly for the ends
-    python data/retrieval/prepare.py --task variables --min_units 3 --max_units 24
-    python data/retrieval/prepare.py --task labels --min_units 2 --max_units 8   # in-context learning
+    python data/retrieval/prepare.py --task variables
+    python data/retrieval/prepare.py --task labels --max_units 8   # in-context learning
 
 Tasks (documents.py): key_value, pairs and then many queries; variables, chains of assignments and queries for the
 value of a variable; labels, classes whose labels are drawn anew in each document. The units of a document (pairs,
-assignments, rounds) are --min_units to --max_units many, log-uniformly, so that short ones can be learned first. With
+assignments, rounds) are --min_units to --max_units many, log-uniformly in tokens: short ones are learned first. With
 --order growing their number grows along the file; train.py shuffles windows within an epoch, so that the default,
 mixed, is as much of a curriculum, and every first part of the file holds all lengths.
 Writes OUT_DIR/TASK_{train,val}.bin (uint16; every document is followed by the end-of-text token), beside each a JSON
@@ -84,7 +84,7 @@ def write_test(path, task, args):
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for units in args.test_units:
             for _ in range(args.test_documents):
-                ids, answers = drawn.draw(units, rng)
+                ids, answers = drawn.draw(units, rng, min(args.n_queries, units))  # no unit is asked for twice
                 file.write(json.dumps({"units": units, "ids": ids, "answers": answers}) + "\n")
     print(f"{path.name}: {args.test_documents} documents of each of {', '.join(map(str, args.test_units))} units")
 
@@ -95,14 +95,14 @@ def parse_args():
     parser.error = lambda message: fail(f"{message}; see --help")
     add = parser.add_argument_group("the documents").add_argument
     add("--task", choices=TASKS, default="key_value", help="what is to be retrieved (default: key_value)")
-    add("--min_units", type=int, default=4, help="pairs, assignments or rounds of the shortest documents (default: 4)")
-    add("--max_units", type=int, default=32, help="of the longest documents (default: 32)")
+    add("--min_units", type=int, default=2, help="pairs, assignments or rounds of the shortest documents (default: 2)")
+    add("--max_units", type=int, default=16, help="of the longest documents (default: 16)")
     add("--order", choices=("mixed", "growing"), default="mixed", help="of the documents' lengths (default: mixed)")
     add("--n_queries", type=int, default=16, help="key_value, variables: at the end of a document (default: 16)")
     add("--gold", choices=("uniform", "ends"), default="uniform", help="which units are asked for (default: uniform)")
     add("--ends_power", type=float, default=4.0,
         help="ends: drawn without replacement as the distance from the middle to this power (default: 4)")
-    add("--n_keys", type=int, default=128, help="key_value, variables: different keys (default: 128)")
+    add("--n_keys", type=int, default=64, help="key_value, variables: different keys (default: 64)")
     add("--n_values", type=int, default=16, help="key_value, variables: different values (default: 16)")
     add("--max_hops", type=int, default=4, help="variables: assignments between a variable and a value (default: 4)")
     add("--n_classes", type=int, default=8, help="labels: classes (default: 8)")
