@@ -11,8 +11,6 @@ wrote), position_weighted_entropy (the entropy of the truncated samples against 
 cross entropy), as PDF and PNG. Prints the numbers that it draws, and where the optimum moves beyond the seeds' spread.
 """
 
-import csv
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -20,7 +18,7 @@ from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
 from position_weighting import (beyond_spread, compare, describe, interval, load_grids, optimum_table, summarise,
                                 weighted)
 from retrieval import features_name
-from utils import Parser, fail, non_negative_float
+from utils import Parser, fail, non_negative_float, read_table, run_main
 
 VERDICTS = {-1: "lower, beyond the spread", 0: "within the spread", 1: "higher, beyond the spread"}
 
@@ -69,12 +67,10 @@ def draw_optima(rows):
 def read_entropies(path):
     """{name: KDE entropy (nats)} of a table of measure_features.py. Exits with code 2 if it cannot be used."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {row["name"]: float(row["kde_entropy"]) for row in csv.DictReader(file)}
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}; make it with measure_features.py")
-    except (KeyError, TypeError, ValueError) as error:
-        fail(f"{path} lacks a name or an entropy ({error!r}); make it again with measure_features.py")
+        return {row["name"]: float(row["kde_entropy"])
+                for row in read_table(path, ("name", "kde_entropy"), "make it with measure_features.py")}
+    except ValueError as error:
+        fail(f"{path} lacks an entropy ({error}); make it again with measure_features.py")
 
 
 def draw_entropy(lengths, grids, entropies, gamma, path):
@@ -155,4 +151,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from run import run_tag
 from transformer import Block
 
 SAMPLES_PER_BLOCK = 1000  # samples that are drawn together: the first n samples of a seed do not depend on n
@@ -19,14 +20,10 @@ MODEL_ARGUMENTS = ("n_pairs", "n_keys", "n_values", "width", "n_layer", "n_head"
 PARTS = {"train": 0, "valid": 1, "test": 2, "features": 3, "batches": 4}  # what a seed's random numbers are for
 
 
-def run_tag(train_dataset_size, seed):
-    """The name of a run's directory, a function of the swept arguments alone."""
-    return f"retrieval_train{train_dataset_size}_seed{seed}"
-
-
 def features_name(train_dataset_size, seed, gamma, visible):
     """The name of a file of hidden states, and of its row in measures.csv."""
-    return f"{run_tag(train_dataset_size, seed)}_gamma{gamma:g}_visible{visible}"
+    tag = run_tag("train_retrieval", {"train_dataset_size": train_dataset_size, "seed": seed})
+    return f"{tag}_gamma{gamma:g}_visible{visible}"
 
 
 def draw_samples(seed, part, n, n_pairs, n_keys, n_values):

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from retrieval import PARTS, build_model, draw_samples, features_name, position_weights
-from utils import (Parser, choose_device, fail, load_json, load_tensors, make_directory, non_negative_float,
-                   positive_int, save_tensors)
+from run import load_request
+from utils import (Parser, choose_device, current, fail, identity, load_tensors, make_directory, non_negative_float,
+                   positive_int, progress, run_main, save_tensors)
 
 BATCH = 500  # samples whose states exist at the same time
 
@@ -49,10 +49,10 @@ def extract_features(model, keys, values, distances, visible):
 
 def save_run(run_dir, args, device):
     """Write the features of one run. Exits with code 2 if it has not finished or a length cannot be shown."""
-    arguments = load_json(run_dir / "args.json", "the arguments of the run")["arguments"]
+    request = load_request(run_dir)
+    arguments, n_pairs = request["arguments"], request["arguments"]["n_pairs"]
     if not (run_dir / "final.json").exists():
         fail(f"{run_dir} has not finished; start train_retrieval.py with its arguments again")
-    n_pairs = arguments["n_pairs"]
     lengths = args.visible_context_length or arguments["visible_lengths"]
     if max(lengths) > n_pairs:
         fail(f"--visible_context_length {max(lengths)}: {run_dir} has {n_pairs} pairs")
@@ -61,13 +61,17 @@ def save_run(run_dir, args, device):
     keys, values, _ = draw_samples(arguments["seed"], "features", args.n_samples, n_pairs, arguments["n_keys"],
                                    arguments["n_values"])
     distances = draw_distances(arguments["seed"], args.n_samples, n_pairs, args.gamma)
+    request = {"weights": identity(run_dir / "last.pt"), "n": args.n_samples, "gamma": args.gamma, "run": request}
     folder = make_directory(run_dir / "features")
-    for length in tqdm(lengths, desc=run_dir.name, unit="length"):
+    for length in progress(lengths, desc=run_dir.name, unit="lengths", leave=False):
         name = features_name(arguments["train_dataset_size"], arguments["seed"], args.gamma, length)
+        wanted = {**request, "visible_context_length": length}
+        if current(folder / f"{name}.pt", wanted):
+            continue
         features, loss = extract_features(model, keys, values, distances, length)
         save_tensors(folder / f"{name}.pt", {
-            "features": features, "visible_context_length": length, "seed": arguments["seed"],
-            "train_dataset_size": arguments["train_dataset_size"], "gamma": args.gamma, "cross_entropy": loss})
+            "features": features, "dtype": "float32", "seed": arguments["seed"], "context_length": n_pairs,
+            "visible_context_length": length, "cross_entropy": loss, "request": wanted})
 
 
 def main():
@@ -85,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,18 +1,10 @@
 """Position-weighted retrieval: samples, batches, grids and optima against independent counting; the scripts' course."""
 
-import contextlib
 import csv
-import importlib
-import io
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -21,25 +13,18 @@ from torch import nn
 
 import position_weighting
 import retrieval
+from helpers import call, start_script
 
-FOLDER = Path(__file__).resolve().parents[1]
 TINY = ("--n_pairs", 8, "--n_keys", 12, "--n_values", 4, "--visible_lengths", 2, 4, 8, "--width", 16, "--num_steps", 12,
         "--batch_size", 16, "--warmup_steps", 2, "--eval_interval", 4, "--eval_contexts", 5, "--test_contexts", 6,
         "--device", "cpu")
 
 
 def run_main(name, *flags, code=0):
-    """Run a script's main() in this process; its exit code, stdout and stderr."""
-    module = importlib.import_module(name)
-    out, err, returned = io.StringIO(), io.StringIO(), 0
-    with (patch.object(sys, "argv", [f"{name}.py", *map(str, flags)]), contextlib.redirect_stdout(out),
-          contextlib.redirect_stderr(err)):
-        try:
-            module.main()
-        except SystemExit as end:
-            returned = end.code
-    assert returned == code, err.getvalue()
-    return SimpleNamespace(stdout=out.getvalue(), stderr=err.getvalue())
+    """Call a script's main(), which must end with this code: a CompletedProcess."""
+    done = call(f"{name}.py", *flags, cwd=".", check=False)
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def result(folder, size=60, seed=3):
@@ -231,19 +216,19 @@ def test_a_run_that_was_interrupted_comes_to_the_same_bits(tmp_path, monkeypatch
     assert "batch_size 16, not 20" in refused.stderr
 
 
-def test_as_a_user_starts_it_and_a_signal_ends_it(tmp_path):
-    flags = ["--train_dataset_size", "60", "--seed", "3", *map(str, TINY), "--num_steps", "4000", "--eval_interval",
-             "20", "--save_position", str(tmp_path / "runs")]
-    command = [sys.executable, str(FOLDER / "train_retrieval.py"), *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        metrics = tmp_path / "runs" / "retrieval_train60_seed3" / "metrics.csv"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 1):
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGTERM)
-        stderr = process.communicate(timeout=60)[1]
-    assert process.returncode == -signal.SIGTERM and "Traceback" not in stderr
-    assert (metrics.parent / "ckpt_last.pt").exists() and not (metrics.parent / "final.json").exists()
+def test_a_signal_ends_it_after_a_checkpoint(tmp_path):
+    """As a user starts it, in a process of its own."""
+    process = start_script("train_retrieval.py", "--train_dataset_size", 60, "--seed", 3, *TINY, "--num_steps", 100_000,
+                           "--eval_interval", 20, "--save_position", "runs", cwd=tmp_path)
+    run_dir = tmp_path / "runs" / "retrieval_train60_seed3"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not (run_dir / "metrics.csv").exists():
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == -signal.SIGTERM, output
+    assert output.splitlines()[-1].endswith("stopped and saved; start the same command again, it goes on from there")
+    assert (run_dir / "ckpt_last.pt").exists() and not (run_dir / "final.json").exists()
 
 
 def test_from_runs_to_figures_and_entropy(tmp_path):
@@ -270,6 +255,11 @@ def test_from_runs_to_figures_and_entropy(tmp_path):
     assert "| gamma | 30 samples | 60 samples |" in drawn.stdout
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"position_weighted_{what}.{suffix}" for what in ("loss", "optimum") for suffix in ("pdf", "png")}
+    run_main("measure_features", *(runs[0] / "features").iterdir(), "--out_dir", tmp_path / "measures",
+             "--device", "cpu")
+    with open(tmp_path / "measures" / "measures.csv") as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert names == {f"retrieval_train30_seed0_gamma4_visible{length}" for length in (2, 4, 8)}
     missing = run_main("collect_retrieval", "--runs", tmp_path / "runs", "--out_dir", tmp_path, "--seeds", 0, 2, code=1)
     assert "retrieval_train30_seed2 retrieval_train60_seed2" in missing.stderr
 
@@ -299,6 +289,6 @@ def test_wrong_files_are_one_line(tmp_path):
             ("draw_position_weighted", ("--results", tmp_path / "grids.pt"), "collect_retrieval.py"),
             ("draw_position_weighted", ("--results", tmp_path / "none.pt"), "cannot read"),
             ("collect_retrieval", ("--runs", tmp_path), "reproduce_retrieval.sh"),
-            ("save_retrieval_features", (tmp_path,), "args.json")):
+            ("save_retrieval_features", (tmp_path,), "arguments of the run")):
         refused = run_main(name, *flags, code=2)
         assert said in refused.stderr and refused.stderr.strip().count("\n") == 0
