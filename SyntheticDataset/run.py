@@ -22,6 +22,7 @@ SETTINGS = ("training_data_position", "validation_data_position", "task_definiti
 TAGS = {
     "train_model": "{model}_ctl{context_length}_train{train_dataset_size}_wd{weight_decay:g}_seed{seed}",
     "train_transformer": "transformer_bits{context_bits}_width{width}_layers{n_layer}_seed{seed}",
+    "train_retrieval": "retrieval_train{train_dataset_size}_seed{seed}",
 }
 
 

@@ -1,0 +1,184 @@
+"""Make token files of retrieval tasks, on which train.py trains a small model that can retrieve from its context.
+
+    python data/retrieval/prepare.py                                             # key-value recall, a few seconds
+    python data/retrieval/prepare.py --gold ends --n_queries 8                   # asked mostly for the ends
+    python data/retrieval/prepare.py --task variables
+    python data/retrieval/prepare.py --task labels --max_units 8   # in-context learning
+
+Tasks (documents.py): key_value, pairs and then many queries; variables, chains of assignments and queries for the
+value of a variable; labels, classes whose labels are drawn anew in each document. The units of a document (pairs,
+assignments, rounds) are --min_units to --max_units many, log-uniformly in tokens: short ones are learned first. With
+--order growing their number grows along the file; train.py shuffles windows within an epoch, so that the default,
+mixed, is as much of a curriculum, and every first part of the file holds all lengths.
+Writes OUT_DIR/TASK_{train,val}.bin (uint16; every document is followed by the end-of-text token), beside each a JSON
+that says where it came from, TASK_tokenizer.json (a word a symbol, for train.py and export_hf.py), and TASK_test.jsonl
+for evaluate_retrieval.py: for each number of --test_units, --test_documents documents whose gold units are uniform
+whatever --gold is, each an object with "units", "ids" and "answers" (index of the token, gold unit, number of the
+query, hops). What is there already is kept.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from argparse import BooleanOptionalAction
+from pathlib import Path
+
+import numpy as np
+
+from documents import END_OF_TEXT, TASKS, UNKNOWN, stream
+
+SPLITS = {"train": 0, "val": 1, "test": 2}  # what a seed's random numbers are for
+
+
+def fail(message):
+    """End the program with exit code 2 and one line on stderr."""
+    print(f"prepare.py: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give a temporary path that becomes `path` only when the block has succeeded."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def tokenizer_json(symbols):
+    """A tokenizer.json of whole words, white space between them, whose ids are the places in `symbols`."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+    tokenizer = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens([AddedToken(symbol, special=True) for symbol in (END_OF_TEXT, UNKNOWN)])
+    return tokenizer.to_str()
+
+
+def write_tokens(path, task, args, split, about):
+    """Write the token file of a split and the JSON beside it."""
+    end, documents, n_tokens, n_answers = task.symbols.index(END_OF_TEXT), 0, 0, 0
+    digest = hashlib.sha256()
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        rng = np.random.default_rng([args.seed, SPLITS[split]])
+        for ids, answers in stream(task, args, rng, getattr(args, f"{split}_tokens")):
+            content = np.array([*ids, end], np.uint16).tobytes()
+            digest.update(content)
+            file.write(content)
+            documents, n_tokens, n_answers = documents + 1, n_tokens + len(ids) + 1, n_answers + len(answers)
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({
+            "split": split, **about, "documents": documents, "tokens": n_tokens, "answers": n_answers,
+            "sha256": digest.hexdigest(), "source": f"{args.task} of seed {args.seed}"}, indent=1) + "\n")
+    print(f"{path.name}: {n_tokens:,} tokens in {documents:,} documents, {n_answers:,} answers to retrieve")
+
+
+def write_test(path, task, args):
+    """Write the test documents, with gold units drawn uniformly."""
+    rng = np.random.default_rng([args.seed, SPLITS["test"]])
+    drawn = task.__class__(argparse.Namespace(**{**vars(args), "gold": "uniform"}))
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for units in args.test_units:
+            for _ in range(args.test_documents):
+                ids, answers = drawn.draw(units, rng, min(args.n_queries, units))  # no unit is asked for twice
+                file.write(json.dumps({"units": units, "ids": ids, "answers": answers}) + "\n")
+    print(f"{path.name}: {args.test_documents} documents of each of {', '.join(map(str, args.test_units))} units")
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = lambda message: fail(f"{message}; see --help")
+    add = parser.add_argument_group("the documents").add_argument
+    add("--task", choices=TASKS, default="key_value", help="what is to be retrieved (default: key_value)")
+    add("--min_units", type=int, default=2, help="pairs, assignments or rounds of the shortest documents (default: 2)")
+    add("--max_units", type=int, default=16, help="of the longest documents (default: 16)")
+    add("--order", choices=("mixed", "growing"), default="mixed", help="of the documents' lengths (default: mixed)")
+    add("--n_queries", type=int, default=16, help="key_value, variables: at the end of a document (default: 16)")
+    add("--gold", choices=("uniform", "ends"), default="uniform", help="which units are asked for (default: uniform)")
+    add("--ends_power", type=float, default=4.0,
+        help="ends: drawn without replacement as the distance from the middle to this power (default: 4)")
+    add("--n_keys", type=int, default=64, help="key_value, variables: different keys (default: 64)")
+    add("--n_values", type=int, default=16, help="key_value, variables: different values (default: 16)")
+    add("--max_hops", type=int, default=4, help="variables: assignments between a variable and a value (default: 4)")
+    add("--n_classes", type=int, default=8, help="labels: classes (default: 8)")
+    add("--symbols_per_class", type=int, default=8, help="labels: symbols that belong to a class (default: 8)")
+    add("--n_labels", type=int, default=16, help="labels: labels that a class can have (default: 16)")
+    add = parser.add_argument_group("the files").add_argument
+    add("--train_tokens", type=int, default=5_000_000, help="training tokens, or a few more (default: 5,000,000)")
+    add("--val_tokens", type=int, default=200_000, help="validation tokens, or a few more (default: 200,000)")
+    add("--test_units", type=int, nargs="+", help="units of the test documents (default: --max_units)")
+    add("--test_documents", type=int, default=500, help="test documents of each number of units (default: 500)")
+    add("--seed", type=int, default=114, help="of the documents (default: 114)")
+    add("--out_dir", default=str(Path(__file__).parent), help="directory for the files (default: this script's)")
+    add("--overwrite", action=BooleanOptionalAction, default=False, help="replace files that are there")
+    args = parser.parse_args()
+    args.test_units = sorted(set(args.test_units or [args.max_units]))
+    check(args)
+    return args
+
+
+def check(args):
+    """Exit with code 2 where the flags do not fit together."""
+    for name, value in vars(args).items():
+        if isinstance(value, int) and not isinstance(value, bool) and name not in ("seed", "max_hops") and value < 1:
+            fail(f"--{name} must be at least 1")
+    if not 0 <= args.seed < 2**63 or args.max_hops < 0 or min(args.test_units) < 1:
+        fail("--seed must lie from 0 to 2^63 - 1, --max_hops at 0 or above, --test_units at 1 or above")
+    if args.min_units > args.max_units:
+        fail(f"--min_units {args.min_units} is more than --max_units {args.max_units}")
+    if not 0 <= args.ends_power < float("inf"):
+        fail("--ends_power must be at least 0")
+    most = max(args.max_units, *args.test_units)
+    if args.task == "labels":
+        if args.gold != "uniform":
+            fail("--task labels asks for every example; --gold ends is for key_value and variables")
+        if args.n_labels < args.n_classes:
+            fail(f"--n_labels {args.n_labels} cannot give --n_classes {args.n_classes} different labels; raise it")
+        symbols = args.n_classes * args.symbols_per_class + args.n_labels + 2
+    else:
+        if args.n_keys < most:
+            fail(f"--n_keys {args.n_keys} cannot give {most} different keys; raise it")
+        symbols = args.n_keys + args.n_values + 4
+    if symbols > 2**16:
+        fail(f"{symbols} symbols are more than the 65,536 that the token files hold; ask for fewer")
+
+
+def main():
+    args = parse_args()
+    out_dir = Path(args.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    task = TASKS[args.task](args)
+    request = {name: value for name, value in vars(args).items() if name not in ("out_dir", "overwrite")}
+    described = out_dir / f"{args.task}_test.json"
+    if described.exists() and not args.overwrite:
+        if json.loads(described.read_text(encoding="utf-8")).get("request") != request:
+            fail(f"{described} is of other flags; add --overwrite to replace it, or choose another --out_dir")
+        return print(f"{args.task} in {out_dir}: prepared before")
+    described.unlink(missing_ok=True)  # it is written last, and says that all is there
+    text = tokenizer_json(task.symbols)
+    tokenizer = out_dir / f"{args.task}_tokenizer.json"
+    with replacing(tokenizer) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    about = {"dtype": "uint16", "vocabulary_size": len(task.symbols), "request": request, "tokenizer": {
+        "name": f"{args.task} symbols", "file": tokenizer.name, "sha256": hashlib.sha256(text.encode()).hexdigest()}}
+    for split in ("train", "val"):
+        write_tokens(out_dir / f"{args.task}_{split}.bin", task, args, split, about)
+    write_test(out_dir / f"{args.task}_test.jsonl", task, args)
+    with replacing(described) as temporary:
+        temporary.write_text(json.dumps({"request": request, "tokenizer": about["tokenizer"]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:
+        fail(f"{error.filename or 'the output'}: {error.strerror or error}; free some space or choose another "
+             "--out_dir")
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,71 @@
+"""Gather the finished runs of train_retrieval.py into one table, one tensor file, and how they were made.
+
+    python collect_retrieval.py --runs outputs/retrieval/runs --out_dir outputs/retrieval
+    python collect_retrieval.py --runs outputs/retrieval/runs --train_dataset_sizes 2000 4000 8000 --seeds 0 1 2 3 4
+
+Writes into OUT_DIR: runs.csv, the final.json of each run as a row; grids.pt, a dictionary with visible_lengths,
+train_dataset_size and seed (int64 (runs,), in the order of runs.csv), cross_entropy and accuracy (float64 (runs,
+lengths, n_pairs), by visible length and gold distance); about.json, the arguments that all runs share and their
+environments. The runs expected are all combinations of the sizes and seeds; what is not given is read off the run
+directories, unfinished ones included. Runs that have not finished are named on stderr, and the exit code is then 1.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import torch
+
+from collecting import describe, load_result
+from run import load_request, run_tag, started_runs
+from utils import (Parser, fail, load_tensors, make_directory, positive_int, run_main, save_json, save_tensors, seed,
+                   write_csv)
+
+SWEPT = ("train_dataset_size", "seed")
+
+
+def parse_args():
+    parser = Parser(__doc__)
+    parser.add_argument("--runs", default="outputs/retrieval/runs", help="--save_position of the runs")
+    parser.add_argument("--out_dir", default="outputs/retrieval", help="directory for the files")
+    parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
+                        help="training samples")
+    parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
+    return parser.parse_args()
+
+
+def write(run_dirs, out_dir):
+    """Write the three files for finished runs; exits with code 2 where their other arguments differ."""
+    requests, about = [load_request(run_dir) for run_dir in run_dirs], describe(run_dirs)
+    for name in requests[0]["arguments"].keys() - about["arguments"].keys() - set(SWEPT):
+        fail(f"{run_dirs[0].parent} holds runs with different {name}; train them into different directories")
+    rows = [load_result(run_dir) for run_dir in run_dirs]
+    grids = [load_tensors(run_dir / "grid.pt", "the grid") for run_dir in run_dirs]
+    make_directory(out_dir)
+    write_csv(out_dir / "runs.csv", rows)
+    save_tensors(out_dir / "grids.pt", {
+        "visible_lengths": grids[0]["visible_lengths"],
+        **{name: torch.tensor([row[name] for row in rows]) for name in SWEPT},
+        **{name: torch.stack([grid[name] for grid in grids]) for name in ("cross_entropy", "accuracy")}})
+    save_json(out_dir / "about.json", {name: about[name] for name in ("arguments", "environments")})
+
+
+def main():
+    args = parse_args()
+    started = [load_request(run_dir)["arguments"] for run_dir in started_runs(args.runs, "train_retrieval")]
+    if not started:
+        fail(f"there are no runs of train_retrieval.py below {args.runs}; make some with reproduce_retrieval.sh")
+    axes = [sorted(set(getattr(args, axis) or (run[axis] for run in started))) for axis in SWEPT]
+    expected = [Path(args.runs) / run_tag("train_retrieval", dict(zip(SWEPT, cell)))
+                for cell in itertools.product(*axes)]
+    finished = [run_dir for run_dir in expected if (run_dir / "final.json").exists()]
+    if finished:
+        write(finished, Path(args.out_dir))
+    print(f"{len(finished)} finished runs of {len(expected)} -> {args.out_dir}", flush=True)
+    if missing := [run_dir.name for run_dir in expected if run_dir not in finished]:
+        print(f"missing: {' '.join(missing)}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,154 @@
+"""Draw position-weighted retrieval: loss against visible length, its optimum, the entropy beside it (Figs. 3 and 4).
+
+    python draw_position_weighted.py --results results/retrieval/grids.pt --out_dir results/retrieval/figures
+    python draw_position_weighted.py --results OUT/grids.pt --measures OUT/measures/measures.csv --entropy_gamma 8
+
+The gold pair is at distance x from the query with probability proportional to (1 - x / n_pairs)^gamma; every gamma is a
+reweighting of the grid that was measured once per model. Writes position_weighted_loss (a panel a size, a line a gamma:
+mean and range over seeds, optimum a star), position_weighted_optimum (the optimum against gamma, a line a size, with
+95% intervals over seeds) and, with --measures (a table of measure_features.py of what save_retrieval_features.py
+wrote), position_weighted_entropy (the entropy of the truncated samples against the visible length, and against the
+cross entropy), as PDF and PNG. Prints the numbers that it draws, and where the optimum moves beyond the seeds' spread.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
+from position_weighting import (beyond_spread, compare, describe, interval, load_grids, optimum_table, summarise,
+                                weighted)
+from retrieval import features_name
+from utils import Parser, fail, non_negative_float, read_table, run_main
+
+VERDICTS = {-1: "lower, beyond the spread", 0: "within the spread", 1: "higher, beyond the spread"}
+
+
+def draw_losses(lengths, grids, rows, gammas):
+    figure, axes = plt.subplots(1, len(grids), figsize=(2.9 * len(grids), 3.2), sharey=True, squeeze=False)
+    colour = colours(gammas)
+    for axis, (size, (_, losses, _)) in zip(axes[0], grids.items()):
+        for gamma in gammas:
+            curves = weighted(losses, gamma).numpy()
+            axis.plot(lengths, curves.mean(0), color=colour[gamma], label=f"$\\gamma$ = {gamma:g}")
+            axis.fill_between(lengths, curves.min(0), curves.max(0), color=colour[gamma], alpha=0.2, linewidth=0)
+            row, = (row for row in rows if (row["train_dataset_size"], row["gamma"]) == (size, gamma))
+            if row["inside"] == row["seeds"]:
+                axis.plot(row["best_length"], curves.mean(0).min(), color=colour[gamma], **OPTIMUM)
+        axis.set(xscale="log", yscale="log", xlabel="visible pairs", title=f"{samples_label(size)} samples")
+        label_ticks(axis.xaxis, [4, 8, 16, 32, 64])
+    axes[0, 0].set_ylabel("cross entropy (nats)")
+    axes[0, -1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def draw_optima(rows):
+    figure, axis = plt.subplots(figsize=(4.2, 3.2))
+    sizes = sorted({row["train_dataset_size"] for row in rows})
+    colour = colours(sizes)
+    for place, size in enumerate(sizes):
+        mine = [row for row in rows if row["train_dataset_size"] == size]
+        x = np.arange(len(mine)) + 0.12 * (place - (len(sizes) - 1) / 2)  # beside each other
+        means = [row["optimum"][0] for row in mine]
+        halves = [row["optimum"][1] or 0 for row in mine]
+        axis.errorbar(x, means, halves, color=colour[size], marker="o", capsize=2, linewidth=1,
+                      label=f"{samples_label(size)} samples")
+        for at, row in zip(x, mine):
+            axis.plot([at] * row["seeds"], row["optima"], ".", color=colour[size], alpha=0.4, markersize=3)
+            if row["inside"] < row["seeds"]:
+                axis.plot(at, row["optimum"][0], "o", color="white", markersize=2.5, zorder=5)
+    axis.set(xlabel="$\\gamma$ (hollow: not inside the grid for every seed)", ylabel="optimal visible pairs",
+             yscale="log")
+    axis.set_xticks(range(len(mine)), [f"{row['gamma']:g}" for row in mine])
+    label_ticks(axis.yaxis, [4, 8, 16, 32, 64])
+    axis.legend(fontsize=8)
+    return figure
+
+
+def read_entropies(path):
+    """{name: KDE entropy (nats)} of a table of measure_features.py. Exits with code 2 if it cannot be used."""
+    try:
+        return {row["name"]: float(row["kde_entropy"])
+                for row in read_table(path, ("name", "kde_entropy"), "make it with measure_features.py")}
+    except ValueError as error:
+        fail(f"{path} lacks an entropy ({error}); make it again with measure_features.py")
+
+
+def draw_entropy(lengths, grids, entropies, gamma, path):
+    """Entropy against visible length and against cross entropy, a line a size; lengths that were not saved are left."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2))
+    colour = colours(grids)
+    drawn = 0
+    for size, (seeds, losses, _) in grids.items():
+        curves = weighted(losses, gamma).numpy()
+        names = [[features_name(size, seed, gamma, length) for length in lengths] for seed in seeds]
+        known = [all(row[place] in entropies for row in names) for place in range(len(lengths))]
+        if not any(known):
+            continue
+        x = np.array(lengths)[known]
+        values = np.array([[entropies[name] for name, use in zip(row, known) if use] for row in names])
+        means, loss = values.mean(0), curves[:, known].mean(0)
+        drawn += 1
+        axes[0].plot(x, means, color=colour[size], label=f"{samples_label(size)} samples")
+        axes[0].fill_between(x, values.min(0), values.max(0), color=colour[size], alpha=0.2, linewidth=0)
+        best = int(loss.argmin())
+        axes[0].plot(x[best], means[best], color=colour[size], **OPTIMUM)
+        axes[1].plot(means, loss, "o-", color=colour[size], linewidth=1)
+        axes[1].plot(means[best], loss[best], color=colour[size], **OPTIMUM)
+        for length, entropy, seeds_values, value in zip(x, means, values.T, loss):
+            print(f"size {size} gamma {gamma:g} visible {length}: KDE entropy {entropy:.3f} "
+                  f"[{seeds_values.min():.3f}, {seeds_values.max():.3f}], cross entropy {value:.4f}")
+        before = slice(0, best + 1)
+        if best > 1:
+            correlation = np.corrcoef(means[before], loss[before])[0, 1]
+            print(f"size {size} gamma {gamma:g}: R = {correlation:.4f} of cross entropy and entropy up to the optimum, "
+                  f"{best + 1} lengths")
+    if not drawn:
+        fail(f"{path} has no hidden states of gamma {gamma:g} of all seeds; save them with save_retrieval_features.py")
+    axes[0].set(xscale="log", xlabel="visible pairs", ylabel="KDE entropy (nats)")
+    label_ticks(axes[0].xaxis, [4, 8, 16, 32, 64])
+    axes[1].set(xlabel="KDE entropy (nats)", ylabel="cross entropy (nats)", yscale="log")
+    axes[0].legend(fontsize=8)
+    figure.suptitle(f"$\\gamma$ = {gamma:g}", fontsize=9)
+    return figure
+
+
+def print_summary(rows):
+    for row in rows:
+        full, gain = row["full_cross_entropy"], row["gain"]
+        print(f"size {row['train_dataset_size']} gamma {row['gamma']:g}: optimum {describe(row)}; cross entropy "
+              f"{row['cross_entropy'][0]:.4f} at {row['best_length']} visible, {full[0]:.4f} at all; difference "
+              f"{gain[0]:.4f} ± {gain[1] or 0:.4f}; accuracy {row['accuracy']:.4f} and {row['full_accuracy']:.4f}")
+    over_gamma, over_size = compare(rows)
+    for size, low, high, differences in over_gamma:
+        mean, half = interval(differences)
+        print(f"size {size}, gamma {low:g} -> {high:g}: optimum {mean:+.2f} ± {half or 0:.2f}, "
+              f"{VERDICTS[beyond_spread(differences)]}")
+    for gamma, small, large, differences in over_size:
+        mean, half = interval(differences)
+        print(f"gamma {gamma:g}, size {small} -> {large}: optimum {mean:+.2f} ± {half or 0:.2f}, "
+              f"{VERDICTS[beyond_spread(differences)]}")
+    print("\n".join(optimum_table(rows)))
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--results", default="outputs/retrieval/grids.pt", help="file of collect_retrieval.py")
+    parser.add_argument("--gammas", type=non_negative_float, nargs="+", default=[0, 1, 2, 4, 8, 16, 32],
+                        help="weightings by position")
+    parser.add_argument("--measures", help="measures.csv of the hidden states; without it no entropy is drawn")
+    parser.add_argument("--entropy_gamma", type=non_negative_float, default=8.0, help="of the hidden states")
+    parser.add_argument("--out_dir", default="outputs/retrieval/figures", help="directory for the figures")
+    args = parser.parse_args()
+    lengths, grids = load_grids(args.results)
+    gammas = sorted(set(args.gammas))
+    rows = summarise(lengths, grids, gammas)
+    print_summary(rows)
+    save_figure(draw_losses(lengths, grids, rows, gammas), args.out_dir, "position_weighted_loss")
+    save_figure(draw_optima(rows), args.out_dir, "position_weighted_optimum")
+    if args.measures:
+        figure = draw_entropy(lengths, grids, read_entropies(args.measures), args.entropy_gamma, args.measures)
+        save_figure(figure, args.out_dir, "position_weighted_entropy")
+
+
+if __name__ == "__main__":
+    run_main(main)

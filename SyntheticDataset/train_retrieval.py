@@ -1,0 +1,166 @@
+"""Train a transformer to retrieve from limited data, and measure it at every visible length and gold position.
+
+    python train_retrieval.py --train_dataset_size 2000 --seed 0 --device cpu           # 10 s on one core
+    python train_retrieval.py --train_dataset_size 8000 --seed 0 --device cuda
+
+A sample is --n_pairs key-value pairs and a query (see retrieval.py); the training set is the first samples of a seed.
+Each batch shows the last l pairs, l drawn from --visible_lengths. --unanswerable_share of its samples have their gold
+pair cut off: their answer counts as drawn anew each time, so that the model learns to answer such an input with the
+prior, log(n_values) nats. The learning rate falls to 0 as a cosine; no step is chosen by a validation loss.
+Writes SAVE_POSITION/TAG/ (see run.py), with, in grid.pt,
+    visible_lengths   the l that were measured
+    cross_entropy     float64 (lengths, n_pairs), nats, by visible length and gold distance (0: the last pair)
+    accuracy          likewise: how often the right value has the largest logit
+over --test_contexts contexts that are asked for each of their pairs. What a weighting by position gives (any gamma) is
+a weighted mean over distances: draw_position_weighted.py. Started again, a finished run is skipped and an interrupted
+one goes on to the same result.
+"""
+
+import math
+
+import torch
+
+from retrieval import TrainingSet, build_model, draw_samples, measure_grid, retrieval_loss
+from run import Run
+from training import add_run_arguments, check_heads, optimizer_step
+from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, positive_float, positive_int,
+                   progress, run_main, seed)
+
+METRICS = ("step", "train_loss", "answerable_loss", "cut_off_loss", "accuracy", "learning_rate", "seconds")
+LENGTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64)
+
+
+def draw(args, part, n, device):
+    """The first n samples of a part ("train", "valid", "test") on the device."""
+    samples = draw_samples(args.seed, part, n, args.n_pairs, args.n_keys, args.n_values)
+    return [tensor.to(device) for tensor in samples]
+
+
+def learning_rate(step, args):
+    """Linear warm-up, then a cosine to 0 at the last step; steps count from 1."""
+    warm_up = min(1.0, step / args.warmup_steps)
+    return args.learning_rate * warm_up * (1 + math.cos(math.pi * step / args.num_steps)) / 2
+
+
+def evaluate(model, samples, lengths):
+    """Mean cross entropy of answerable and of cut-off queries, and the accuracy of the answerable ones."""
+    losses, accuracies = measure_grid(model, samples, lengths)
+    distances = torch.arange(losses.shape[1], device=losses.device)
+    answerable = distances < torch.tensor(lengths, device=losses.device)[:, None]
+    cut_off = losses[~answerable].mean().item() if not answerable.all() else None
+    return {"answerable_loss": losses[answerable].mean().item(), "cut_off_loss": cut_off,
+            "accuracy": accuracies[answerable].mean().item()}
+
+
+def train(args, run, model, training_set, valid, device):
+    """Train to --num_steps, from the checkpoint if there is one. Returns the rows of metrics.csv."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=args.weight_decay)
+    state = {"step": 0, "history": [], "loss_sum": 0.0}  # since the last evaluation
+    saved = run.resume(device)
+    if saved:
+        state = {name: saved[name] for name in state}
+        model.load_state_dict(saved["weights"])
+        optimizer.load_state_dict(saved["optimizer"])
+
+    def snapshot():
+        return {**state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+    with (run.open_metrics(METRICS, state["history"]),
+          progress(total=args.num_steps, initial=state["step"], unit="steps", desc=run.name) as bar):
+        while state["step"] < args.num_steps:
+            state["step"] = step = state["step"] + 1
+            optimizer.param_groups[0]["lr"] = learning_rate(step, args)
+            keys, values, queries, targets = training_set.batch(step, args.batch_size, args.unanswerable_share)
+            loss = retrieval_loss(model(keys, values, queries)[:, 0], targets)
+            optimizer_step(model, optimizer, loss)
+            state["loss_sum"] += loss.item()
+            bar.update()
+            if step % args.eval_interval == 0 or step == args.num_steps:
+                row = evaluation_row(args, run, state, model, valid, optimizer)
+                state["history"].append(row)
+                run.log(row)
+                bar.set_postfix(train=f"{row['train_loss']:.4f}", accuracy=f"{row['accuracy']:.4f}")
+            run.save_when_due(snapshot, due=step == args.num_steps)
+    return state["history"]
+
+
+def evaluation_row(args, run, state, model, valid, optimizer):
+    """A row of metrics.csv, of the steps since the last one; their sum of losses begins anew."""
+    train_loss = state["loss_sum"] / (state["step"] - (state["history"][-1]["step"] if state["history"] else 0))
+    if not math.isfinite(train_loss):
+        fail(f"the loss became NaN or infinite before step {state['step']} of {run.directory}; lower --learning_rate "
+             "and add --overwrite")
+    state["loss_sum"] = 0.0
+    return {"step": state["step"], "train_loss": train_loss, **evaluate(model, valid, args.visible_lengths),
+            "learning_rate": optimizer.param_groups[0]["lr"], "seconds": round(run.seconds, 2)}
+
+
+def parse_args():
+    parser = Parser(__doc__)
+    task = parser.add_argument_group("task")
+    task.add_argument("--n_pairs", type=positive_int, default=64, help="key-value pairs of a sample (L)")
+    task.add_argument("--n_keys", type=positive_int, default=256, help="different keys")
+    task.add_argument("--n_values", type=positive_int, default=16, help="different values")
+    task.add_argument("--visible_lengths", type=positive_int, nargs="+", default=list(LENGTHS),
+                      help="pairs that are shown, in training and when measured")
+    task.add_argument("--train_dataset_size", type=positive_int, default=2000, help="training samples")
+    task.add_argument("--test_contexts", type=positive_int, default=400, help="measured at the end, for every pair")
+    model = parser.add_argument_group("network")
+    model.add_argument("--width", type=positive_int, default=64, help="of the hidden states")
+    model.add_argument("--n_layer", type=positive_int, default=1, help="layers")
+    model.add_argument("--n_head", type=positive_int, default=2, help="attention heads; of even width")
+    model.add_argument("--rope_base", type=positive_float, default=1000.0, help="base of the rotary positions")
+    training = parser.add_argument_group("training")
+    training.add_argument("--num_steps", type=positive_int, default=500, help="steps")
+    training.add_argument("--batch_size", type=positive_int, default=128, help="samples a step")
+    training.add_argument("--unanswerable_share", type=non_negative_float, default=0.3,
+                          help="of a batch's samples: their gold pair is cut off")
+    training.add_argument("--learning_rate", type=non_negative_float, default=3e-3, help="of AdamW, after the warm-up")
+    training.add_argument("--warmup_steps", type=positive_int, default=50, help="steps of warm-up")
+    training.add_argument("--weight_decay", type=non_negative_float, default=0.5, help="of AdamW")
+    training.add_argument("--eval_interval", type=positive_int, default=250, help="steps between evaluations")
+    training.add_argument("--eval_contexts", type=positive_int, default=50, help="of an evaluation, other contexts")
+    training.add_argument("--seed", type=seed, default=0, help="of the weights, the samples and the batches")
+    add_run_arguments(parser, "outputs/retrieval_runs", checkpoint_seconds=30.0)
+    args = parser.parse_args()
+    check_heads(args.width, args.n_head)
+    args.visible_lengths = sorted(set(args.visible_lengths))
+    if args.visible_lengths[-1] > args.n_pairs:
+        fail(f"--visible_lengths {args.visible_lengths[-1]} is more than the --n_pairs {args.n_pairs}")
+    if args.n_keys < args.n_pairs:
+        fail(f"--n_keys {args.n_keys} cannot give --n_pairs {args.n_pairs} different keys; raise it")
+    if args.unanswerable_share >= 1:
+        fail("--unanswerable_share must lie below 1, or nothing can be learned")
+    return args
+
+
+def main():
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    run = Run("train_retrieval", vars(args), {}, describe_environment(device))
+    if run.finished:
+        return print(f"{run.name}: finished before, accuracy {run.result()['accuracy']:.4f} with all pairs visible")
+
+    torch.manual_seed(args.seed)
+    model = build_model(vars(args)).to(device)
+    training_set = TrainingSet(draw(args, "train", args.train_dataset_size, device), args.visible_lengths, args.seed)
+    if not training_set.answerable[0]:
+        fail(f"none of the {args.train_dataset_size} samples has its gold pair among the last "
+             f"{args.visible_lengths[0]}; raise --train_dataset_size or the shortest of --visible_lengths")
+    last = train(args, run, model, training_set, draw(args, "valid", args.eval_contexts, device), device)[-1]
+    with progress(total=len(args.visible_lengths), unit="lengths", desc="measuring") as bar:
+        losses, accuracies = measure_grid(model, draw(args, "test", args.test_contexts, device), args.visible_lengths,
+                                          report=bar.update)
+    result = {"train_dataset_size": args.train_dataset_size, "seed": args.seed, "steps": args.num_steps,
+              "train_loss": last["train_loss"], "answerable_loss": last["answerable_loss"],
+              "cut_off_loss": last["cut_off_loss"], "accuracy": accuracies[-1].mean().item(),
+              "parameters": sum(p.numel() for p in model.parameters()), "seconds": last["seconds"]}
+    run.finish(result, last=model.state_dict(), grid={
+        "visible_lengths": args.visible_lengths, "cross_entropy": losses.cpu(), "accuracy": accuracies.cpu()})
+    print(f"{run.name}: accuracy {result['accuracy']:.4f} with {args.visible_lengths[-1]} pairs visible, a cut-off "
+          f"answer costs {f'{loss:.4f} nats' if (loss := last['cut_off_loss']) else 'nothing'}")
+
+
+if __name__ == "__main__":
+    run_main(main)
