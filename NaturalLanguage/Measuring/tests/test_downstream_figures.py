@@ -45,12 +45,13 @@ def test_every_task_through_every_script(runs, tmp_path, monkeypatch):
             for row in final["summary"]:
                 assert row["score"] <= (0.9 if task == "helmet_rerank" else 0.25)  # near chance
                 assert row["token_cross_entropy"] == pytest.approx(math.log(1500), rel=0.2)
-    printed = {name: succeed(name, "--draws", 20) for name in FIGURES}
+    measure = {"draw_helmet": ("--measure", "cross_entropy")}
+    printed = {name: succeed(name, "--draws", 20, *measure.get(name, ())) for name in FIGURES}
     for name, line in zip(FIGURES, ("best score", "gamma 16: best", "needle B", "ends - middle", "correlation of")):
         assert line in printed[name]
     figures = tmp_path / "outputs" / "downstream" / "figures"
     assert len(list(figures.glob("*.png"))) == len(list(figures.glob("*.pdf"))) == 4 + 5 * 3
-    with open(figures / "helmet_score.csv", newline="") as file:
+    with open(figures / "helmet_cross_entropy.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(FAMILIES) * len(TASKS)
     assert all(bool(row["parsed_share"]) == (row["task"] == "helmet_rerank") for row in rows)
