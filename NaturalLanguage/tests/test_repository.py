@@ -52,9 +52,9 @@ def test_a_shell_script_is_one_for_bash_3_2(path):
 
 
 def commands(path):
-    """(folder, words) of the commands in the code blocks of a README: of its folder, or from a `cd` at the root."""
+    """(folder, words) of the commands in the code blocks of a README: from its part's folder, or a `cd` at the root."""
     for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.S):
-        folder = path.parent.parent if path.parent.name == "results" else path.parent
+        folder = next((part for part in PARTS if path.is_relative_to(part)), ROOT)
         for line in block.replace("\\\n", " ").splitlines():
             for part in line.split(" && "):
                 words = shlex.split(part, comments=True)
