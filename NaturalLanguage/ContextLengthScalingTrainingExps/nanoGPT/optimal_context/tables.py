@@ -5,7 +5,7 @@ from optimal_context.table import summary
 
 
 def optima(found):
-    """Each size: the measured optimum of the grid, the fitted one, the one from the other sizes, and whether trusted."""
+    """Each size: the measured optimum of the grid, the fitted one, that from the other sizes, whether it is trusted."""
     held_out = {row["train_tokens"]: row for row in found["candidates"][found["law"]] or []}
     lengths = [cell["context_length"] for cell in found["cells"]]
     rows = []
@@ -28,8 +28,8 @@ def errors(all_rows):
             rows.append([name, f"{row['within_one_step']} of {row['sizes']}", str(row["same_length"]),
                          *(f"{row[key]:.3g}" for key in ("near_error_rms", "near_error_max")),
                          f"{row['regret_mean']:.3f}"])
-    return ["law or baseline", "optimum within a step", "same length", "error near it (nats), root mean square", "largest",
-            "cost of the choice"], rows
+    return ["law or baseline", "optimum within a step", "same length", "error near it (nats), root mean square",
+            "largest", "cost of the choice"], rows
 
 
 def held_out(found):
