@@ -5,7 +5,7 @@ from optimal_context.table import summary
 
 
 def optima(found):
-    """Each size: the optimum of the grid, the fitted one, the one from the other sizes, and whether it is trusted."""
+    """Each size: the measured optimum of the grid, the fitted one, that from the other sizes, whether it is trusted."""
     held_out = {row["train_tokens"]: row for row in found["candidates"][found["law"]] or []}
     lengths = [cell["context_length"] for cell in found["cells"]]
     rows = []
