@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from utils import fail
 
-SCALE = 16.0  # first factor of the cosines; about log2(T^2 - T) at T = 256, as query-key normalisation advises
 SCORES_AT_ONCE = 2 ** 24  # of a search: 64 MB
 EMPTY = -1  # the document of a remembered token that is not there
 
@@ -83,12 +82,16 @@ class MemoryStore:
 
 
 class MemoryAttention(nn.Module):
-    """What a block with a memory adds to its local attention: normalised queries and keys, and the gated memory."""
+    """What a block with a memory adds to its local attention: normalised queries and keys, and the gated memory.
 
-    def __init__(self, n_head, neighbours=32):
+    The cosines count a learned factor times, which begins at the root of the width: between random directions the
+    scores then vary as much as those of an ordinary attention at first, so that it is not sharp before it has learned.
+    """
+
+    def __init__(self, n_head, width, neighbours=32):
         super().__init__()
         self.neighbours = neighbours
-        self.log_scale = nn.Parameter(torch.full((n_head,), math.log(SCALE)))
+        self.log_scale = nn.Parameter(torch.full((n_head,), math.log(width) / 2))
         self.gate = nn.Parameter(torch.zeros(n_head))  # through a sigmoid: the share of the memory
 
     def normalise(self, query, key):

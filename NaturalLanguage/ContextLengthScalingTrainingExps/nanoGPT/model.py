@@ -82,7 +82,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(vocab_size, n_embd)  # and, transposed, the output layer
         self.blocks = nn.ModuleList(Block(n_embd, n_head) for _ in range(n_layer))
         if memory is not None:
-            self.blocks[memory["layer"] - 1].memory = MemoryAttention(n_head, memory["neighbours"])
+            self.blocks[memory["layer"] - 1].memory = MemoryAttention(n_head, n_embd // n_head, memory["neighbours"])
         self.final_norm = nn.LayerNorm(n_embd, bias=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:

@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from draw_attention import pareto_front
+from helpers import start_script
 
 COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", "best_valid_loss", "full_context_loss",
            "tokens_per_second", "peak_memory_gigabytes")
@@ -55,3 +56,10 @@ def test_a_front_keeps_what_is_not_beaten():
 def test_bad_input_is_one_line(tables, nanogpt, flags, message):
     done = nanogpt("draw_attention.py", *flags, check=False)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_it_runs_as_users_run_it(tables, tmp_path):
+    process = start_script("draw_attention.py", "--time", "time.csv", cwd=tmp_path)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert "attention_time" in out and (tmp_path / "outputs" / "attention" / "figures" / "attention_time.png").exists()

@@ -33,7 +33,7 @@ def brute_force(attention, segments, tokens, local):
 def make_segments(n, documents):
     """Segments of queries, keys and values, whose tokens are of `documents` (a list of ids a row, by token)."""
     torch.manual_seed(0)
-    attention = memory.MemoryAttention(HEADS, neighbours=5)
+    attention = memory.MemoryAttention(HEADS, WIDTH, neighbours=5)
     with torch.no_grad():
         attention.gate.copy_(torch.tensor([-1.0, 0.7]))
         attention.log_scale.copy_(torch.tensor([1.0, 1.7]))

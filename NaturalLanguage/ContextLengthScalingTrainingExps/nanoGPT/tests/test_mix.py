@@ -11,6 +11,7 @@ import attention
 import documents
 import mix
 import model as gpt
+from helpers import start_script
 from token_files import TokenFile
 
 END, WINDOW = 2, 16  # end-of-text token, tokens of a window
@@ -153,3 +154,11 @@ def test_with_a_document_mask_a_packed_document_is_read_as_if_it_were_alone(run_
             alone = small.hidden(window[:, ids[0] == number])[0]
             torch.testing.assert_close(states[ids[0] == number], alone, rtol=1e-4, atol=1e-5)
     assert attention.visible(ids).sum() < 4 * WINDOW * (4 * WINDOW + 1) / 2
+
+
+def test_it_runs_as_users_run_it(sources, tmp_path):
+    process = start_script("data/mix.py", "--long", sources[0], "--short", sources[1], "--window", WINDOW,
+                           "--long_share", 0.3, cwd=tmp_path)
+    out, error = process.communicate()
+    assert process.returncode == 0 and not error and f"MIX_train_L0.3_W{WINDOW}.bin" in out
+    assert (tmp_path / "data" / "mixes" / f"MIX_train_L0.3_W{WINDOW}.json").exists()

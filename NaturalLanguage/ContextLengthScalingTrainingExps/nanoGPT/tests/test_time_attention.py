@@ -1,7 +1,6 @@
 """The timing of attention: rows that go on, refused flags, and exponents of known powers."""
 
 import csv
-import subprocess
 import sys
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 import time_attention
 from exponents import fit_exponent
-from helpers import FOLDER
+from helpers import start_script
 
 FLAGS = ("--attention_group", 8, "--window", 8, "--dilated_pairs", "8:1", "16:2", "--seconds", 0, "--n_head", 2,
          "--head_width", 4, "--threads", 1, "--out", "time.csv")
@@ -61,10 +60,10 @@ def test_bad_flags_are_one_line(run, flags, message):
 
 
 def test_it_runs_as_users_run_it(tmp_path):
-    done = subprocess.run([sys.executable, FOLDER / "time_attention.py", *map(str, FLAGS), "--attentions",
-                           "sliding_window", "--lengths", "64"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "sliding_window, 64 tokens" in done.stdout and (tmp_path / "time_about.json").exists()
+    process = start_script("time_attention.py", *FLAGS, "--attentions", "sliding_window", "--lengths", 64, cwd=tmp_path)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert "sliding_window, 64 tokens" in out and (tmp_path / "time_about.json").exists()
 
 
 def test_exponents_are_those_of_powers():
