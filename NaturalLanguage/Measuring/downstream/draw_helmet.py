@@ -89,7 +89,8 @@ def main():
         if np.isfinite(matrix[i, j]):
             print(f"correlation of {tasks[i]} and {tasks[j]}: {matrix[i, j]:.3f}")
     if not np.isfinite(matrix).any():
-        print(f"no correlations: they need {LEAST} pairs of model and length that two tasks share, with other values")
+        print(f"no correlations: they need {LEAST} pairs of model and length that two tasks share, with values that "
+              "differ")
     save_figure(figure, runs, args.out_dir, Path(path).stem)
 
 

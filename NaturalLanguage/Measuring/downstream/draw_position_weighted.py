@@ -70,9 +70,9 @@ def draw_run(run, args):
         fail(f"{run.directory}: all weights vanish at gamma {max(args.gammas):g}; lower --gammas")
     fractions, means = np.asarray(run.fractions), curves(values, weights)
     best = fractions[best_index(means, args.measure)]
-    drawn = np.array([fractions[best_index(curves(values, weights * drawn), args.measure)]
-                      for drawn in resamples(contexts, args.draws)])
-    low, high = interval(drawn) if args.draws else (best, best)
+    drawn = [weights * counts for counts in resamples(contexts, args.draws)]
+    bests = [fractions[best_index(curves(values, each), args.measure)] for each in drawn if each.sum(axis=1).all()]
+    low, high = interval(bests) if bests else (best, best)
 
     figure, axes = panels(4, columns=4)
     shown = axes[0].pcolormesh(np.append(fractions, 2 * fractions[-1] - fractions[-2]) - np.diff(fractions).min() / 2,
@@ -85,10 +85,10 @@ def draw_run(run, args):
         axes[1].plot(fractions, means[:, index], marker=".", color=colour, label=f"$\\gamma$ = {gamma:g}")
         axes[1].plot(best[index], means[list(fractions).index(best[index]), index], marker="o", markersize=9,
                      markerfacecolor="none", color=colour)
-        interior = best[index] < fractions[-1]
+        flat, interior = np.ptp(means[:, index]) == 0, best[index] < fractions[-1]
         print(f"{run.model}, {run.task}, gamma {gamma:g}: best visible fraction {best[index]:g} [{low[index]:g}, "
               f"{high[index]:g}], {effective(weights)[index]:.0f} effective questions"
-              + ("" if interior else "; no interior optimum"))
+              + ("; the same at all fractions" if flat else "" if interior else "; no interior optimum"))
     axes[1].set(title=f"{run.model}, {run.task}", xlabel="visible fraction", ylabel=MEASURES[args.measure])
     axes[1].legend()
     below, above = best - np.minimum(low, best), np.maximum(high, best) - best

@@ -43,9 +43,12 @@ def draw_run(axis, run, draws):
         place = np.mean([1 - line["gold_distance"] / line["context_tokens"]
                          for line in first if line["needle"] == needle])
         axis.axvline(place, color=look["color"], linestyle=":", linewidth=1)
+        if visible[:, mine].all() or not visible[:, mine].any():
+            print(f"{run.model}, needle {needle}: at these visible fractions it is never or always masked, no jump")
+            continue
         found = jump(values[:, mine], visible[:, mine], np.ones(mine.sum()))
         drawn = [jump(values[:, mine], visible[:, mine], weights) for weights in resamples(contexts[mine], draws)]
-        low, high = interval(drawn) if draws else (found, found)
+        low, high = interval([value for value in drawn if math.isfinite(value)]) if draws else (found, found)
         ratio = f", {found / math.log(run.values):.3f} of log {run.values}" if run.values and run.values > 1 else ""
         print(f"{run.model}, needle {needle} (masked beyond {place:.3f}): jump {found:.4f} nats [{low:.4f}, {high:.4f}]"
               f"{ratio}; with it visible {np.mean(values[:, mine][visible[:, mine]]):.4f} nats")

@@ -45,7 +45,9 @@ def draw_run(axis, run, measure, draws, label, look):
         axis.plot(span, [at, at], color=look["color"], linewidth=4, alpha=0.3)
     text = f"{label}, {run.task} at {run.max_length}: best {measure} {at:.4f} at visible fraction {best:g}"
     text += f" [{span[0]:g}, {span[1]:g}]" if span else ""
-    if best == run.fractions[-1]:
+    if np.ptp(means) == 0:
+        text += ", the same at all fractions"
+    elif best == run.fractions[-1]:
         text += ", the largest: no interior optimum"
     else:
         text += f", better than the whole by {gain:.4f}" + (

@@ -33,8 +33,8 @@ smoke)
     [[ -f $MODEL/config.json ]] || run "$PYTHON" -m downstream.make_random_model --out_dir "$MODEL"
     TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles kv_retrieval multi_document_qa helmet_recall
         helmet_rag helmet_rerank helmet_icl}
-    export TASKS GENERATE_FLAGS=${GENERATE_FLAGS:---new_tokens 12} MAX_LENGTHS=${MAX_LENGTHS:-1024}
-    run "$PYTHON" -m downstream.sweep "$MODEL" --n 4 --out_dir "$OUT" --visible_fractions 0.5 1 --device cpu ;;
+    export TASKS GENERATE_FLAGS=${GENERATE_FLAGS:---new_tokens 12} MAX_LENGTHS=${MAX_LENGTHS:-2048}
+    run "$PYTHON" -m downstream.sweep "$MODEL" --n 4 --out_dir "$OUT" --visible_fractions 0.25 1 --device cpu ;;
 small)
     MODEL=${MODEL:-../ContextLengthScalingTrainingExps/nanoGPT/outputs/retrieval/models/key_value}
     if [[ ! -f $MODEL/config.json ]]; then

@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
             path = folder / "samples" / family / f"{task}.jsonl"
             succeed("generate_tasks", "--task", task, "--tokenizer", model, "--max_length", 1100, "--new_tokens", 12,
                     "--n", 4, "--out", path, *files)
-            succeed("evaluate_tasks", "--model_name", model, "--samples", path, "--visible_fractions", 0.5, 1,
+            succeed("evaluate_tasks", "--model_name", model, "--samples", path, "--visible_fractions", 0.25, 1,
                     "--out_dir", folder / "runs")
     return folder / "runs"
 

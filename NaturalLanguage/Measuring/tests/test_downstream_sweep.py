@@ -1,0 +1,62 @@
+"""sweep.py and the launchers of downstream/: cells, what is missing, what is not done again, flags in any order."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from downstream_helpers import error_of, make_models, run, succeed
+
+FOLDER = Path(__file__).resolve().parents[1]
+BASH = os.environ.get("BASH32", "bash")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_models(tmp_path_factory.mktemp("models"))["qwen3"]
+
+
+@pytest.fixture
+def flags(tmp_path, monkeypatch):
+    """A grid of two cells; cells are processes, started in the folder Measuring."""
+    monkeypatch.chdir(FOLDER)
+    return ["--max_lengths=1000", "--visible_fractions", "0.5", "1", "--n", "3", "--tasks", "kv_retrieval", "ruler_vt",
+            "--generate_flags", "--new_tokens 4", "--out_dir", str(tmp_path / "out"), "--device=cpu"]
+
+
+def test_cells_one_by_one(model, flags, tmp_path):
+    names = ["qwen3_kv_retrieval_1000", "qwen3_ruler_vt_1000"]
+    assert run("sweep", model, *flags, "--missing")[:2] == (1, "\n".join(names) + "\n")
+    assert "there are 2 cells, no cell 2: use --array=0-1" in error_of("sweep", model, *flags, "--cell", 2)
+    done = subprocess.run([sys.executable, "-m", "downstream.sweep", str(model), *flags, "--cell", "1"], cwd=FOLDER,
+                          capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0 and "cell 1 of 2: qwen3_ruler_vt_1000" in done.stdout and "finished" in done.stdout
+    assert run("sweep", model, *flags, "--missing")[:2] == (1, names[0] + "\n")
+    code, out, _ = run("sweep", *flags, "--collect", model)  # flags in any order
+    assert code == 1 and f"missing: {names[0]}" in out
+    assert (tmp_path / "out" / "figures" / "visible_fraction_score.png").exists()
+    assert run("sweep", model, *flags, "--no-generate", "--missing")[1].splitlines() == names  # another request
+
+
+@pytest.mark.slow
+def test_the_launcher(model, flags, tmp_path):
+    """In a checkout with a space in its path, under bash 3.2 where BASH32 names one; started again, nothing is done."""
+    checkout = tmp_path / "a checkout" / "Measuring"
+    shutil.copytree(FOLDER, checkout, ignore=shutil.ignore_patterns("outputs", "results", "tests", "__pycache__"))
+    for again in (False, True):
+        done = subprocess.run([BASH, "downstream/downstream.sh", str(model), *flags], cwd=checkout, capture_output=True,
+                              text=True, env={**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""})
+        assert done.returncode == 0, done.stderr
+        assert ("finished before" in done.stdout) == again
+    done = subprocess.run([BASH, "downstream/reproduce.sh", "none"], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 2 and "unknown preset none; use smoke, small or paper" in done.stderr
+    done = subprocess.run([BASH, "downstream/reproduce.sh", "paper"], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 2 and "SQUAD=FILE WORDS=FILE" in done.stderr
+
+
+def test_flags_that_do_not_fit(model, flags):
+    assert "invalid choice" in error_of("sweep", model, *flags, "--tasks", "none")
+    assert "is not a number of at least" in error_of("sweep", model, *flags, "--visible_fractions", "2")
+    assert "--cell" in succeed("sweep", "--help") and "default: score" in succeed("sweep", "--help")
