@@ -126,4 +126,4 @@ def test_many_kills(name, stages, tmp_path):
 def test_the_campaign_has_every_script_that_writes():
     scripts = {path.name for pattern in ("generate_*.py", "train_*.py", "save_*.py", "measure_*.py", "collect_*.py")
                for path in FOLDER.glob(pattern)}
-    assert {name for name, _ in STAGES} == {name for name in scripts if "retrieval" not in name}  # these: test_retrieval.py
+    assert {name for name, _ in STAGES} == {name for name in scripts if "retrieval" not in name}  # see test_retrieval
