@@ -5,7 +5,7 @@
     python data/retrieval/prepare.py --task variables
     python data/retrieval/prepare.py --task labels --max_units 8   # in-context learning
 
-Tasks (documents.py): key_value, pairs and then many queries; variables, chains of assignments and queries for the
+Tasks (task_sequences.py): key_value, pairs and then many queries; variables, chains of assignments and queries for the
 value of a variable; labels, classes whose labels are drawn anew in each document. The units of a document (pairs,
 assignments, rounds) are --min_units to --max_units many, log-uniformly in tokens: short ones are learned first. With
 --order growing their number grows along the file; train.py shuffles windows within an epoch, so that the default,
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from documents import END_OF_TEXT, TASKS, UNKNOWN, stream
+from task_sequences import END_OF_TEXT, TASKS, UNKNOWN, stream
 
 SPLITS = {"train": 0, "val": 1, "test": 2}  # what a seed's random numbers are for
 
