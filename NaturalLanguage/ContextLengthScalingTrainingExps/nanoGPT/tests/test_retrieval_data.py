@@ -24,7 +24,7 @@ PREPARE = FOLDER / "data" / "retrieval" / "prepare.py"
 
 
 def load_script():
-    """prepare.py as a module of another name than that of data/openwebtext; it imports its neighbour task_sequences.py."""
+    """prepare.py as a module of another name than that of data/openwebtext; it imports task_sequences.py."""
     spec = importlib.util.spec_from_file_location("prepare_retrieval", PREPARE)
     module = importlib.util.module_from_spec(spec)
     with patch.object(sys, "path", [str(PREPARE.parent), *sys.path]):
