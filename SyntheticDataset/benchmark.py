@@ -26,13 +26,13 @@ from scipy.stats import gaussian_kde
 from torch.utils.data import DataLoader, Dataset
 
 from entropy import kde_entropy
+from files import make_directory, save_json
 from mlp import MLP
 from samples import Samples, make_splits, unpack_bits
 from tasks import PAPER_TASKS, load_task_definition, position_weighted_tasks
 from training import epoch_order, train_step
 from transformer import TaskSampler, Transformer, weighted_train_step
-from utils import (Parser, choose_device, describe_environment, make_directory, positive_int, progress, run_main,
-                   save_json)
+from utils import Parser, choose_device, describe_environment, positive_int, progress, run_main
 
 CONTEXT_LENGTH = 36
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from collecting import describe, load_result
+from files import load_tensors, make_directory, save_json, save_tensors, write_csv
 from run import load_request, run_tag, started_runs
-from utils import (Parser, fail, load_tensors, make_directory, positive_int, run_main, save_json, save_tensors, seed,
-                   write_csv)
+from utils import Parser, fail, positive_int, run_main, seed
 
 SWEPT = ("train_dataset_size", "seed")
 

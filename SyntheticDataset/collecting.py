@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from files import load_json, make_directory, read_table, save_json, write_csv
 from run import load_request
-from utils import fail, load_json, make_directory, read_table, save_json, write_csv
+from utils import fail
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")

@@ -14,11 +14,12 @@ cross entropy), as PDF and PNG. Prints the numbers that it draws, and where the 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from files import read_table
 from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
 from position_weighting import (beyond_spread, compare, describe, interval, load_grids, optimum_table, summarise,
                                 weighted)
 from retrieval import features_name
-from utils import Parser, fail, non_negative_float, read_table, run_main
+from utils import Parser, fail, non_negative_float, run_main
 
 VERDICTS = {-1: "lower, beyond the spread", 0: "within the spread", 1: "higher, beyond the spread"}
 

@@ -11,8 +11,9 @@ as a power of l. Writes the JSON that generate_data.py and train_transformer.py 
 import json
 from pathlib import Path
 
+from files import make_directory, replacing
 from tasks import as_lists, bayes_risk, position_weighted_tasks
-from utils import Parser, fail, make_directory, non_negative_float, positive_int, replacing, run_main, seed
+from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
 
 def parse_args():

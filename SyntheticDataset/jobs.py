@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from utils import fail, lock, make_directory
+from files import lock, make_directory
+from utils import fail
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from collecting import load_table1, optimum, over_seeds, read_numbers
 from correlation import correlations, load_by_seed
 from entropy import intrinsic_dimension
+from files import replacing
 from measures import load_measures, right_thresholds
-from utils import Parser, replacing, run_main
+from utils import Parser, run_main
 
 RESULTS = Path(__file__).with_name("results")
 TOP = Path(__file__).parents[1] / "README.md"  # has the summary, where this folder lies in the whole repository

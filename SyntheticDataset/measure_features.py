@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 from entropy import intrinsic_dimension, kde_entropy, spectrum
+from files import identity, load_tensors, lock, make_directory
 from measures import COLUMNS, dtype_of, load_known, save_measures
-from utils import (Parser, choose_device, fail, identity, load_tensors, lock, make_directory, progress, run_main, say)
+from utils import Parser, choose_device, fail, progress, run_main, say
 
 
 def load_features(path, device):
@@ -65,7 +66,7 @@ def main():
     with lock(out_dir / "lock", f"another process measures into {out_dir}; wait for it, or choose another --out_dir"):
         rows, spectra = load_known(out_dir)
         for name, path in progress(named.items(), unit="files", desc="measuring"):
-            request = {"features": identity(path, "the features file"), "entropy": args.entropy}
+            request = {"features": identity(path), "entropy": args.entropy}
             if name in rows and spectra["request"].get(name) == request and not args.overwrite:
                 continue
             features, about = load_features(path, device)

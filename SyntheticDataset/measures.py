@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from entropy import THRESHOLDS, intrinsic_dimension
-from utils import fail, load_tensors, read_table, save_tensors, write_csv
+from files import load_tensors, read_table, save_tensors, write_csv
+from utils import fail
 
 WHOLE_NUMBERS = ("seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "rank")
 COLUMNS = ("name", "seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "dtype", "rank",

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from scipy.stats import t as student
 
+from files import load_tensors
 from retrieval import position_weights
-from utils import fail, load_tensors
+from utils import fail
 
 
 def load_grids(path):

@@ -11,9 +11,11 @@
 
 import csv
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from utils import (StopSignal, current, fail, load_json, load_tensors, lock, make_directory, save_json, save_tensors)
+from files import current, load_json, load_tensors, lock, make_directory, save_json, save_tensors
+from utils import StopSignal, fail
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
 # Arguments that say where and how a run is made, not what comes out of it; of a task definition the contents count.
@@ -77,8 +79,9 @@ class Run:
         directory holds a run of another request and `overwrite` is not among the arguments."""
         self.request = request_of(trainer, arguments, data)
         self.directory = make_directory(Path(arguments["save_position"]) / run_tag(trainer, arguments))
-        self.lock = lock(self.directory / "lock", f"another process is training in {self.directory}; wait for it, or "
-                                                  "choose another --save_position")
+        self.lock = ExitStack()  # held as long as this object
+        self.lock.enter_context(lock(self.directory / "lock", "another process is training in "
+                                     f"{self.directory}; wait for it, or choose another --save_position"))
         for path in self.directory.glob("*.tmp"):  # what a killed process was writing
             path.unlink()
         if arguments["overwrite"]:
@@ -139,7 +142,7 @@ class Run:
         self.saved_at = time.monotonic()
         save_tensors(self.directory / "ckpt_last.pt", {**snapshot(), "seconds": self.seconds})
         if self.signal.received:
-            self.signal.end(f"{self.name}: stopped and saved; start the same command again, it goes on from there")
+            self.signal.end(f"{self.name} is saved; start the same command again, it goes on")
 
     def finish(self, result, **weights):
         """Write the weights, best and last, and then the result."""

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from files import load_tensors
 from tasks import as_lists, check_task_definition, task_weights
-from utils import fail, load_tensors
+from utils import fail
 
 CHUNK_SIZE = 1_000_000  # bit strings drawn at a time; the samples do not depend on it
 TRAIN, VALID = 0, 1

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import torch
 
+from files import current, identity, load_tensors, make_directory, save_tensors
 from mlp import build_model
 from run import load_request
 from samples import load_samples
 from tasks import check_task_definition, solvable_tasks
 from training import MODELS, WIDTHS
 from transformer import EVALUATION_BATCH, TaskSampler, build_transformer, tokens, visible_lengths
-from utils import (Parser, choose_device, current, fail, identity, load_tensors, make_directory, positive_int, progress,
-                   run_main, save_tensors)
+from utils import Parser, choose_device, fail, positive_int, progress, run_main
 
 SETTINGS = ("model", "context_length", *WIDTHS, "output_size")
 
@@ -89,7 +89,7 @@ def save_mlp(weights_path, args, device):
             fail(f"--visible_context_length {length} is not within the model's context length of {context_length}; "
                  "give -1 for all of it")
     samples = load_samples(args.validation_data_position, args.valid_dataset_size, context_length, device)
-    request = {"weights": identity(weights_path, "the weights"), "settings": settings, "seed": seed,
+    request = {"weights": identity(weights_path), "settings": settings, "seed": seed,
                "samples": identity(args.validation_data_position), "n": len(samples.bits)}
     model = None
     for length in lengths:
@@ -118,7 +118,7 @@ def save_transformer(weights_path, args, device):
     for length in lengths:
         if length not in measured:
             fail(f"--visible_context_length {length}: {run_dir} was measured from {measured[0]} to {measured[-1]}")
-    request = {"weights": identity(weights_path, "the weights"), "n": args.n_samples, "run": run}
+    request = {"weights": identity(weights_path), "n": args.n_samples, "run": run}
     model = None
     for length in progress(lengths, desc=run_dir.name, unit="lengths"):
         path = Path(args.save_position or by_length(run_dir, length))

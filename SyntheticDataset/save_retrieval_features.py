@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from files import current, identity, load_tensors, make_directory, save_tensors
 from retrieval import PARTS, build_model, draw_samples, features_name, position_weights
 from run import load_request
-from utils import (Parser, choose_device, current, fail, identity, load_tensors, make_directory, non_negative_float,
-                   positive_int, progress, run_main, save_tensors)
+from utils import Parser, choose_device, fail, non_negative_float, positive_int, progress, run_main
 
 BATCH = 500  # samples whose states exist at the same time
 

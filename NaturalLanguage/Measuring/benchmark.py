@@ -23,11 +23,10 @@ from pathlib import Path
 import torch
 
 from entropies import kde_entropies
+from files import make_directory, save_json
 from scorer import Scorer
 from spectra import decompose
-from utils import (
-    Parser, choose_device, describe_environment, fail, make_directory, positive_int, progress, run_main, save_json,
-)
+from utils import Parser, choose_device, describe_environment, fail, positive_int, progress, run_main
 
 PLAIN_BATCH = 8  # chunks at once, as published
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import torch
 
+from files import current, load_json, load_tensors, lock, make_directory, save_tensors, text_hash
 from hub import encode
-from utils import current, fail, load_json, load_tensors, lock, make_directory, progress, save_tensors, say, text_hash
+from utils import fail, progress, say
 
 TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 ORDER_SEED = 114

@@ -17,8 +17,9 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
+from files import text_hash
 from text_files import CorpusError, check_text, read_files
-from utils import progress, text_hash
+from utils import progress
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"

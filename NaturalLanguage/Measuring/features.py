@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from utils import fail, load_tensors, say
+from files import load_tensors
+from utils import fail, say
 
 ROWS_AT_ONCE = 1024
 
@@ -28,7 +29,7 @@ def load_features(path):
 
     "dtype" says in which precision the model computed them; a file without it is taken at its tensor's own.
     """
-    contents = load_tensors(path, "the features file", mmap=True)
+    contents = load_tensors(path, "the features file", mmap=True, kind=(dict, torch.Tensor))
     contents = contents if isinstance(contents, dict) else {"features": contents}
     features = contents.pop("features", None)
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) < 2:

@@ -14,7 +14,8 @@ from statistics import stdev
 
 from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
-from utils import Parser, fail, load_json, replacing, run_main
+from files import load_json, replacing
+from utils import Parser, fail, run_main
 
 RESULTS = Path(__file__).parent / "results"
 TOP = Path(__file__).parents[2] / "README.md"  # has the summary, where this folder lies in the whole repository

@@ -29,11 +29,9 @@ import torch
 
 from entropies import document_standard_error, half_samples, kde_entropies, two_nn
 from features import feature_files, load_features
+from files import identity, lock, read_table, same_request, write_csv
 from spectra import decompose, is_current, load_spectra, save_spectrum, spectrum_request
-from utils import (
-    Parser, choose_device, fail, identity, lock, non_negative_int, progress, read_table, run_main, same_request, say,
-    write_csv,
-)
+from utils import Parser, choose_device, fail, non_negative_int, progress, run_main, say
 
 COLUMNS = ("context_length", "draw", "n", "width", "dtype", "layer", "rank", "cross_entropy",
            "cross_entropy_standard_error", "kde_entropy", "log_determinant_part", "leave_one_out_entropy",
@@ -74,7 +72,7 @@ def measure(path, decomposition, features, about, draws, request):
 def read_rows(path):
     """{context length: rows as text} of a measures.csv; empty if there is none."""
     found = {}
-    for row in read_table(path, "the measures", COLUMNS) if path.exists() else ():
+    for row in read_table(path, COLUMNS, "make it again with --overwrite") if path.exists() else ():
         found.setdefault(int(row["context_length"]), []).append(row)
     return found
 
@@ -106,7 +104,7 @@ def measure_directory(directory, device, draws, overwrite):
             except ValueError as error:
                 fail(f"{path}: {error}; save more with save_mid_features.py --n_samples")
             rows[length] = [{"context_length": length, **row} for row in made]
-            write_csv(table, COLUMNS, [row for key in sorted(rows) for row in rows[key]])
+            write_csv(table, [row for key in sorted(rows) for row in rows[key]], COLUMNS)
 
 
 def main():

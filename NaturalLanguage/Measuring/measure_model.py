@@ -10,9 +10,10 @@ OUT_DIR/NAME, there at the end final.json. sweep.py does it for several models.
 
 import sys
 
+from files import save_json
 from jobs import run_script
 from pipeline import model_directory, parse, pipeline_parser, request_of, steps
-from utils import run_main, save_json
+from utils import run_main
 
 
 def main():

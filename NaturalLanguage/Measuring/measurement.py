@@ -18,10 +18,8 @@ from chunks import TRIM, load_chunks
 from hub import load_tokenizer, revision
 from run import Run, measurement_name
 from scorer import Scorer, choose_dtype, load_config, load_model, longest_context
-from utils import (
-    Parser, Stopped, StopSignal, choose_device, describe_environment, fail, non_negative_int, positive_int, progress,
-    say,
-)
+from utils import (Parser, StopSignal, Stopped, choose_device, describe_environment, fail, non_negative_int,
+                   positive_int, progress, say)
 
 
 def add_scoring_flags(parser):
@@ -65,7 +63,7 @@ class Measurement:
         if args.device_map and self.world > 1:
             fail("--device_map auto takes all GPUs into one process; start it without torchrun")
         self.args, self.layer, self.device = args, layer, choose_device(args.device)
-        self.signal = StopSignal()
+        self.signal = StopSignal(raising=True)
         self.run_directory = args.out_dir or Path("outputs") / measurement_name(args.model_name)
         self.scorer = None
 

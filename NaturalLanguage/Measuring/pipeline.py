@@ -8,11 +8,12 @@ import os
 import shlex
 from pathlib import Path
 
+from files import current
 from hub import local_revision
 from jobs import from_environment, visible_gpus
 from measurement import add_scoring_flags
 from run import measurement_name
-from utils import Parser, current, fail, non_negative_int, positive_int
+from utils import Parser, fail, non_negative_int, positive_int
 
 FEATURE_LENS = "8 12 16 24 32 48 64 128 256 512"
 SEQ_LENS = "8 12 16 24 32 48 64 128 256 384 512 768 1024"

@@ -26,12 +26,10 @@ from pathlib import Path
 
 import documents
 import text_files
+from files import load_json, lock, make_directory, save_json, text_hash
 from hub import encode, load_tokenizer
 from text_files import CorpusError
-from utils import (
-    Parser, fail, load_json, lock, make_directory, non_negative_int, number, positive_int, progress, run_main,
-    save_json, seed, text_hash,
-)
+from utils import Parser, argument_type, fail, non_negative_int, positive_int, progress, run_main, seed
 
 DOCUMENTS_AT_ONCE = 256
 # Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
@@ -40,14 +38,17 @@ SOURCE_FLAGS = {"openwebtext": (), "dataset": ("column", "encoding_errors"),
 COMMON_FLAGS = ("source", "percent", "start_from", "min_tokens", "max_documents", "validation_fraction", "splits",
                 "seed")
 
+percentage = argument_type(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
+share = argument_type(float, lambda value: 0 <= value <= 0.99, "a number from 0 to 0.99")
+
 
 def parse_args():
     parser = Parser(__doc__)
     group = parser.add_argument_group("which documents").add_argument
     group("--source", choices=tuple(SOURCE_FLAGS), default="openwebtext", help="the corpus")
-    group("--percent", type=number(float, 0.0, 100.0), default=10.0, help="of the documents that are for training")
-    group("--start_from", type=number(float, 0.0, 100.0), default=0.0, help="where that part begins, in percent")
-    group("--validation_fraction", type=number(float, 0.0, 0.99), default=0.05, help="of the documents, for validation")
+    group("--percent", type=percentage, default=10.0, help="of the documents that are for training")
+    group("--start_from", type=percentage, default=0.0, help="where that part begins, in percent")
+    group("--validation_fraction", type=share, default=0.05, help="of the documents, for validation")
     group("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="the splits to prepare")
     group("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this")
     group("--max_documents", type=positive_int, help="stop reading a split when so many are kept (default: never)")

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from entropies import document_standard_error
-from utils import fail, load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors, write_csv
+from files import load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors, write_csv
+from utils import fail
 
 COLUMNS = ("context_length", "n_chunks", "n_documents", "cross_entropy", "standard_error", "difference",
            "difference_standard_error")
@@ -75,6 +76,8 @@ class Run:
         """Take up what is there, or with `overwrite` remove it; exits with code 2 if it is something else."""
         self.environment = environment
         about, losses = self.directory / "measurement.json", self.directory / "losses.pt"
+        for path in self.directory.glob("*.tmp"):  # what a killed process was writing
+            path.unlink()
         if overwrite:
             for path in (*self.directory.glob("feature_tensors_seq_*.pt"), losses, about):
                 path.unlink(missing_ok=True)
@@ -122,4 +125,4 @@ class Run:
 
     def write_table(self):
         """Write cross_entropy.csv from the losses that are there."""
-        write_csv(self.directory / "cross_entropy.csv", COLUMNS, table_rows(self.losses, self.documents))
+        write_csv(self.directory / "cross_entropy.csv", table_rows(self.losses, self.documents), COLUMNS)

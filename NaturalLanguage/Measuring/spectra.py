@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from features import ROWS_AT_ONCE
-from utils import load_tensors, same_request, save_tensors
+from files import load_tensors, same_request, save_tensors
 
 
 class Decomposition(NamedTuple):

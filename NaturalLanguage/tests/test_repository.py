@@ -27,7 +27,7 @@ NOT_IN_BASH_3_2 = {
 }
 
 
-@pytest.mark.parametrize("name", ["launching.sh", "jobs.py"])
+@pytest.mark.parametrize("name", ["launching.sh", "jobs.py", "utils.py", "files.py"])
 def test_the_parts_have_one_text_for_what_they_share(name):
     assert len({(part / name).read_text() for part in PARTS}) == 1
 

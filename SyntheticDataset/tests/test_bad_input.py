@@ -1,14 +1,7 @@
 """Bad input: one line on stderr, exit code 2, nothing half-written."""
 
-import argparse
-import subprocess
-import sys
-
 import pytest
 import torch
-
-from helpers import FOLDER
-from utils import Parser, fail, progress, read_table, replacing, seed
 
 TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
 
@@ -145,47 +138,6 @@ def test_figures_and_tables_without_results(script, tmp_path):
     refused(script("draw_intrinsic_dimension.py", check=False), "save_feature_tensor.py")
 
 
-def test_tables_are_read_as_users_have_them(tmp_path):
-    """With a byte order mark, semicolons or tabs; what cannot be is named with its file."""
-    path = tmp_path / "a.csv"
-    for separator in ",;\t":
-        path.write_text("a,b\n1,2\n".replace(",", separator), encoding="utf-8-sig")
-        assert read_table(path, ("a", "b")) == [{"a": "1", "b": "2"}]
-    for content in (b"", b"a,b\n", b"a,b;c\n1,2;3\n", b"a,c\n1,2\n", b"a,b\n1\n", b"a,b\n1,2,3\n", b"a,b\n\xff,2\n"):
-        path.write_bytes(content)
-        with pytest.raises(SystemExit) as stopped:
-            read_table(path, ("a", "b"))
-        assert stopped.value.code == 2
-
-
-def test_defaults_are_shown_and_seeds_checked(capsys):
-    """The mechanism once, and one script as a user asks it."""
-    parser = Parser("About.")
-    for flag, options in (("--size", {"type": int, "default": 0}), ("--name", {}), ("--all", {"action": "store_true"}),
-                          ("--file", {"default": "a/b", "help": "of x (default: the x of y)"})):
-        parser.add_argument(flag, **{"help": "what", **options})
-    text = " ".join(parser.format_help().split())
-    assert text.count("default") == 2 and "--size SIZE what (default: 0)" in text and "(default: the x of y)" in text
-    done = subprocess.run([sys.executable, FOLDER / "train_model.py", "--help"], capture_output=True, text=True,
-                          check=True)
-    assert "(default: 0.0001)" in done.stdout and "(default: data/train.pt)" in done.stdout
-    assert seed("0") == 0 and seed(str(2**63 - 1)) == 2**63 - 1
-    for text in ("-1", str(2**63), "1.5", "x"):
-        with pytest.raises(argparse.ArgumentTypeError):
-            seed(text)
-
-
-def test_the_error_is_the_last_line_and_no_bar_is_drawn_into_a_file(capsys, monkeypatch):
-    monkeypatch.setattr("utils.LINE_INTERVAL", 0)
-    with pytest.raises(SystemExit):
-        for item in progress(range(3), desc="counting", unit="items"):
-            if item == 2:
-                fail("went\nwrong")
-    written = capsys.readouterr().err
-    assert "\r" not in written and written.splitlines()[-1].endswith(": went wrong")
-    assert written.startswith("counting: 1/3 items, ") and written.count("\n") == 3
-
-
 def test_a_missing_cell_is_named(script, small_data, tmp_path):
     for length in (5, 9):
         script("train_model.py", "--context_length", length, "--num_epochs", 1, "--hidden_size", 8)
@@ -195,14 +147,3 @@ def test_a_missing_cell_is_named(script, small_data, tmp_path):
     assert len((tmp_path / "outputs" / "sweep.csv").read_text().splitlines()) == 2
     done = script("collect_results.py", "--seeds", 0, 1, check=False)
     assert done.returncode == 1 and done.stderr.count("seed1") == 2
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path):
-    """What torch.save and write_text raise on a full disk; the file that was there stays as it was."""
-    (tmp_path / "kept").write_text("old")
-    for error in (OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")):
-        with pytest.raises(SystemExit) as stopped, replacing(tmp_path / "kept") as temporary:
-            temporary.write_text("half")
-            raise error
-        assert stopped.value.code == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "old"

@@ -227,7 +227,7 @@ def test_a_signal_ends_it_after_a_checkpoint(tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == -signal.SIGTERM, output
-    assert output.splitlines()[-1].endswith("stopped and saved; start the same command again, it goes on from there")
+    assert output.splitlines()[-1].endswith("is saved; start the same command again, it goes on")
     assert (run_dir / "ckpt_last.pt").exists() and not (run_dir / "final.json").exists()
 
 

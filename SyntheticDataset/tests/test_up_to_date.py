@@ -5,23 +5,11 @@ import json
 import pytest
 import torch
 
+from files import save_tensors
 from measures import load_measures
-from utils import current, save_json, save_tensors
 
 MLP = ("train_model.py", "--context_length", 9, "--hidden_size", 8, "--batch_size", 50, "--num_epochs", 3)
 RUN = "outputs/runs/mlp_ctl9_train700_wd0.0001_seed0"
-
-
-def test_the_rule(tmp_path):
-    """Neither existence nor age counts, only the whole file's request."""
-    request = {"names": ("a", "b"), "size": 3, "share": 0.1, "none": None}
-    save_json(tmp_path / "a.json", {"request": request})
-    save_tensors(tmp_path / "a.pt", {"request": json.loads(json.dumps(request)), "values": torch.zeros(100)})
-    for path in (tmp_path / "a.json", tmp_path / "a.pt"):
-        assert current(path, request) and not current(path, {**request, "size": 4})
-        path.write_bytes(path.read_bytes()[:-20])
-        assert not current(path, request)
-    assert not current(tmp_path / "nowhere.pt", request)
 
 
 @pytest.fixture

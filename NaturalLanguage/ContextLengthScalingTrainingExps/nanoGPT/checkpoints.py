@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from utils import fail, read_tensors, replacing, say
+from files import read_tensors, replacing
+from utils import fail, say
 
 WRITING_SHARE = 0.02  # of the time, at most, for copying and writing them
 

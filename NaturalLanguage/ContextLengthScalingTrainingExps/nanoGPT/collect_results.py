@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
+from files import load_json, load_tensors, make_directory, save_json, save_tensors, write_csv
 from run import INCIDENTAL, METRICS, difference, request_of, run_tag
-from utils import Parser, fail, load_json, load_tensors, make_directory, positive_int, run_main, save_json, \
-    save_tensors, seed, write_csv
+from utils import Parser, fail, positive_int, run_main, seed
 
 AXES = ("context_length", "train_tokens", "seed")
 # What may differ between the runs of a sweep: warm-up in passes gives other steps for each number of training tokens.
@@ -91,7 +91,7 @@ def main():
     out_csv = Path(args.out_csv)
     make_directory(out_csv.parent)
     rows = [read_row(directories[tag], description) for tag, description in finished.items()]
-    write_csv(out_csv, [{**dict.fromkeys(max(rows, key=len)), **row} for row in rows])
+    write_csv(out_csv, rows, max(rows, key=len))
     save_tensors(out_csv.with_suffix(".pt"), {
         "position_losses": {tag: load_tensors(directories[tag] / "losses.pt", "losses")["by_position"].float()
                             for tag in finished},

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from files import load_tensors
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
 from sweep_table import READINGS, optimum, read_cells
-from utils import Parser, fail, load_tensors, run_main
+from utils import Parser, fail, run_main
 
 
 def draw_losses(cells, colour):

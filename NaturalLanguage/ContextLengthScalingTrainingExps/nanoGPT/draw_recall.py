@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import chi2
 
+from files import read_table
 from plotting import save_figure
-from utils import Parser, fail, positive_int, read_table, run_main
+from utils import Parser, fail, positive_int, run_main
 
 READINGS = {"gold_first": "first query", "gold": "all queries"}
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from files import identity, load_json, make_directory, write_csv
 from run import load_run
-from utils import (Parser, choose_device, fail, identity, load_json, make_directory, positive_int, progress, run_main,
-                   say, write_csv)
+from utils import Parser, choose_device, fail, positive_int, progress, run_main, say
 
 BATCH_TOKENS = 16_384
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from attention import Dilated, SlidingWindow
+from files import current, identity, make_directory, save_json
 from rope import rope_parameters
 from run import load_run, load_tokenizer
-from utils import Parser, current, fail, identity, make_directory, run_main, save_json
+from utils import Parser, fail, run_main
 
 END_OF_TEXT = "<|endoftext|>"
 NAMES = {"attention_norm": "input_layernorm", "query_key_value": "attention.query_key_value",

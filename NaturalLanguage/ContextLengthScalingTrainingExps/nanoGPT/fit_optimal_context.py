@@ -22,13 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
+from files import make_directory, save_json
 from optimal_context.analysis import analyse, describe
-from optimal_context.bootstrap import DRAWS, LEAST_DRAWS
+from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, number_of_draws
 from optimal_context.law import LAWS, with_ceiling
 from optimal_context.report import report
 from optimal_context.selection import check_larger_half
 from optimal_context.table import BASELINES, Columns, compared, read_losses, refuse_what_cannot_carry_a_fit
-from utils import Parser, fail, make_directory, number, positive_float, run_main, save_json
+from utils import Parser, fail, positive_float, run_main
 from utils import seed as seed_number
 
 
@@ -49,7 +50,7 @@ def parse_arguments():
     parser.add_argument("--predict_train_tokens", type=positive_float, nargs="+", default=[],
                         help="training sizes, in the table's unit, to predict the optimum for")
     parser.add_argument("--check", action="store_true", help="add the baselines and the test on the larger sizes")
-    parser.add_argument("--draws", type=number(int, LEAST_DRAWS), default=DRAWS,
+    parser.add_argument("--draws", type=number_of_draws, default=DRAWS,
                         help=f"of the bootstrap, at least {LEAST_DRAWS}")
     parser.add_argument("--seed", type=seed_number, default=0, help="of the starts and of the bootstrap")
     parser.add_argument("--out", default="outputs/optimal_context.json", help="file to write")

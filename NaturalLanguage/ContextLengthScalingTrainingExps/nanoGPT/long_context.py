@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from attention import KINDS, attention_config, dilated_pair
+from files import identity, load_json, load_tensors
 from lora import TRAINABLE, add_lora, check_lora
 from memory import memory_config
 from model import GPT
 from rope import ROPE_TYPES, rope_config
-from utils import fail, identity, load_json, load_tensors, positive_float, positive_int
+from utils import fail, positive_float, positive_int
 
 SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd")
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from files import load_json, read_table, replacing
 from optimal_context.tables import TABLES
 from sweep_table import READINGS, optimum, read_cells
-from utils import Parser, fail, load_json, read_table, replacing, run_main
+from utils import Parser, fail, run_main
 
 FOLDER = Path(__file__).parent
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, LEVEL
+from files import load_json, make_directory, save_json
+from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, LEVEL, number_of_draws
 from optimal_context.coverage import TRUTHS, coverage
 from optimal_context.law import LAWS, described
 from optimal_context.recovery import measure
 from optimal_context.selection import choose
 from optimal_context.solver import fit_law
 from optimal_context.table import read_losses, refuse_what_cannot_carry_a_fit
-from utils import Parser, fail, load_json, make_directory, number, positive_int, run_main, save_json
+from utils import Parser, fail, positive_int, run_main
 from utils import seed as seed_number
 
 
@@ -83,7 +84,7 @@ def main():
     parser.add_argument("--outside", nargs="*", choices=list(TRUTHS), metavar="LAW",
                         help=f"truths outside the family instead: {', '.join(TRUTHS)}; without a name all of them")
     parser.add_argument("--tables", type=positive_int, default=200, help="drawn from the truth")
-    parser.add_argument("--draws", type=number(int, LEAST_DRAWS), default=DRAWS,
+    parser.add_argument("--draws", type=number_of_draws, default=DRAWS,
                         help=f"of the bootstrap of each, at least {LEAST_DRAWS}")
     parser.add_argument("--seed", type=seed_number, default=0, help="of tables, starts and bootstrap")
     parser.add_argument("--out", default="outputs/recovery.json", help="file to write")

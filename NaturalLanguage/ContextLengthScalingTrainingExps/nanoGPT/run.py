@@ -21,9 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from checkpoints import Checkpoints
+from files import load_json, load_tensors, lock, make_directory, save_json, save_tensors
 from model import GPT
-from utils import (StopSignal, describe_environment, fail, is_chief, load_json, load_tensors, lock, make_directory,
-                   progress, save_json, save_tensors)
+from utils import StopSignal, describe_environment, fail, is_first_process, progress
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "ckpt_prev.pt", "best.pt", "losses.pt", "metrics.csv", "args.json",
              "tokenizer.json")
@@ -111,7 +111,7 @@ class Run:
 
     def __enter__(self):
         """Take the directory; refuses one that another process has, or that holds a run of other arguments."""
-        if is_chief():
+        if is_first_process():
             make_directory(self.directory)
             self.open_things.enter_context(lock(self.directory / "lock", "another process is training in "
                                                 f"{self.directory}; wait for it, or choose another --out_dir"))
@@ -147,10 +147,10 @@ class Run:
             trainer.load(saved)
         self.clock = time.monotonic()
         with (StopSignal() as stop,
-              open(self.directory / "metrics.csv" if is_chief() else os.devnull, "w", newline="", encoding="utf-8")
-              as self.file,
+              open(self.directory / "metrics.csv" if is_first_process() else os.devnull, "w", newline="",
+                   encoding="utf-8") as self.file,
               progress(total=self.args.max_iters, initial=self.state["step"], unit="step", desc=self.directory.name,
-                       disable=not is_chief()) as self.bar):
+                       disable=not is_first_process()) as self.bar):
             self.metrics = csv.DictWriter(self.file, METRICS)
             self.metrics.writeheader()
             self.metrics.writerows(self.state["history"])
@@ -163,7 +163,7 @@ class Run:
     def save_if_due(self, trainer, stop):
         """Between two steps: save when it is time for it, when the run has stopped, and when a signal has come."""
         stopping = self.processes.any(stop.received)  # all processes end after the same step
-        if is_chief() and (stopping or self.state["stopped"] or self.checkpoints.are_due()):
+        if is_first_process() and (stopping or self.state["stopped"] or self.checkpoints.are_due()):
             now = time.monotonic()
             self.state["seconds"], self.clock = self.state["seconds"] + now - self.clock, now
             self.checkpoints.start({"state": self.state, **trainer.state()})
@@ -171,8 +171,8 @@ class Run:
             self.checkpoints.wait()
         if stopping:
             self.processes.wait()
-            stop.end(f"stopped, and saved after step {self.state['step']} in {self.directory}; start the same command "
-                     "again, it goes on")
+            stop.end(f"saved after step {self.state['step']} in {self.directory}; start the same command again, it "
+                     "goes on")
 
     def refuse_infinite(self, what, *values):
         if not all(map(math.isfinite, values)):

@@ -4,11 +4,13 @@ import math
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
+from files import load_json
 from long_context import SHAPE, add_flags, inherit
-from utils import (Parser, fail, fraction, load_json, non_negative_float, non_negative_int, positive_float,
-                   positive_int, seed)
+from utils import Parser, argument_type, fail, non_negative_float, non_negative_int, positive_float, positive_int, seed
 
 FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, where --batch_size is not given
+
+beta = argument_type(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")  # of AdamW
 
 
 def build_parser(description):
@@ -49,8 +51,8 @@ def build_parser(description):
                           help="warm-up in passes over the training tokens instead of steps")
     training.add_argument("--max_iters", type=positive_int, default=600_000, help="steps at most")
     training.add_argument("--weight_decay", type=non_negative_float, default=0.1, help="of the matrices")
-    training.add_argument("--beta1", type=fraction, default=0.9, help="of AdamW")
-    training.add_argument("--beta2", type=fraction, default=0.95, help="of AdamW")
+    training.add_argument("--beta1", type=beta, default=0.9, help="of AdamW")
+    training.add_argument("--beta2", type=beta, default=0.95, help="of AdamW")
     training.add_argument("--grad_clip", type=non_negative_float, default=1.0,
                           help="norm of the gradient (0: no limit)")
     training.add_argument("--eval_interval", type=positive_int, default=45, help="steps between evaluations")

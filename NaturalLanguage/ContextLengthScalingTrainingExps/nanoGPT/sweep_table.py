@@ -4,7 +4,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from utils import fail, read_table
+from files import read_table
+from utils import fail
 
 READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
 COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", *READINGS)
@@ -17,14 +18,12 @@ def read_cells(path):
     """
     cells = defaultdict(lambda: defaultdict(dict))
     try:
-        for row in read_table(path):
+        for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
             length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
             cells[int(tokens)][int(length)][int(seed)] = {**dict(zip(READINGS, losses)),
                                                           "at_last_step": bool(at_last_step)}
-    except (KeyError, ValueError) as error:
-        fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
-    if not cells:
-        fail(f"{path} has no rows; make it again with collect_results.py")
+    except ValueError as error:
+        fail(f"{path} lacks a number ({error}); make it again with collect_results.py")
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
 
 

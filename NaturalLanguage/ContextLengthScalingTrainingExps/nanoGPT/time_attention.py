@@ -23,9 +23,9 @@ import torch
 
 from attention import KINDS, attention_config, dilated_pair, make_attention
 from exponents import fit_exponent
+from files import load_json, make_directory, read_table, save_json, write_csv
 from trainer import peak_memory
-from utils import (Parser, choose_device, describe_environment, fail, load_json, make_directory, non_negative_float,
-                   positive_int, read_table, run_main, save_json, say, write_csv)
+from utils import Parser, choose_device, describe_environment, fail, non_negative_float, positive_int, run_main, say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MEASURED = ("n_head", "head_width", "attention_group", "window", "dilated_pairs", "seconds", "dtype", "device",

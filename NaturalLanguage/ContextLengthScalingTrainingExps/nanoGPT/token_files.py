@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils import fail, identity, load_json
+from files import identity, load_json
+from utils import fail
 
 
 def describe(path):

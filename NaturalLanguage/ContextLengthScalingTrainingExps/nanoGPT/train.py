@@ -26,7 +26,7 @@ from run import Run
 from settings import complete, divide_batches, parse
 from token_files import TokenFile
 from trainer import Processes, Trainer, can_compile, keep_freed_memory, peak_memory, peak_tflops
-from utils import choose_device, fail, is_chief, run_main, say
+from utils import choose_device, fail, is_first_process, run_main, say
 
 
 def train(args, run, trainer):
@@ -86,7 +86,7 @@ def prepare(args):
 
 def start_wandb(args, run):
     """Log the rows of a run to Weights & Biases too, if --wandb; returns what ends the log."""
-    if not args.wandb or not is_chief():
+    if not args.wandb or not is_first_process():
         return lambda: None
     import wandb
     log = wandb.init(project=args.wandb_project, name=run.directory.name, config=json.loads(json.dumps(vars(args))))
@@ -109,7 +109,7 @@ def main():
                       end_of_text(train_file), train_file.about.get("window", 1))
     if args.dry_run:
         cost = trainer.cost()
-        if is_chief():
+        if is_first_process():
             print(json.dumps(cost))
         return processes.end()
 
@@ -125,7 +125,7 @@ def main():
                  "from there")
         model.load_state_dict(run.state["best_weights"])
         by_position, full_context = trainer.loss_by_position(), trainer.full_context_losses()
-        if is_chief():
+        if is_first_process():
             run.state["best_weights"] = merge(run.state["best_weights"])
             result = summarise(args, run.state, by_position, full_context, trainer)
             run.finish(result, by_position, full_context)

@@ -14,10 +14,8 @@ from pathlib import Path
 import torch
 
 from downstream.answering import Answering
-from utils import (
-    Parser, choose_device, describe_environment, fail, make_directory, non_negative_int, positive_int, run_main,
-    save_json, seed,
-)
+from files import make_directory, save_json
+from utils import Parser, choose_device, describe_environment, fail, non_negative_int, positive_int, run_main, seed
 
 
 class NoTokenizer:

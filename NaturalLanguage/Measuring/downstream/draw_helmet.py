@@ -15,7 +15,8 @@ import numpy as np
 
 from downstream.plotting import drawing_parser, panels, read_runs, save_figure
 from downstream.results import MEASURES, clustered_error
-from utils import make_directory, run_main, write_csv
+from files import make_directory, write_csv
+from utils import run_main
 
 COLUMNS = ("model", "task", "max_length", "n", "value", "standard_error", "parsed_share", "comparable")
 LEAST = 3  # conditions for a correlation
@@ -72,7 +73,7 @@ def main():
     tasks, models = (sorted({row[name] for row in rows}) for name in ("task", "model"))
     lengths = sorted({row["max_length"] for row in rows})
     path = make_directory(args.out_dir) / f"helmet_{args.measure}.csv"
-    write_csv(path, COLUMNS, rows)
+    write_csv(path, rows, COLUMNS)
     print(f"-> {path}")
     figure, axes = panels(len(models) + 1, width=4.2, height=3.4, columns=3)
     for axis, model in zip(axes, models):

@@ -16,7 +16,8 @@ import numpy as np
 from downstream.plotting import drawing_parser, panels, plt, read_runs, save_figure
 from downstream.results import MEASURES, best_index, interval, resamples
 from downstream.tasks import SINGLE_GOLD
-from utils import fail, non_negative_float, positive_int, read_table, run_main
+from files import read_table
+from utils import fail, non_negative_float, positive_int, run_main
 
 GAMMAS = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0]
 
@@ -49,7 +50,7 @@ def draw_entropy(axis, run):
     if not path.exists():
         axis.set_visible(False)
         return
-    rows = read_table(path, "the measures", ("context_length", "draw", "kde_entropy"))
+    rows = read_table(path, ("context_length", "draw", "kde_entropy"))
     whole = {int(row["context_length"]): float(row["kde_entropy"]) for row in rows if row["draw"] == ""}
     halves = {length: [float(row["kde_entropy"]) for row in rows
                        if row["draw"] != "" and int(row["context_length"]) == length] for length in whole}

@@ -12,7 +12,8 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from downstream.sources import docstring_entries
-from utils import Parser, fail, make_directory, positive_int, run_main, say, seed
+from files import make_directory
+from utils import Parser, fail, positive_int, run_main, say, seed
 
 # Each as the family's own, less what tools and system prompts need.
 QWEN3 = """{%- for message in messages %}

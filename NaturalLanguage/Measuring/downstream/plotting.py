@@ -8,7 +8,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 from downstream.results import MEASURES, Answers  # noqa: E402
-from utils import Parser, fail, load_json, make_directory, non_negative_int  # noqa: E402
+from files import load_json, make_directory  # noqa: E402
+from utils import Parser, fail, non_negative_int  # noqa: E402
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import fail, load_json, read_table
+from files import load_json, read_table
+from utils import fail
 
 # index: of the sample; context: samples with the same one share it; gold_*: of its one gold unit; cross_entropy: nats,
 # summed over the target_tokens of the right answer; hits: of them the likeliest token; score: the benchmark's
@@ -66,7 +67,7 @@ class Answers:
         self.max_length, self.query_first = about["max_length"], about["request"]["query_first"]
         self.model = Path(about["request"]["model_name"]).name
         self.units, self.values = about.get("units"), about.get("values")
-        rows = read_table(self.directory / "answers.csv", "the answers", COLUMNS)
+        rows = read_table(self.directory / "answers.csv", COLUMNS, "evaluate again")
         try:
             self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
                            for name, value in row.items()} for row in rows]

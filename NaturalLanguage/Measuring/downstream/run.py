@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from downstream.results import COLUMNS, summarise
+from files import current, load_json, lock, make_directory, replacing, save_json, save_tensors, write_csv
 from hub import revision
 from scorer import choose_dtype
-from utils import (
-    StopSignal, Stopped, current, describe_environment, fail, load_json, lock, make_directory, replacing, save_json,
-    save_tensors, say, write_csv,
-)
+from utils import StopSignal, Stopped, describe_environment, fail, say
 
 
 def run_name(samples, args):
@@ -63,7 +61,7 @@ class EvaluationRun:
     @contextmanager
     def opened(self, prompts, chat):
         """Hold the directory, read what is done, and on a signal say how to go on."""
-        stop = StopSignal()
+        stop = StopSignal(raising=True)
         self.lengths = [len(prompt.context) for prompt in prompts]
         lengths = [self.visible_length(fraction) for fraction in self.fractions]
         if self.args.features and len(set(lengths)) < len(lengths):
@@ -178,7 +176,7 @@ class EvaluationRun:
             fail("some cross entropies are not finite; use --dtype float32 (or bfloat16) and --overwrite")
         rows = [{name: int(line[name]) if isinstance(line[name], bool) else line[name] for name in COLUMNS}
                 for line in lines]
-        write_csv(self.directory / "answers.csv", COLUMNS, rows)
+        write_csv(self.directory / "answers.csv", rows, COLUMNS)
         if self.args.generate:
             with replacing(self.directory / "outputs.jsonl") as temporary:
                 temporary.write_text("".join(json.dumps({name: line[name] for name in (

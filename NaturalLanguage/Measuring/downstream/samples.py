@@ -5,8 +5,9 @@ from pathlib import Path
 
 from downstream.prompts import Encoder
 from downstream.tasks import TASKS, make_samples, read_source
+from files import current, identity, load_json, lock, make_directory, replacing, save_json
 from hub import load_tokenizer
-from utils import current, fail, identity, load_json, lock, make_directory, replacing, save_json, say
+from utils import fail, say
 
 NO_RESULT = ("out", "out_dir", "overwrite", "tokenizer")  # flags that change no sample
 

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from utils import fail, identity
+from files import identity
+from utils import fail
 
 PACKAGES = ("datasets", "matplotlib", "numpy", "scikit-learn", "scipy")
 ANSWER_WORDS = (3, 12)  # of the first sentence of a docstring, which is the answer

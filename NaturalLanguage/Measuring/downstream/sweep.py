@@ -21,9 +21,10 @@ from downstream.arguments import add_evaluation_flags, as_flags, evaluation_pars
 from downstream.run import request_of, run_directory
 from downstream.samples import generate, sample_name
 from downstream.tasks import SINGLE_GOLD, TASKS
+from files import current, load_json
 from hub import load_tokenizer
 from scorer import load_config
-from utils import Parser, choose_device, current, fail, load_json, positive_int, run_main
+from utils import Parser, choose_device, fail, positive_int, run_main
 
 DEFAULT_TASKS = "ruler_qa1 ruler_cwe ruler_fwe ruler_vt"
 

@@ -14,8 +14,8 @@ import torch
 
 import documents
 from chunks import cut
+from files import text_hash
 from helpers import FOLDER, error_line, make_texts, run_main, run_script
-from utils import text_hash
 
 
 @pytest.fixture(scope="module")

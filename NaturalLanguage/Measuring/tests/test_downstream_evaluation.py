@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from downstream.answering import Answering
 from downstream.prompts import Encoder
-from utils import load_tensors, read_table
+from files import load_tensors, read_table
 
 FOLDER = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def brute_force(model, ids, target):
 
 
 def answers(directory):
-    return read_table(Path(directory) / "answers.csv", "answers")
+    return read_table(Path(directory) / "answers.csv")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -183,7 +183,7 @@ def test_entropy_of_the_truncated_samples(models, tmp_path):
             "--visible_fractions", 0.5, 1, "--out_dir", tmp_path)
     directory = tmp_path / "qwen3" / "s_no_generate"
     succeed("..measure_entropy", directory, "--device", "cpu", "--draws", 2)
-    rows = [row for row in read_table(directory / "measures.csv", "entropies") if row["draw"] == ""]
+    rows = [row for row in read_table(directory / "measures.csv") if row["draw"] == ""]
     assert len(rows) == 2
     succeed("draw_position_weighted", "--runs", directory, "--out_dir", tmp_path, "--draws", 5)
     for row, fraction in zip(rows, ("0.5", "1.0")):

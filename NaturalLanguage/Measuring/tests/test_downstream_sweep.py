@@ -58,5 +58,5 @@ def test_the_launcher(model, flags, tmp_path):
 
 def test_flags_that_do_not_fit(model, flags):
     assert "invalid choice" in error_of("sweep", model, *flags, "--tasks", "none")
-    assert "is not a number of at least" in error_of("sweep", model, *flags, "--visible_fractions", "2")
+    assert "is not a number from 0 to 1" in error_of("sweep", model, *flags, "--visible_fractions", "2")
     assert "--cell" in succeed("sweep", "--help") and "default: score" in succeed("sweep", "--help")

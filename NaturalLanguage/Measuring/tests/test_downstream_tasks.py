@@ -322,7 +322,7 @@ def test_the_search_for_a_size_ends():
     (("--task", "kv_retrieval", "--units", 5, "--gold_positions", 5), "not 5 units"),
     (("--task", "kv_retrieval", "--units", 50, "--max_length", 1000), "lower --units"),
     (("--task", "ruler_qa1", "--max_length", 1000, "--squad", "absent.json"), "cannot read absent.json"),
-    (("--task", "kv_retrieval", "--max_length", 1000, "--seed", -1), "is not a number of at least 0"),
+    (("--task", "kv_retrieval", "--max_length", 1000, "--seed", -1), "is not an integer from 0 to"),
 ])
 def test_bad_input(flags, message, models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

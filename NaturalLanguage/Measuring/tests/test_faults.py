@@ -24,7 +24,7 @@ def test_bad_input_is_one_line(models, corpus, tmp_path):
             ({"--dataset_path": "nowhere"}, "make it with prepare_data.py"),
             ({"--dataset_column_name": "words"}, "not words"),
             ({"--split": "test"}, "not test"),
-            ({"--seq_lens": 0}, "not a number of at least 1"),
+            ({"--seq_lens": 0}, "not an integer of at least 1"),
             ({"--device": "cuda:9"}, "use --device cpu"),
             ({"--device_map": "auto"}, "pip install accelerate")):
         if change == {"--device_map": "auto"} and __import__("importlib").util.find_spec("accelerate"):

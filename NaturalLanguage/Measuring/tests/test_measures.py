@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.stats import gaussian_kde
 
+from files import identity
 from helpers import error_line, run_main
 from plotting import read_measures
 from spectra import load_spectra
-from utils import identity
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_bad_features_are_one_line(measured, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:len(whole) // 2])
     for script in ("compute_eigvals", "measure_entropy"):
-        assert "cut short" in error_line(run_main(script, measured))
+        assert "is damaged" in error_line(run_main(script, measured))
         for change, words in (({"features": torch.full((9, 3), math.nan)}, "not finite"),
                               ({"other": 1}, 'no "features"'),
                               ({"features": torch.ones(9, 3, dtype=torch.int64)}, "not floating-point")):

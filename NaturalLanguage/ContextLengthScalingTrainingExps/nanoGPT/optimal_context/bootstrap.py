@@ -8,8 +8,10 @@ from scipy.stats import norm as normal, t as student_t
 from optimal_context.lack_of_fit import orthonormal
 from optimal_context.law import predict, tangents
 from optimal_context.solver import logarithms, solve
+from utils import argument_type
 
 DRAWS, LEAST_DRAWS, LEVEL = 500, 100, 0.95
+number_of_draws = argument_type(int, lambda value: value >= LEAST_DRAWS, f"an integer of at least {LEAST_DRAWS}")
 
 
 def widening(cells, parameters):

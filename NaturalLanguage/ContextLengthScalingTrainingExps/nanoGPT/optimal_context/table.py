@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils import fail, read_table
+from files import read_table
+from utils import fail
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
 LOSS_COLUMNS = ("best_valid_loss", "val_loss", "valid_loss")
@@ -97,9 +98,7 @@ def read_losses(paths, columns=Columns()):
     """
     losses = defaultdict(dict)
     for path in paths:
-        rows = read_table(path, columns.separator)
-        if not rows:
-            fail(f"{path} has no row below its header")
+        rows = read_table(path, (), "give a table with a row a run", columns.separator)
         names = find_columns(path, list(rows[0]), columns)
         *numbers, seed_name = names
         found = []

@@ -100,7 +100,7 @@ def test_the_figures_are_drawn_from_the_table_alone(runs, nanogpt, tmp_path, mon
     assert done.returncode == 2 and "damaged" in done.stderr
     (tmp_path / "all.csv").write_text("context_length\n16\n")
     done = nanogpt("draw_loss_vs_context.py", "--results", "all.csv", check=False)
-    assert done.returncode == 2 and "lacks a number or a column" in done.stderr
+    assert done.returncode == 2 and "lacks the column train_tokens" in done.stderr
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

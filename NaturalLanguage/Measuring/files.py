@@ -1,0 +1,212 @@
+"""The files of this part: written whole or not at all, read as users have them, and the rule for what is up to date.
+
+The three parts of the repository have the same text of this file. What cannot be read or written ends the program with
+exit code 2 and one line that names the file.
+"""
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from utils import fail
+
+
+def make_directory(path):
+    """Create a directory with its parents; exits with code 2 where nothing can be written. Returns a Path."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot create the directory {path}: {error.strerror}; choose another one")
+    if not os.access(path, os.W_OK):
+        fail(f"cannot write into the directory {path}; choose another one")
+    return path
+
+
+@contextmanager
+def lock(path, message=None, wait=False):
+    """Hold a lock file while the block runs. If another process has it, waits, or exits with code 2 and `message`.
+
+    The operating system frees the lock of a process that has died, however it died.
+    """
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            fail(message or f"another process is at work in {Path(path).parent}; wait for it, or choose another "
+                 "directory")
+        yield
+
+
+@contextmanager
+def replacing(path):
+    """Give a temporary path that becomes `path` only when the block has succeeded, so that `path` is always whole.
+
+    Exits with code 2 if the file cannot be written (a full disk, say); an older file at `path` then stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        fail(f"cannot write {path}: {error}; free some space or choose another place, what was there before is kept")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# Tensors, JSON and tables
+
+def save_tensors(path, contents):
+    """Write a dictionary of tensors and plain values, whole or not at all."""
+    import torch
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # given a path, torch writes its name inside
+        torch.save(contents, file)
+
+
+def read_tensors(path, device="cpu", mmap=False):
+    """The contents of a file of save_tensors, or None if it is missing or damaged.
+
+    The checksums inside tell what torch.load does not see, a changed byte. With `mmap` they are not looked at: of a
+    large file only that is read which is used.
+    """
+    import torch
+    try:
+        if not mmap:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return None
+        return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+    except Exception:  # a damaged file raises many types
+        return None
+
+
+def load_tensors(path, what, device="cpu", mmap=False, kind=dict):
+    """What read_tensors gives, of this kind; exits with code 2 if the file is missing, damaged or holds another."""
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        fail(f"cannot read {what} {path}: {error.strerror}")
+    contents = read_tensors(path, device, mmap)
+    if contents is None:
+        fail(f"{what} {path} is damaged or not a file of ours; delete it and make it again")
+    if not isinstance(contents, kind):
+        fail(f"{what} {path} holds no dictionary; make it again")
+    return contents
+
+
+def save_json(path, contents):
+    """Write JSON, whole or not at all, with lists of numbers on one line. NaN is refused: a missing value is null."""
+    text = json.dumps(contents, indent=1, allow_nan=False)
+    text = re.sub(r'\[\n([^\[\]{}"]*)\n *\]', lambda match: f"[{' '.join(match[1].split())}]", text)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_json(path, what):
+    """Read a JSON object; exits with code 2 if the file is missing, malformed or holds something else."""
+    try:
+        contents = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        fail(f"cannot read {what} {path}: {error.strerror}")
+    except ValueError as error:
+        fail(f"{what} {path} is not JSON: {error}")
+    if not isinstance(contents, dict):
+        fail(f"{what} {path} holds no JSON object; make it again")
+    return contents
+
+
+def write_csv(path, rows, columns=None):
+    """Write dictionaries as CSV, whole or not at all. The columns are those of the first row, or as given.
+
+    What a row lacks, or has as None, is an empty field.
+    """
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns or rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path, columns=(), remedy="make it again", separator=None):
+    """Read a CSV file, as users have it, with at least these columns: a list of dictionaries of texts.
+
+    A byte order mark is skipped, and the separator (comma, semicolon or tab) is that of the header, unless it is
+    given. Exits with code 2 and one line, which ends with `remedy`, if the file cannot be read, lacks a column, has no
+    rows or has one with another number of fields.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}; {remedy}")
+    except UnicodeDecodeError as error:
+        fail(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8")
+    header = text.partition("\n")[0]
+    found = [mark for mark in ",;\t" if mark in header]
+    if separator is None and len(found) > 1:
+        fail(f"the header of {path} has several of comma, semicolon and tab: {header!r}; separate its columns by one")
+    reader = csv.DictReader(io.StringIO(text), delimiter=separator or (found[0] if found else ","))
+    rows = []
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            fail(f"{path} lacks the column {missing[0]} (it has: {', '.join(reader.fieldnames or ['none'])}); {remedy}")
+        for row in reader:
+            if None in row or None in row.values():
+                fail(f"line {reader.line_num} of {path} has {'more' if None in row else 'fewer'} fields than the "
+                     f"header; {remedy}")
+            rows.append(row)
+    except csv.Error as error:
+        fail(f"{path} is not a CSV file: {error}; {remedy}")
+    if not rows:
+        fail(f"{path} has no row below its header; {remedy}")
+    return rows
+
+
+# What is up to date
+
+def identity(path):
+    """The SHA-256 of a file's bytes, to name it in a request; exits with code 2 if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}")
+
+
+def text_hash(texts):
+    """The SHA-256 of a sequence of texts, each with its length before it."""
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", errors="surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def same_request(stored, request):
+    """Whether two requests are one, as JSON writes them."""
+    return json.loads(json.dumps(stored)) == json.loads(json.dumps(request))
+
+
+def current(path, request):
+    """Whether the file at `path` (.json or .pt) is whole and was made by this request, which is stored in it.
+
+    A request is a dictionary of plain values: the arguments that change the result and the identity of the inputs. It
+    is the one rule for what is done: neither that a file exists nor its age says so.
+    """
+    try:
+        if Path(path).suffix == ".json":
+            contents = json.loads(Path(path).read_text(encoding="utf-8"))
+        else:
+            contents = read_tensors(path, mmap=True)
+        return same_request(contents["request"], request)
+    except Exception:  # missing, cut short, or a file of another kind: to be made
+        return False
