@@ -8,20 +8,21 @@ reweighting of the grid that was measured once per model. Writes position_weight
 mean and range over seeds, optimum a star), position_weighted_optimum (the optimum against gamma, a line a size, with
 95% intervals over seeds) and, with --measures (a table of measure_features.py of what save_retrieval_features.py
 wrote), position_weighted_entropy (the entropy of the truncated samples against the visible length, and against the
-cross entropy), as PDF and PNG. Prints the numbers that it draws, and where the optimum moves beyond the seeds' spread.
+cross entropy), as PDF and PNG. Prints the tables of results/retrieval/README.md: optima and losses with 95% intervals
+over seeds, and the optimum's paired differences between weightings and between sizes, bold where beyond their interval.
 """
+
+import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from files import read_table
+from files import read_table, replacing
 from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
-from position_weighting import (beyond_spread, compare, describe, interval, load_grids, optimum_table, summarise,
-                                weighted)
+from position_weighting import load_grids, summarise, tables, weighted, with_prior
 from retrieval import features_name
-from utils import Parser, fail, non_negative_float, run_main
-
-VERDICTS = {-1: "lower, beyond the spread", 0: "within the spread", 1: "higher, beyond the spread"}
+from utils import Parser, fail, non_negative_float, positive_int, run_main
 
 
 def draw_losses(lengths, grids, rows, gammas):
@@ -76,7 +77,7 @@ def read_entropies(path):
 
 def draw_entropy(lengths, grids, entropies, gamma, path):
     """Entropy against visible length and against cross entropy, a line a size; lengths that were not saved are left."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2))
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
     colour = colours(grids)
     drawn = 0
     for size, (seeds, losses, _) in grids.items():
@@ -113,22 +114,21 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
     return figure
 
 
-def print_summary(rows):
-    for row in rows:
-        full, gain = row["full_cross_entropy"], row["gain"]
-        print(f"size {row['train_dataset_size']} gamma {row['gamma']:g}: optimum {describe(row)}; cross entropy "
-              f"{row['cross_entropy'][0]:.4f} at {row['best_length']} visible, {full[0]:.4f} at all; difference "
-              f"{gain[0]:.4f} ± {gain[1] or 0:.4f}; accuracy {row['accuracy']:.4f} and {row['full_accuracy']:.4f}")
-    over_gamma, over_size = compare(rows)
-    for size, low, high, differences in over_gamma:
-        mean, half = interval(differences)
-        print(f"size {size}, gamma {low:g} -> {high:g}: optimum {mean:+.2f} ± {half or 0:.2f}, "
-              f"{VERDICTS[beyond_spread(differences)]}")
-    for gamma, small, large, differences in over_size:
-        mean, half = interval(differences)
-        print(f"gamma {gamma:g}, size {small} -> {large}: optimum {mean:+.2f} ± {half or 0:.2f}, "
-              f"{VERDICTS[beyond_spread(differences)]}")
-    print("\n".join(optimum_table(rows)))
+def write_tables(made, readme):
+    """Rewrite the text between <!-- table NAME --> and <!-- end --> in a file; exits with code 2 at other names."""
+    try:
+        text = Path(readme).read_text(encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot read {readme}: {error.strerror}; give a file with the tables to rewrite")
+    names = re.findall(r"<!-- table (\w+) -->", text)
+    if sorted(names) != sorted(made):
+        fail(f"{readme} has the tables {', '.join(names) or 'none'}; there should be {', '.join(made)}, each once")
+    for name, lines in made.items():
+        pattern = rf"(?<=<!-- table {name} -->\n)(.*?)(?=<!-- end -->)"
+        before, _, behind = re.split(pattern, text, maxsplit=1, flags=re.S)
+        text = "\n".join([before, *lines, "", behind])
+    with replacing(readme) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def main():
@@ -136,14 +136,23 @@ def main():
     parser.add_argument("--results", default="outputs/retrieval/grids.pt", help="file of collect_retrieval.py")
     parser.add_argument("--gammas", type=non_negative_float, nargs="+", default=[0, 1, 2, 4, 8, 16, 32],
                         help="weightings by position")
+    parser.add_argument("--prior", type=positive_int, metavar="N_VALUES",
+                        help="count an answer that is cut off as log(N_VALUES) instead of what the model gives it")
+    parser.add_argument("--readme", help="file whose tables of these results are to be written anew")
     parser.add_argument("--measures", help="measures.csv of the hidden states; without it no entropy is drawn")
     parser.add_argument("--entropy_gamma", type=non_negative_float, default=8.0, help="of the hidden states")
     parser.add_argument("--out_dir", default="outputs/retrieval/figures", help="directory for the figures")
     args = parser.parse_args()
     lengths, grids = load_grids(args.results)
+    if args.prior:
+        grids = with_prior(lengths, grids, args.prior)
     gammas = sorted(set(args.gammas))
     rows = summarise(lengths, grids, gammas)
-    print_summary(rows)
+    made = tables(lengths, grids, rows)
+    for name, lines in made.items():
+        print(f"{name}:", *lines, sep="\n")
+    if args.readme:
+        write_tables(made, args.readme)
     save_figure(draw_losses(lengths, grids, rows, gammas), args.out_dir, "position_weighted_loss")
     save_figure(draw_optima(rows), args.out_dir, "position_weighted_optimum")
     if args.measures:

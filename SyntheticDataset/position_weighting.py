@@ -3,6 +3,7 @@
 All of it follows from grids.pt of collect_retrieval.py. Intervals are Student's 95% intervals of a mean over seeds.
 """
 
+import itertools
 import math
 from pathlib import Path
 
@@ -32,6 +33,21 @@ def load_grids(path):
     if len({tuple(seeds) for seeds, _, _ in grids.values()}) > 1:
         fail(f"the sizes in {path} have different seeds; train the missing runs and collect them again")
     return lengths, grids
+
+
+def with_prior(lengths, grids, n_values):
+    """The grids with log(n_values), the prior, as the cross entropy of every answer whose gold pair is cut off."""
+    replaced = {}
+    for size, (seeds, losses, accuracies) in grids.items():
+        cut_off = torch.arange(losses.shape[-1]) >= torch.tensor(lengths)[:, None]
+        replaced[size] = seeds, torch.where(cut_off, math.log(n_values), losses), accuracies
+    return replaced
+
+
+def cut_off_losses(lengths, losses):
+    """Mean cross entropy of the answers that are cut off at each length below all: (seeds, lengths - 1)."""
+    return torch.stack([losses[:, row, length:].mean(-1) for row, length in enumerate(lengths)
+                        if length < losses.shape[-1]], dim=1)
 
 
 def weighted(grid, gamma):
@@ -65,7 +81,7 @@ def optima(lengths, losses):
 def interval(values):
     """Mean of values (n,) over seeds, and half the width of its 95% interval (None of a single seed)."""
     n = len(values)
-    half = student.ppf(0.975, n - 1) * values.std().item() / math.sqrt(n) if n > 1 else None
+    half = float(student.ppf(0.975, n - 1)) * values.std().item() / math.sqrt(n) if n > 1 else None
     return values.mean().item(), half
 
 
@@ -89,6 +105,7 @@ def summarise(lengths, grids, gammas):
             best = int(curves.mean(0).argmin())
             rows.append({"train_dataset_size": size, "gamma": gamma, "seeds": len(seeds), "optima": places,
                          "inside": inside, "optimum": interval(places), "best_length": lengths[best],
+                         "full_length": lengths[-1],
                          "cross_entropy": interval(curves[:, best]), "full_cross_entropy": interval(curves[:, -1]),
                          "gain": interval(curves[:, -1] - curves[:, best]),
                          "accuracy": weighted(accuracies, gamma)[:, best].mean().item(),
@@ -111,17 +128,51 @@ def compare(rows):
     return over_gamma, over_size
 
 
-def optimum_table(rows):
-    """The rows of summarise as the lines of a Markdown table: a line a gamma, a column a size."""
-    sizes = sorted({row["train_dataset_size"] for row in rows})
-    lines = ["| gamma | " + " | ".join(f"{size:,} samples" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
-    for gamma in sorted({row["gamma"] for row in rows}):
-        cells = []
-        for size in sizes:
-            row, = (row for row in rows if (row["train_dataset_size"], row["gamma"]) == (size, gamma))
-            cells.append(describe(row))
-        lines.append(f"| {gamma:g} | " + " | ".join(cells) + " |")
-    return lines
+def markdown(header, rows):
+    """The lines of a Markdown table of texts."""
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def tables(lengths, grids, rows):
+    """Lines of the Markdown tables of the results, by name; rows: those of summarise."""
+    sizes, gammas = list(grids), sorted({row["gamma"] for row in rows})
+    cells = {(row["train_dataset_size"], row["gamma"]): row for row in rows}
+    header = ["gamma", *(f"{size:,} samples" for size in sizes)]
+    over_gamma, over_size = compare(rows)
+    moves = {(size, low): differences for size, low, _, differences in over_gamma}
+    growth = {(gamma, small, large): differences for gamma, small, large, differences in over_size}
+    steps, pairs = list(zip(gammas, gammas[1:])), list(itertools.combinations(sizes, 2))
+    costs = {size: cut_off_losses(lengths, losses) for size, (_, losses, _) in grids.items()}
+    return {
+        "optimum": markdown(header, [[f"{gamma:g}", *(describe(cells[size, gamma]) for size in sizes)]
+                                     for gamma in gammas]),
+        "losses": markdown(header, [[f"{gamma:g}", *(describe_losses(cells[size, gamma]) for size in sizes)]
+                                    for gamma in gammas]),
+        "over_gamma": markdown(["gamma", *header[1:]], [
+            [f"{low:g} to {high:g}", *(describe_difference(moves[size, low]) for size in sizes)]
+            for low, high in steps]),
+        "over_size": markdown(["gamma", *(f"{small:,} to {large:,}" for small, large in pairs)], [
+            [f"{gamma:g}", *(describe_difference(growth[gamma, *pair]) for pair in pairs)] for gamma in gammas]),
+        "cut_off": markdown(
+            ["samples", f"{lengths[0]} visible", "mean over the lengths", "lowest, highest model and length"],
+            [[f"{size:,}", f"{cost[:, 0].mean():.3f}", f"{cost.mean():.3f}", f"{cost.min():.3f}, {cost.max():.3f}"]
+             for size, cost in costs.items()])}
+
+
+def describe_losses(row):
+    """Cross entropy at the best visible length, and by how much that with all pairs visible is higher."""
+    mean, half = row["gain"]
+    if row["best_length"] == row["full_length"]:
+        return f"{row['cross_entropy'][0]:.3f} at {row['best_length']}"
+    spread = "" if half is None else f" ± {half:.3f}"
+    return f"{row['cross_entropy'][0]:.3f} at {row['best_length']}; {mean:+.3f}{spread} at {row['full_length']}"
+
+
+def describe_difference(differences):
+    """A paired difference over seeds with its interval, bold where it is beyond that."""
+    mean, half = interval(differences)
+    text = f"{mean:+.1f}" + ("" if half is None else f" ± {half:.1f}")
+    return f"**{text}**" if beyond_spread(differences) else text
 
 
 def describe(row):

@@ -15,3 +15,5 @@ for name in transformer_small transformer_paper transformer_unsettled; do
     "$PYTHON" draw_entropy_vs_loss.py --measures "results/$name/measures" --table1 "results/$name/table1.csv" \
         --out_dir "$out/$name"
 done
+"$PYTHON" draw_position_weighted.py --results results/retrieval/grids.pt --out_dir "$out/retrieval" \
+    --measures results/retrieval/measures/measures.csv
