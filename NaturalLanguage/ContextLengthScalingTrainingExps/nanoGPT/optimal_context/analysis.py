@@ -194,7 +194,7 @@ def describe(analysis, predict_sizes, seed):
                                                                          analysis.answer.others],
         "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),
         "parameters": {name: interval(values[name], draws[name]) for name in values},
-        "r_squared": float(1 - (residual**2).sum() / ((cells.losses - cells.losses.mean())**2).sum()),
+        "r_squared": float(1 - (residual**2).sum() / max(((cells.losses - cells.losses.mean())**2).sum(), 1e-300)),
         "residual_rms": float(np.sqrt((residual**2).mean())),
         "effect_of_length": analysis.effect, "lack_of_fit": {one.law.name: one.lack for one in analysis.candidates},
         "supported_extrapolation": dict(zip(("below", "above"), supported)),

@@ -63,6 +63,11 @@ def step(length, size):
     return 0.6 / (1 + (8 * size**0.7 / length)**1.5)
 
 
+def saturation(loss):
+    """An approximation loss that cannot grow beyond 1.25 nats."""
+    return loss / (1 + 0.8 * loss)
+
+
 TRUTHS = {
     "chinchilla": Truth(lambda x, D: bayes(x) + (0.45 + 0.18 * x**0.9) * D**-0.4, 0.005, 3, PAPER_LENGTHS, PAPER_SIZES),
     "exponent_of_length": Truth(lambda x, D: bayes(x) + 0.45 * D**-0.6 + 0.18 * x**0.9 * D**(-0.4 + 0.05 * np.log(x)),
@@ -78,6 +83,10 @@ TRUTHS = {
                               LENGTHS, SIZES),
     "product": Truth(lambda x, D: (2.2 + 0.45 * x**-0.35) * (1 + 0.08 * x**0.6 * D**-0.45), 0.01, 2, PAPER_LENGTHS,
                      PAPER_SIZES),
+    "saturating": Truth(lambda x, D: 2.6 + 0.6 * x**-0.5 + saturation(0.5 * x**0.5 * D**-0.5), 0.005, 2, PAPER_LENGTHS,
+                        PAPER_SIZES),
+    "log_length": Truth(lambda x, D: 4 - 0.25 * np.log(1024 * x) + 0.02 * np.log(np.maximum(8 * x, 1))**2.2 * D**-0.3,
+                        0.01, 3, LENGTHS, SIZES),
     "one_seed": Truth(lambda x, D: bayes(x) + (0.2 + 0.12 * np.log1p(x)**2) * D**-0.5, 0.01, 1, LENGTHS, SIZES),
     "inside_power": Truth(lambda x, D: bayes(x) + 0.18 * x**0.9 * D**-0.4, 0.01, 3, LENGTHS, SIZES),
     "inside_one_seed": Truth(lambda x, D: bayes(x) + 0.18 * x**0.9 * D**-0.4, 0.01, 1, LENGTHS, SIZES),

@@ -186,5 +186,8 @@ def prediction_test(fit, cells, fitted):
     slope = slopes[~fitted] @ inverse
     covariance = np.diag(variance[~fitted]) + (slope * variance[fitted]) @ slope.T
     rest = error[~fitted]
-    ratio = rest @ np.linalg.solve(covariance, rest) / len(rest)
+    if not np.isfinite(covariance).all():  # parameters that the fitted cells do not tell predict nothing
+        return 0.0
+    values, vectors = np.linalg.eigh(covariance)
+    ratio = ((vectors.T @ rest)**2 / np.maximum(values, variance[~fitted].min())).sum() / len(rest)
     return float(f_distribution.sf(ratio, len(rest), freedom))

@@ -8,7 +8,7 @@ from optimal_context.bootstrap import bootstrap, intervals
 from optimal_context.law import Fit, optimum, predict
 from optimal_context.selection import near_best, reached, span, weights
 
-STRETCH = {False: (1.06, 1.1), True: (1.3, 1.6)}  # of an interval's halves, least and most; True: of laws with offset
+STRETCH = {False: (1.0, 1.06), True: (1.3, 1.6)}  # of an interval's halves, least and most; True: of laws with offset
 WORSE = 4            # a held-out mean square error so many times the lowest: that law has no say
 DISAGREEMENT = 2.5   # an interval of all laws that is so many times the kept law's: they disagree
 

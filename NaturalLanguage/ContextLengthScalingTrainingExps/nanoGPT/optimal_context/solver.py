@@ -16,14 +16,14 @@ def robust_cost(residual, weights, scale):
     return (weights * square).sum(1)
 
 
-def steps(slopes, residual, weights, scale, damping):
-    """The damped steps (batch, p) of Gauss and Newton's method, at most 1 in each parameter."""
+def steps(slopes, residual, weights, scale, damping, limits):
+    """The damped steps (batch, p) of Gauss and Newton's method, at most limits (p,) in each parameter."""
     robust = weights if scale is None else weights / np.sqrt(1 + (residual / scale)**2)
     weighted = np.swapaxes(slopes * (robust * np.ones_like(residual))[..., None], 1, 2)
     curvature, gradient = weighted @ slopes, weighted @ residual[..., None]
     identity = np.eye(slopes.shape[2])
     diagonal = np.einsum("bii->bi", curvature)[..., None] * identity + 1e-10 * identity
-    return np.clip(np.linalg.solve(curvature + damping[:, None, None] * diagonal, -gradient)[..., 0], -1, 1)
+    return np.clip(np.linalg.solve(curvature + damping[:, None, None] * diagonal, -gradient)[..., 0], -limits, limits)
 
 
 def solve(law, theta, log_length, log_size, losses, weights, scale=None, tolerance=FINE, iterations=150):
@@ -35,6 +35,7 @@ def solve(law, theta, log_length, log_size, losses, weights, scale=None, toleran
     batch, n = len(theta), len(log_length)
     losses, weights = np.broadcast_to(losses, (batch, n)), np.broadcast_to(weights, (batch, n))
     theta, damping, still = theta.copy(), np.full(batch, 1e-2), np.zeros(batch, int)
+    limits = np.array([max(np.ptp(losses), 1) if name in ("C0", "ceiling") else 1.0 for name in law.parameters])
     loss, slopes = parts(law, theta, log_length, log_size, slopes=True)
     residual = loss - losses
     best = robust_cost(residual, weights, scale)
@@ -43,7 +44,8 @@ def solve(law, theta, log_length, log_size, losses, weights, scale=None, toleran
         if not len(active):
             break
         own = None if scale is None else scale[active]
-        trial = theta[active] + steps(slopes[active], residual[active], weights[active], own, damping[active])
+        trial = theta[active] + steps(slopes[active], residual[active], weights[active], own, damping[active],
+                                      limits)
         trial_loss, trial_slopes = parts(law, trial, log_length, log_size, slopes=True)
         trial_residual = trial_loss - losses[active]
         cost = robust_cost(trial_residual, weights[active], own)

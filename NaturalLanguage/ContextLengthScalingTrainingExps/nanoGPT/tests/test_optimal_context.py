@@ -195,6 +195,20 @@ def test_the_test_of_extrapolation_sees_a_law_that_changes_beyond_the_smaller_ha
     assert supported_factor(truth.law, table(truth, noise=0.01), 0, upwards=True) == SIZES[4] / SIZES[2]
 
 
+def test_tables_that_tell_nothing_end_neither_in_an_error_nor_in_trust():
+    """No variance at all, parameters that the cells do not tell, fewer cells than three for each parameter."""
+    truth = true_fit("power_constant")
+    constant = from_losses({(size, length): [3.0, 3.0] for size in SIZES for length in LENGTHS})
+    few = table(truth, noise=0.01, sizes=SIZES[:3], lengths=LENGTHS[:4])
+    for cells, words in ((constant, "no effect of the length"), (few, "too few to test")):
+        found = describe(analyse(LAWS, cells, 100, 0), [2 * SIZES[-1]], 0)
+        json.dumps(found, allow_nan=False)
+        assert not found["trusted"] and words in found["reasons"][0]
+    fitted = table(truth).sizes <= SIZES[2]
+    useless = replace(truth, theta=truth.theta + np.array([0, -60, 3, 0, 0, 3]))  # slopes of all sizes: 0, 1e-20, 1e10
+    assert prediction_test(useless, table(truth, noise=0.01), fitted) < 0.05
+
+
 def test_the_weights_are_those_of_bic():
     cells = table(true_fit("power_constant"), noise=0.01)
     candidates = [one for one in choose(LAWS, cells, 0)[1] if one.law.name in ("power_constant", "power_linear")]
