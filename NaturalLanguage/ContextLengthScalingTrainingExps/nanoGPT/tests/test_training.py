@@ -198,9 +198,20 @@ def test_training_stops_when_the_loss_has_turned_up(finished):
     assert not (run_dir / "ckpt_last.pt").exists() and (run_dir / "tokenizer.json").exists()
 
 
-def start_again_elsewhere(finished, folder):
-    """The flags of the finished run for another folder, its directory there, and a process that has begun with them."""
-    whole, flags = finished
+@pytest.fixture(scope="module")
+def long_run(finished, tmp_path_factory):
+    """The same run without an early stop, long enough that seconds are left of it behind its second checkpoint."""
+    run_dir, flags = finished
+    folder = tmp_path_factory.mktemp("long")
+    flags = [flag.replace(str(run_dir.parent), str(folder)) for flag in flags] + ["--patience", "10000"]
+    done = run_script("train.py", *flags)
+    assert done.returncode == 0, done.stderr
+    return folder / run_dir.name, flags
+
+
+def start_again_elsewhere(long_run, folder):
+    """The flags of the long run for another folder, its directory there, and a process that has begun with them."""
+    whole, flags = long_run
     flags = [flag.replace(str(whole.parent), str(folder)) for flag in flags]
     process = start_script("train.py", *flags, cwd=folder)
     while not (folder / whole.name / "ckpt_prev.pt").exists():
@@ -210,8 +221,8 @@ def start_again_elsewhere(finished, folder):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, how):
-    flags, run_dir, process = start_again_elsewhere(finished, tmp_path)
+def test_a_stopped_run_goes_on_to_the_same_bits(long_run, tmp_path, how):
+    flags, run_dir, process = start_again_elsewhere(long_run, tmp_path)
     process.send_signal(how)
     if how == signal.SIGINT:
         time.sleep(0.01)
@@ -223,12 +234,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, how):
         assert "Traceback" not in errors and "\r" not in errors
     done = run_script("train.py", *flags)
     assert done.returncode == 0, done.stderr
-    assert_same_run(run_dir, finished[0])
+    assert_same_run(run_dir, long_run[0])
 
 
-def test_a_damaged_checkpoint_is_not_used(finished, tmp_path):
+def test_a_damaged_checkpoint_is_not_used(long_run, tmp_path):
     """One bit of the last one is turned: the one before it is used, to the same result; of both: refused."""
-    flags, run_dir, process = start_again_elsewhere(finished, tmp_path)
+    flags, run_dir, process = start_again_elsewhere(long_run, tmp_path)
     process.terminate()  # it saves once more and ends, so that both files are there
     process.communicate()
     assert process.returncode == -signal.SIGTERM
@@ -244,7 +255,7 @@ def test_a_damaged_checkpoint_is_not_used(finished, tmp_path):
     shutil.copyfile(backup / "ckpt_prev.pt", run_dir / "ckpt_prev.pt")
     done = run_script("train.py", *flags)
     assert done.returncode == 0 and "ckpt_last.pt is damaged and not used" in done.stdout
-    assert_same_run(run_dir, finished[0])
+    assert_same_run(run_dir, long_run[0])
 
 
 def test_a_finished_run_is_skipped_and_other_arguments_are_refused(finished):
