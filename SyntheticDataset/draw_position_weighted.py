@@ -18,9 +18,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from files import read_table, replacing
+from files import read_table
 from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
 from position_weighting import load_grids, summarise, tables, weighted, with_prior
+from readme_tables import rewrite
 from retrieval import features_name
 from utils import Parser, fail, non_negative_float, positive_int, run_main
 
@@ -115,20 +116,14 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
 
 
 def write_tables(made, readme):
-    """Rewrite the text between <!-- table NAME --> and <!-- end --> in a file; exits with code 2 at other names."""
+    """Write the tables of a file anew; exits with code 2 where it has others, or not all of them."""
     try:
-        text = Path(readme).read_text(encoding="utf-8")
+        names = re.findall(r"<!-- table (\w+) -->", Path(readme).read_text(encoding="utf-8"))
     except OSError as error:
         fail(f"cannot read {readme}: {error.strerror}; give a file with the tables to rewrite")
-    names = re.findall(r"<!-- table (\w+) -->", text)
     if sorted(names) != sorted(made):
         fail(f"{readme} has the tables {', '.join(names) or 'none'}; there should be {', '.join(made)}, each once")
-    for name, lines in made.items():
-        pattern = rf"(?<=<!-- table {name} -->\n)(.*?)(?=<!-- end -->)"
-        before, _, behind = re.split(pattern, text, maxsplit=1, flags=re.S)
-        text = "\n".join([before, *lines, "", behind])
-    with replacing(readme) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    rewrite(readme, made.get)
 
 
 def main():
@@ -149,8 +144,8 @@ def main():
     gammas = sorted(set(args.gammas))
     rows = summarise(lengths, grids, gammas)
     made = tables(lengths, grids, rows)
-    for name, lines in made.items():
-        print(f"{name}:", *lines, sep="\n")
+    for name, table in made.items():
+        print(f"{name}:", table, sep="\n")
     if args.readme:
         write_tables(made, args.readme)
     save_figure(draw_losses(lengths, grids, rows, gammas), args.out_dir, "position_weighted_loss")

@@ -7,27 +7,19 @@
 import json
 import re
 import statistics
-import sys
-from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from collecting import load_table1, optimum, over_seeds, read_numbers
 from correlation import correlations, load_by_seed
 from entropy import intrinsic_dimension
-from files import replacing
 from measures import load_measures, right_thresholds
-from utils import Parser, run_main
+from readme_tables import markdown, run_make_tables
+from utils import fail, run_main
 
 RESULTS = Path(__file__).with_name("results")
 TOP = Path(__file__).parents[1] / "README.md"  # has the summary, where this folder lies in the whole repository
 PAPER_TABLE_1 = {17: "0.4648", 50: "0.0613"}
 LENGTHS_SHOWN = (11, 14, 17, 20, 25, 30, 40, 50, 60)  # of the 60 bits
-
-
-def markdown(header, rows):
-    """A Markdown table of texts."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def spread(values, digits=3):
@@ -213,32 +205,17 @@ TABLES = {
 }
 
 
-def rewrite(path, check):
-    """Write the tables of a file anew, but for those of others; returns the names of those that were not current."""
-    outdated = []
-
-    def table(found):
-        if found["name"] not in TABLES:
-            return found[0]
-        made = f"<!-- table {found['name']} -->\n{TABLES[found['name']]()}\n<!-- end -->"
-        outdated.extend([found["name"]] if made != found[0] else [])
-        return made
-
-    text = re.sub(r"<!-- table (?P<name>\w+) -->\n.*?<!-- end -->", table, path.read_text(encoding="utf-8"), flags=re.S)
-    if outdated and not check:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return outdated
+def make(name, path):
+    """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown name."""
+    if name not in TABLES and name.startswith("summary_"):
+        return None
+    if name not in TABLES:
+        fail(f"{path} has the marker of a table {name}; there are {', '.join(TABLES)}")
+    return TABLES[name]()
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="write nothing, compare")
-    args = parser.parse_args()
-    paths = [RESULTS / "README.md", *([TOP] if TOP.exists() else [])]
-    outdated = [name for path in paths for name in rewrite(path, args.check)]
-    print(f"tables {'not current' if args.check else 'written anew'}: {', '.join(outdated) or 'none'}")
-    sys.exit(args.check and bool(outdated))
+    run_make_tables(__doc__, [RESULTS / "README.md", TOP], make)
 
 
 if __name__ == "__main__":

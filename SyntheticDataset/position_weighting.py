@@ -11,6 +11,7 @@ import torch
 from scipy.stats import t as student
 
 from files import load_tensors
+from readme_tables import markdown
 from retrieval import position_weights
 from utils import fail
 
@@ -128,13 +129,8 @@ def compare(rows):
     return over_gamma, over_size
 
 
-def markdown(header, rows):
-    """The lines of a Markdown table of texts."""
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-
-
 def tables(lengths, grids, rows):
-    """Lines of the Markdown tables of the results, by name; rows: those of summarise."""
+    """The Markdown tables of the results, by name; rows: those of summarise."""
     sizes, gammas = list(grids), sorted({row["gamma"] for row in rows})
     cells = {(row["train_dataset_size"], row["gamma"]): row for row in rows}
     header = ["gamma", *(f"{size:,} samples" for size in sizes)]

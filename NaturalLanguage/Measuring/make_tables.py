@@ -7,15 +7,14 @@ Every number of these tables is rounded here and nowhere else.
 """
 
 import csv
-import re
-from argparse import BooleanOptionalAction
 from pathlib import Path
 from statistics import stdev
 
 from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
-from files import load_json, replacing
-from utils import Parser, fail, run_main
+from files import load_json
+from readme_tables import markdown, run_make_tables
+from utils import fail, run_main
 
 RESULTS = Path(__file__).parent / "results"
 TOP = Path(__file__).parents[2] / "README.md"  # has the summary, where this folder lies in the whole repository
@@ -23,11 +22,6 @@ MODELS = ("small/ctl512", "small/ctl512_long")
 LLAMA = "reported/Llama-3.1-8B"
 PAPER_FROM = 8  # the paper's shortest context length
 SHOWN_THRESHOLD = 0.05
-
-
-def markdown(header, rows):
-    """The lines of a table of texts."""
-    return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def interval(parameter, digits):
@@ -139,36 +133,17 @@ TABLES = {**{f"measures {name}": lambda name=name: measures_table(name) for name
           "summary_measuring": summary_table}
 
 
-def rewrite(path, check):
-    """Write the tables of a file anew, but for the summaries of others; returns the names of those not current."""
-    stale, text = [], path.read_text(encoding="utf-8")
-
-    def replace(match):
-        name = match["name"]
-        if name not in TABLES and name.startswith("summary_"):
-            return match.group()
-        if name not in TABLES:
-            fail(f"{path} has the marker of a table {name}; there are {', '.join(TABLES)}")
-        new = "\n".join([f"<!-- table {name} -->", *TABLES[name](), "<!-- end -->"])
-        stale.extend([name] if new != match.group() else [])
-        return new
-
-    text = re.sub(r"<!-- table (?P<name>.*?) -->\n.*?<!-- end -->", replace, text, flags=re.S)
-    if stale and not check:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return stale
+def make(name, path):
+    """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown name."""
+    if name not in TABLES and name.startswith("summary_"):
+        return None
+    if name not in TABLES:
+        fail(f"{path} has the marker of a table {name}; there are {', '.join(TABLES)}")
+    return TABLES[name]()
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="compare only; 1 if one differs")
-    parser.add_argument("--readme", nargs="+", default=[RESULTS / "README.md", *([TOP] if TOP.exists() else [])],
-                        help="files with markers")
-    args = parser.parse_args()
-    stale = [name for path in map(Path, args.readme) for name in rewrite(path, args.check)]
-    print(f"tables {'not current' if args.check else 'written anew'}: {', '.join(stale) or 'none'}")
-    raise SystemExit(args.check and bool(stale))
+    run_make_tables(__doc__, [RESULTS / "README.md", TOP], make)
 
 
 if __name__ == "__main__":

@@ -6,25 +6,19 @@
 NAME is a kind of table and a file below results/, for example `losses small/sweep`.
 """
 
-import re
 import statistics
-from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import numpy as np
 
-from files import load_json, read_table, replacing
+from files import load_json, read_table
 from optimal_context.tables import TABLES
+from readme_tables import markdown, run_make_tables
 from sweep_table import READINGS, optimum, read_cells
-from utils import Parser, fail, run_main
+from utils import fail, run_main
 
 FOLDER = Path(__file__).parent
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
-
-
-def markdown(header, rows):
-    """A table of Markdown from a list of column names and lists of texts."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def losses(path, reading):
@@ -123,39 +117,18 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
             for kind, table in TABLES.items()}}
 
 
-def rewrite(text, folder):
-    """The text with its tables made anew, but for the summaries of others, and the names of those that changed."""
-    changed = []
-
-    def table(found):
-        kind, _, name = found["name"].partition(" ")
-        if kind not in KINDS and kind.startswith("summary_"):
-            return found[0]
-        if kind not in KINDS:
-            fail(f"there is no kind of table {kind}; there are {', '.join(KINDS)}")
-        made = f"<!-- table {found['name']} -->\n\n{KINDS[kind](folder / name)}\n\n<!-- end -->"
-        if made != found[0]:
-            changed.append(found["name"])
-        return made
-
-    return re.sub(r"<!-- table (?P<name>.+?) -->.*?<!-- end -->", table, text, flags=re.S), changed
+def make(name, path):
+    """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown kind."""
+    kind, _, file = name.partition(" ")
+    if kind not in KINDS and kind.startswith("summary_"):
+        return None
+    if kind not in KINDS:
+        fail(f"there is no kind of table {kind}; there are {', '.join(KINDS)}")
+    return KINDS[kind](path.parent / file)
 
 
 def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--check", action=BooleanOptionalAction, default=False, help="change nothing")
-    parser.add_argument("--readme", nargs="+", default=[RESULTS / "README.md", *([TOP] if TOP.exists() else [])],
-                        help="files with tables")
-    args = parser.parse_args()
-    outdated = []
-    for path in map(Path, args.readme):
-        text, changed = rewrite(path.read_text(encoding="utf-8"), path.parent)
-        outdated += changed
-        if changed and not args.check:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    print(f"tables {'not current' if args.check else 'written anew'}: {', '.join(outdated) or 'none'}")
-    raise SystemExit(args.check and bool(outdated))
+    run_make_tables(__doc__, [RESULTS / "README.md", RESULTS / "optimal_context" / "README.md", TOP], make)
 
 
 if __name__ == "__main__":

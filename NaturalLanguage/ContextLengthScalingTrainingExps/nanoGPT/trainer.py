@@ -205,9 +205,10 @@ class Trainer:
         args = self.args
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for first in range(0, len(windows), args.batch_size):
-            part = windows[first:first + args.batch_size]
-            inputs, targets = (part.to(self.device, non_blocking=True) for part in self.windows.batch(part))
-            context = self.context("train", self.windows.starts(part), self.store, slice(first, first + len(part)))
+            starts = self.windows.starts(windows[first:first + args.batch_size])
+            inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in
+                               cut(self.windows.tokens, starts, args.context_length))
+            context = self.context("train", starts, self.store, slice(first, first + len(starts)))
             with self.precision:
                 states = self.hidden(inputs, **context).flatten(0, 1)
                 part = summed_cross_entropy(states, self.model.embedding.weight, targets.flatten(),

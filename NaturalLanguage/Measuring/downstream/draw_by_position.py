@@ -12,9 +12,10 @@ benchmark, the published accuracies are drawn beside it.
 
 import numpy as np
 
-from downstream.plotting import PUBLISHED, drawing_parser, panels, plt, read_runs, save_figure
+from downstream.plotting import PUBLISHED, drawing_parser, read_runs, save_figure
 from downstream.results import MEASURES, clustered_error, interval, resamples
 from downstream.tasks import SINGLE_GOLD
+from draw_CEvsPCA.plotting import panels, plt
 from utils import positive_int, run_main
 
 # Liu et al. 2023: accuracy by gold index
@@ -79,7 +80,7 @@ def main():
     args = parser.parse_args()
     runs = read_runs(args, SINGLE_GOLD)
     tasks = sorted({run.task for run in runs})
-    figure, axes = panels(len(tasks))
+    figure, axes = panels(len(tasks), width=3.4)
     for axis, task in zip(axes, tasks):
         mine = [run for run in runs if run.task == task]
         for index, run in enumerate(mine):

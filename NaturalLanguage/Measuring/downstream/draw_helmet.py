@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from downstream.plotting import drawing_parser, panels, read_runs, save_figure
+from downstream.plotting import drawing_parser, read_runs, save_figure
 from downstream.results import MEASURES, clustered_error
+from draw_CEvsPCA.plotting import panels
 from files import make_directory, write_csv
 from utils import run_main
 

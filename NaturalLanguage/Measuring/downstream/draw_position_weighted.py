@@ -13,9 +13,10 @@ squares.
 
 import numpy as np
 
-from downstream.plotting import drawing_parser, panels, plt, read_runs, save_figure
+from downstream.plotting import drawing_parser, read_runs, save_figure
 from downstream.results import MEASURES, best_index, interval, resamples
 from downstream.tasks import SINGLE_GOLD
+from draw_CEvsPCA.plotting import panels, plt
 from files import read_table
 from utils import fail, non_negative_float, positive_int, run_main
 
@@ -75,7 +76,7 @@ def draw_run(run, args):
     bests = [fractions[best_index(curves(values, each), args.measure)] for each in drawn if each.sum(axis=1).all()]
     low, high = interval(bests) if bests else (best, best)
 
-    figure, axes = panels(4, columns=4)
+    figure, axes = panels(4, width=3.4)
     shown = axes[0].pcolormesh(np.append(fractions, 2 * fractions[-1] - fractions[-2]) - np.diff(fractions).min() / 2,
                                np.linspace(0, 1, args.bins + 1), grid(values, distances, args.bins), shading="flat")
     figure.colorbar(shown, ax=axes[0], label=MEASURES[args.measure])

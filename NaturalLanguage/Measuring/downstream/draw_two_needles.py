@@ -13,8 +13,9 @@ import math
 
 import numpy as np
 
-from downstream.plotting import drawing_parser, panels, read_runs, save_figure
+from downstream.plotting import drawing_parser, read_runs, save_figure
 from downstream.results import interval, resamples
+from draw_CEvsPCA.plotting import panels
 from utils import run_main
 
 LOOK = {"A": {"color": "tab:blue", "marker": "o"}, "B": {"color": "tab:orange", "marker": "s"}}
@@ -60,7 +61,7 @@ def draw_run(axis, run, draws):
 def main():
     args = drawing_parser(__doc__, None).parse_args()
     runs = read_runs(args, ("two_needles",), lambda run: len(run.fractions) > 1)
-    figure, axes = panels(len(runs))
+    figure, axes = panels(len(runs), width=3.4)
     for axis, run in zip(axes, runs):
         draw_run(axis, run, args.draws)
     save_figure(figure, runs, args.out_dir, "two_needles")

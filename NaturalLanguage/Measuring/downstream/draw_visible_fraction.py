@@ -10,8 +10,9 @@ best fraction is the largest, no more context hurts, and that is said.
 
 import numpy as np
 
-from downstream.plotting import drawing_parser, panels, read_runs, save_figure, style
+from downstream.plotting import drawing_parser, read_runs, save_figure, style
 from downstream.results import MEASURES, best_index, clustered_error, interval, resamples
+from draw_CEvsPCA.plotting import panels
 from utils import run_main
 
 
@@ -61,7 +62,7 @@ def main():
     runs = read_runs(args, keep=lambda run: len(run.fractions) > 1)
     kinds = sorted({(run.task, run.max_length or 0) for run in runs})
     looks = style(run.model for run in runs)
-    figure, axes = panels(len(kinds))
+    figure, axes = panels(len(kinds), width=3.4)
     for axis, (task, length) in zip(axes, kinds):
         for run in runs:
             if (run.task, run.max_length or 0) == (task, length):

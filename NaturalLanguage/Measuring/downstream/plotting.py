@@ -2,20 +2,13 @@
 
 from pathlib import Path
 
-import matplotlib
+from downstream.results import MEASURES, Answers
+from draw_CEvsPCA.plotting import plt
+from draw_CEvsPCA.plotting import save_figure as write_figure
+from files import load_json
+from utils import Parser, fail, non_negative_int
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-from downstream.results import MEASURES, Answers  # noqa: E402
-from files import load_json, make_directory  # noqa: E402
-from utils import Parser, fail, non_negative_int  # noqa: E402
-
-plt.rcParams.update({
-    "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 7, "savefig.bbox": "tight",
-    "lines.markersize": 4,
-})
+plt.rcParams["legend.fontsize"] = 7
 MARKERS = "osv^Dp<>hX"
 PUBLISHED = {"marker": "D", "linestyle": "none", "markerfacecolor": "none", "color": "tab:red"}
 RUNS = Path("outputs", "downstream", "runs")
@@ -57,33 +50,13 @@ def style(names):
             for index, name in enumerate(names)}
 
 
-def panels(n, width=3.4, height=2.8, columns=4):
-    """A figure with n panels in rows of up to `columns`: the figure and a flat list of its axes."""
-    columns = min(n, columns)
-    rows = -(-n // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False,
-                                layout="constrained")
-    flat = list(axes.flat)
-    for axis in flat[n:]:
-        axis.set_visible(False)
-    return figure, flat[:n]
-
-
 def note(runs):
     """What is written under a figure whose sources are built in."""
     return "" if all(run.comparable for run in runs) else "built-in sources: not comparable with published numbers"
 
 
 def save_figure(figure, runs, out_dir, stem):
-    """Write a figure as PDF and PNG and say so."""
+    """Write a figure as PDF and PNG, with its note, and say so."""
     if note(runs):
         figure.supxlabel(note(runs), fontsize=6, color="grey")
-    make_directory(out_dir)
-    try:
-        for suffix in ("pdf", "png"):
-            metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
-            figure.savefig(Path(out_dir) / f"{stem}.{suffix}", metadata=metadata)
-    except OSError as error:
-        fail(f"cannot write into {out_dir}: {error.strerror}; choose another --out_dir")
-    plt.close(figure)
-    print(f"-> {out_dir}/{stem}.pdf, .png")
+    write_figure(figure, out_dir, stem)

@@ -2,16 +2,14 @@
 process."""
 
 import argparse
-import contextlib
-import importlib
-import io
 import json
 import os
 import random
-import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores already, and threads that wait for one burn it
+
+from helpers import run_main  # noqa: E402
 
 FAMILIES = ("qwen3", "llama", "gemma")
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "key_value_heads": 2, "head_dim": 8, "intermediate_size": 64,
@@ -22,17 +20,7 @@ WORDS = ("amber basin cedar delta ember fjord grove haven inlet jetty knoll ledg
 
 def run(name, *arguments):
     """Run the main() of a script of downstream/, or as "..name" beside it: (exit code, stdout, stderr)."""
-    module = importlib.import_module(name[2:] if name.startswith("..") else f"downstream.{name}")
-    out, err, code, argv = io.StringIO(), io.StringIO(), 0, sys.argv
-    sys.argv = [f"{name}.py", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            module.main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        sys.argv = argv
-    return code, out.getvalue(), err.getvalue()
+    return run_main(name.removeprefix("..") if name.startswith("..") else f"downstream.{name}", *arguments)
 
 
 def succeed(name, *arguments):

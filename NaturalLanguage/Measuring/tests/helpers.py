@@ -62,10 +62,10 @@ def make_model(architecture, vocabulary_size, width=32, seed=1):
 
 
 def run_main(name, *arguments):
-    """Run the main() of a script in this process; returns (exit code, stdout, stderr)."""
+    """Run the main() of a script, a module of that name, in this process: (exit code, stdout, stderr)."""
     module = importlib.import_module(name)
     out, err, code, argv = io.StringIO(), io.StringIO(), 0, sys.argv
-    sys.argv = [f"{name}.py", *map(str, arguments)]
+    sys.argv = [f"{name.rpartition('.')[2]}.py", *map(str, arguments)]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             module.main()
