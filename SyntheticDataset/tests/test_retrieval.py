@@ -187,7 +187,7 @@ def test_the_summary_finds_the_optimum_of_every_weighting():
     assert [part[:3] for part in over_size] == [(0, 1000, 4000), (8, 1000, 4000)]
     assert position_weighting.beyond_spread(over_gamma[0][3]) == -1
     assert position_weighting.beyond_spread(over_size[1][3]) == 1
-    made = position_weighting.tables(lengths, grids, rows)
+    made = {name: table.splitlines() for name, table in position_weighting.tables(lengths, grids, rows).items()}
     assert made["optimum"][2].startswith("| 0 | none inside | none inside |") and len(made["optimum"]) == 4
     assert made["over_gamma"][2].count("**") == 4  # both fall beyond the spread
     assert made["cut_off"][2].split(" | ")[1:3] == ["2.773", "2.773"]
