@@ -10,12 +10,13 @@ import hashlib
 import io
 import json
 import os
-import re
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 from utils import fail
+
+LINE = 120  # characters of a line of JSON
 
 
 def make_directory(path):
@@ -104,10 +105,22 @@ def load_tensors(path, what, device="cpu", mmap=False, kind=dict):
     return contents
 
 
+def json_text(value, indent=""):
+    """JSON text of plain values: on one line whatever fits there and every list of numbers, else an entry a line."""
+    line = json.dumps(value)
+    pairs = [(json.dumps(key) + ": ", entry) for key, entry in value.items()] if isinstance(value, dict) else [
+        ("", entry) for entry in value] if isinstance(value, list) else []
+    numbers = isinstance(value, list) and all(entry is None or isinstance(entry, (int, float)) for entry in value)
+    if not pairs or numbers or len(indent) + len(line) < LINE:
+        return line
+    inner = indent + " "
+    body = ",\n".join(inner + key + json_text(entry, inner) for key, entry in pairs)
+    return f"{line[0]}\n{body}\n{indent}{line[-1]}"
+
+
 def save_json(path, contents):
-    """Write JSON, whole or not at all, with lists of numbers on one line. NaN is refused: a missing value is null."""
-    text = json.dumps(contents, indent=1, allow_nan=False)
-    text = re.sub(r'\[\n([^\[\]{}"]*)\n *\]', lambda match: f"[{' '.join(match[1].split())}]", text)
+    """Write JSON, whole or not at all. NaN is refused: a missing value is null."""
+    text = json_text(json.loads(json.dumps(contents, allow_nan=False)))
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
