@@ -122,7 +122,7 @@ def test_the_main_command_of_the_readme_in_its_smoke_preset(tmp_path):
     line, = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install")
              and "reproduce.sh" in line]
     line = re.sub(r"reproduce.sh\b", "reproduce.sh smoke", line.partition(" && ")[2])
-    folder = copy_of_the_parts(tmp_path / "a folder", "results", "tests")
+    folder = copy_of_the_parts(tmp_path / "a folder", "figures", "tests")
     tools = tmp_path / "tools"
     tools.mkdir()
     bash = os.environ.get("BASH32") or shutil.which("bash")
