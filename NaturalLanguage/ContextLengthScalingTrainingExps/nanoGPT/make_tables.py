@@ -13,6 +13,7 @@ import numpy as np
 
 from files import load_json, read_table
 from optimal_context.tables import TABLES
+from paired import crossings
 from readme_tables import markdown, run_make_tables
 from sweep_table import READINGS, optimum, read_cells
 from utils import fail, run_main
@@ -55,6 +56,19 @@ def optima(path):
         rows.append(row)
     return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
                      "optimum, full context only", "cost of the longest context"], rows)
+
+
+def compared(path, reading):
+    """Pairs of context lengths whose order turns with the training size, for every seed (paired.py)."""
+    def difference(row):
+        low, high = row.interval
+        return f"{row.mean:+.3f} [{low:+.3f}, {high:+.3f}] at {row.tokens:,}"
+
+    return markdown(["shorter, longer context", "longer minus shorter (nats), small size", "large size",
+                     "seeds", "p of the sign tests"],
+                    [[f"{shorter}, {longer}", difference(small), difference(large),
+                      f"{len(small.values)}, {len(large.values)}", f"{small.sign_p:.2g}, {large.sign_p:.2g}"]
+                     for shorter, longer, small, large in crossings(read_cells(f"{path}.csv"), reading)])
 
 
 def runs(path):
@@ -112,7 +126,8 @@ def summary(path):
 
 KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optima, "runs": runs, "cost": cost,
          "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
-         "summary_training": summary,
+         "summary_training": summary, "crossings": lambda path: compared(path, "best_valid_loss"),
+         "full_context_crossings": lambda path: compared(path, "full_context_loss"),
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()}}
 

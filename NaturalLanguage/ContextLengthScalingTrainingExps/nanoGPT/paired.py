@@ -1,0 +1,64 @@
+"""Context lengths compared by seed: does a longer context lose at one training size and win at a larger one?
+
+Runs of one seed share the part of the corpus that they train on, the order of their batches and the initial weights, so
+the difference of their losses is free of what these have in common.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import binomtest, ttest_rel
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Loss at the longer minus loss at the shorter of two context lengths (nats), at one training size, by seed."""
+    tokens: int
+    values: np.ndarray
+
+    @property
+    def mean(self):
+        return float(self.values.mean())
+
+    @property
+    def interval(self):
+        """The 95% interval (low, high) of the mean, by Student's t."""
+        return tuple(map(float, ttest_rel(self.values, np.zeros(len(self.values))).confidence_interval(0.95)))
+
+    @property
+    def sign_p(self):
+        """p of the two-sided sign test."""
+        return float(binomtest(int((self.values > 0).sum()), len(self.values)).pvalue)
+
+    def is_all(self, sign):
+        """Whether every seed's difference has this sign and the interval leaves out 0."""
+        return bool((sign * self.values > 0).all() and min(sign * np.array(self.interval)) > 0)
+
+
+def differences(cells, reading, shorter, longer, least_seeds=3):
+    """A Difference for each training size at which both lengths have at least so many seeds in common."""
+    found = []
+    for tokens, by_length in cells.items():
+        seeds = sorted(set(by_length.get(shorter, {})) & set(by_length.get(longer, {})))
+        if len(seeds) >= least_seeds:
+            losses = {length: np.array([by_length[length][seed][reading] for seed in seeds])
+                      for length in (shorter, longer)}
+            found.append(Difference(tokens, losses[longer] - losses[shorter]))
+    return found
+
+
+def crossings(cells, reading):
+    """Pairs of lengths of which the shorter is better at one size and the longer at a larger one, for every seed.
+
+    cells: of sweep_table.read_cells. Returns (shorter, longer, Difference at the smaller size, at the larger one), for
+    each pair with such sizes the two whose smaller mean difference is largest; the clearest pair first.
+    """
+    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    found = []
+    for shorter, longer in combinations(lengths, 2):
+        all_sizes = differences(cells, reading, shorter, longer)
+        pairs = [(small, large) for small, large in combinations(all_sizes, 2) if small.is_all(1) and large.is_all(-1)]
+        if pairs:
+            found.append((shorter, longer, *max(pairs, key=lambda pair: min(pair[0].mean, -pair[1].mean))))
+    return sorted(found, key=lambda row: -min(row[2].mean, -row[3].mean))
