@@ -8,7 +8,7 @@ from attention import KINDS, attention_config, dilated_pair
 from files import identity, load_json, load_tensors
 from lora import TRAINABLE, add_lora, check_lora
 from memory import memory_config
-from model import GPT
+from model import GPT, INIT_STD
 from rope import ROPE_TYPES, rope_config
 from utils import fail, positive_float, positive_int
 
@@ -102,7 +102,7 @@ def refuse_what_memory_cannot(args, shape, processes):
 def make_model(args, shape, device):
     """The model with its first weights: random, or those of --init_from, with LoRA if wanted."""
     torch.manual_seed(args.seed)
-    model = GPT(**shape)
+    model = GPT(**shape, init_std=args.init_std or INIT_STD)
     if args.init_from:
         weights = load_tensors(Path(args.init_from) / "best.pt", "the weights")
         missing, unexpected = model.load_state_dict(weights, strict=False)

@@ -14,6 +14,7 @@ from attention import make_attention
 from memory import MemoryAttention
 from rope import THETA, scale_frequencies
 
+INIT_STD = 0.02  # of GPT-2's first weights, whose width is 768 or more
 LOSS_POSITIONS = 1024  # positions whose logits exist at the same time: 1,024 x 50,304 float32 are 206 MB
 COMPILED_POSITIONS = 4096  # 412 MB in bfloat16; the output layer's gradient is read and written once a chunk
 
@@ -72,9 +73,11 @@ class GPT(nn.Module):
     """A causal transformer over token ids; `hidden` gives its last states, the losses come from the functions below.
 
     attention, rope, memory: dictionaries of settings, of attention.py, rope.py and memory.py; None: the paper's model.
+    init_std: standard deviation of the first weights.
     """
 
-    def __init__(self, vocab_size, n_layer=6, n_head=12, n_embd=768, attention=None, rope=None, memory=None):
+    def __init__(self, vocab_size, n_layer=6, n_head=12, n_embd=768, attention=None, rope=None, memory=None,
+                 init_std=INIT_STD):
         super().__init__()
         self.n_head, self.rope, self.memory = n_head, rope, memory
         self.rotary_dims = n_embd // n_head // 2
@@ -87,7 +90,7 @@ class GPT(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 into_stream = name.endswith(("attention_out.weight", "mlp_out.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer) if into_stream else 0.02)
+                nn.init.normal_(parameter, std=init_std / math.sqrt(2 * n_layer) if into_stream else init_std)
 
     def hidden(self, tokens, documents=None, store=None):
         """States after the last layer norm (B, T, C) of token ids (B, T).

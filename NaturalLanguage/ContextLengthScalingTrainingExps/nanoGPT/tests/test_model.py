@@ -117,3 +117,9 @@ def test_the_papers_model_has_its_size():
     assert sum(p.numel() for p in paper.parameters()) == matrices + (2 * 6 + 1) * 768
     assert paper.flops_per_token(1024) == 6 * matrices + 6 * 6 * 768 * 1024
     assert paper.rotary_dims == 32
+
+
+def test_the_first_weights_have_the_standard_deviation_asked_for():
+    weights = gpt.GPT(97, 2, 4, 64, init_std=0.07).state_dict()
+    assert weights["blocks.0.mlp_in.weight"].std() == pytest.approx(0.07, rel=0.05)
+    assert weights["blocks.1.mlp_out.weight"].std() == pytest.approx(0.035, rel=0.05)
