@@ -48,9 +48,9 @@ def draw_optima(rows):
     figure, axis = plt.subplots(figsize=(4.2, 3.2))
     sizes = sorted({row["train_dataset_size"] for row in rows})
     colour = colours(sizes)
-    for place, size in enumerate(sizes):
+    for index, size in enumerate(sizes):
         mine = [row for row in rows if row["train_dataset_size"] == size]
-        x = np.arange(len(mine)) + 0.12 * (place - (len(sizes) - 1) / 2)  # beside each other
+        x = np.arange(len(mine)) + 0.12 * (index - (len(sizes) - 1) / 2)  # beside each other
         means = [row["optimum"][0] for row in mine]
         halves = [row["optimum"][1] or 0 for row in mine]
         axis.errorbar(x, means, halves, color=colour[size], marker="o", capsize=2, linewidth=1,
@@ -84,7 +84,7 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
     for size, (seeds, losses, _) in grids.items():
         curves = weighted(losses, gamma).numpy()
         names = [[features_name(size, seed, gamma, length) for length in lengths] for seed in seeds]
-        known = [all(row[place] in entropies for row in names) for place in range(len(lengths))]
+        known = [all(row[index] in entropies for row in names) for index in range(len(lengths))]
         if not any(known):
             continue
         x = np.array(lengths)[known]

@@ -76,7 +76,7 @@ def optimum(lengths, losses):
 def optima(lengths, losses):
     """Optima of each seed's losses (seeds, lengths): float64 (seeds,), and how many of them lie inside the grid."""
     found = [optimum(lengths, row) for row in losses]
-    return torch.tensor([place for place, _ in found], dtype=torch.float64), sum(inside for _, inside in found)
+    return torch.tensor([length for length, _ in found], dtype=torch.float64), sum(inside for _, inside in found)
 
 
 def interval(values):

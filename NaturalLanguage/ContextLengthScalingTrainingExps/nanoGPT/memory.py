@@ -65,8 +65,8 @@ class MemoryStore:
     def add(self, keys, values):
         """Remember a segment's keys and values (R, H, T, D); what is not of its last document is forgotten."""
         tokens = self.keys.shape[2]
-        for held, new in ((self.keys, keys), (self.values, values)):
-            held.copy_(torch.cat((held, new.to(held.dtype)), 2)[:, :, -tokens:])
+        for stored, new in ((self.keys, keys), (self.values, values)):
+            stored.copy_(torch.cat((stored, new.to(stored.dtype)), 2)[:, :, -tokens:])
         self.documents.copy_(torch.cat((self.documents, self.current), 1)[:, -tokens:])
         self.documents[self.documents != self.current[:, -1:]] = EMPTY
 

@@ -34,7 +34,7 @@ def analyse(laws, cells, draws, seed, name=None, compare_all=True):
     """The Analysis of a table, by the best law of laws (`choose`), or by the one of this name; None if none fits."""
     kept, candidates = choose(laws, cells, seed, compare_all)
     if name:
-        kept = next(one for one in candidates if one.law.name == name)
+        kept = next(candidate for candidate in candidates if candidate.law.name == name)
     if kept is None or kept.fit is None:
         return None
     return Analysis(cells, kept, candidates, answer(kept, candidates, cells, draws, seed), effect_of_length(cells))
@@ -190,14 +190,15 @@ def describe(analysis, predict_sizes, seed):
         row["trusted"] = row["trusted"] and not table_reasons(analysis)
     return {
         "trusted": not reasons, "reasons": reasons, "law": law.name, "alpha": law.exponent, "bounded": law.bounded,
-        "offset": law.offset, "given_ceiling": law.ceiling, "near_laws": [one.law.name for one in
-                                                                         analysis.answer.others],
+        "offset": law.offset, "given_ceiling": law.ceiling,
+        "near_laws": [fit.law.name for fit in analysis.answer.others],
         "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),
         "parameters": {name: interval(values[name], draws[name]) for name in values},
         "r_squared": float(1 - (residual**2).sum() / max(((cells.losses - cells.losses.mean())**2).sum(), 1e-300)),
         "residual_rms": float(np.sqrt((residual**2).mean())),
-        "effect_of_length": analysis.effect, "lack_of_fit": {one.law.name: one.lack for one in analysis.candidates},
+        "effect_of_length": analysis.effect,
+        "lack_of_fit": {candidate.law.name: candidate.lack for candidate in analysis.candidates},
         "supported_extrapolation": dict(zip(("below", "above"), supported)),
-        "candidates": {one.law.name: one.rows for one in analysis.candidates},
+        "candidates": {candidate.law.name: candidate.rows for candidate in analysis.candidates},
         "exponent": None if analysis.no_effect else growth(analysis, optima),
         "optima": optima, "predictions": asked, "cells": describe_cells(analysis), "curves": curves(analysis)}

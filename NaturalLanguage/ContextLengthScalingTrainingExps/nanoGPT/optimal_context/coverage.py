@@ -112,18 +112,19 @@ def judge(truth, draws, seed):
     rows = predictions(analysis, sizes, supported)
     count = len(truth.sizes)
     whole = not table_reasons(analysis) and all(row["trusted"] for row in rows[:count])
-    held = [holds(row["optimum"], true, cells.lengths.max(), cells.lengths.min())
+    holding = [holds(row["optimum"], true, cells.lengths.max(), cells.lengths.min())
             for row, true in zip(rows, truth.optima(sizes))]
-    return held, [whole] * count + [whole and row["trusted"] for row in rows[count:]]
+    return holding, [whole] * count + [whole and row["trusted"] for row in rows[count:]]
 
 
 def coverage(truth, tables, draws, seed):
     """Shares of tables, for each size of the table and beyond it, for JSON."""
     found = np.array([judge(truth, draws, seed + index) for index in range(tables)], bool)
-    held, trusted = found[:, 0], found[:, 1]
+    holding, trusted = found[:, 0], found[:, 1]
     sizes = truth.sizes.tolist() + (truth.sizes[-1] * np.array(BEYOND)).tolist()
-    return [{"train_tokens": size, "holds": float(held[:, index].mean()), "trusted": float(trusted[:, index].mean()),
-             "holds_or_not_trusted": float((held | ~trusted)[:, index].mean()),
-             "holds_where_trusted": float(held[trusted[:, index], index].mean()) if trusted[:, index].any() else None,
+    return [{"train_tokens": size, "holds": float(holding[:, index].mean()), "trusted": float(trusted[:, index].mean()),
+             "holds_or_not_trusted": float((holding | ~trusted)[:, index].mean()),
+             "holds_where_trusted": (float(holding[trusted[:, index], index].mean()) if trusted[:, index].any()
+                                     else None),
              "beyond_the_sizes": size / truth.sizes[-1] if size > truth.sizes[-1] else 1.0}
             for index, size in enumerate(sizes)]

@@ -35,16 +35,19 @@ def answer(kept, candidates, cells, draws, seed):
     one that does not, those near the lowest held-out error.
     """
     failed = bool(kept.failed)
-    comparable = [one for one in candidates if one is kept or (one.rows and reached(one, cells))]
+    comparable = [candidate for candidate in candidates
+                  if candidate is kept or (candidate.rows and reached(candidate, cells))]
     if failed:
-        near = [kept] + [one for one in near_best(comparable) if one is not kept]
+        near = [kept] + [candidate for candidate in near_best(comparable) if candidate is not kept]
         shares = np.ones(len(near))
     else:
-        limit = WORSE * min(one.errors.mean() for one in comparable if one.rows) if kept.rows else np.inf
-        near = [one for one in comparable if one is kept or (not one.failed and one.errors.mean() <= limit)]
+        least = min((candidate.errors.mean() for candidate in comparable if candidate.rows), default=np.inf)
+        limit = WORSE * least if kept.rows else np.inf
+        near = [candidate for candidate in comparable
+                if candidate is kept or (not candidate.failed and candidate.errors.mean() <= limit)]
         shares = weights(near, cells)
-    others = tuple(bootstrap(one.fit, cells, max(int(round(draws * share)), 2), seed, misfit=failed)
-                   for one, share in zip(near, shares) if one is not kept and share > 0)
+    others = tuple(bootstrap(candidate.fit, cells, max(int(round(draws * share)), 2), seed, misfit=failed)
+                   for candidate, share in zip(near, shares) if candidate is not kept and share > 0)
     own = bootstrap(kept.fit, cells, draws, seed, misfit=failed)
     return Answer(own, others, failed, kept.lack["excess"] if failed else 1.0)
 

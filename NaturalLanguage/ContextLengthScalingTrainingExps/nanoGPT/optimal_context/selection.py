@@ -85,20 +85,20 @@ def choose(laws, cells, seed, compare_all=True):
     those put aside are not compared on left-out sizes either, which the choice does not need.
     """
     candidates = [examine(law, cells, seed) for law in laws]
-    able = [one.law for one in candidates if one.fit and reached(one, cells)]
-    fitting = [one.law for one in candidates if one.law in able and not one.failed]
+    able = [candidate.law for candidate in candidates if candidate.fit and reached(candidate, cells)]
+    fitting = [candidate.law for candidate in candidates if candidate.law in able and not candidate.failed]
 
     def compare(subset):
-        return [replace(one, rows=leave_one_size_out(one.law, cells, seed))
-                if one.law in subset and not one.rows else one for one in candidates]
+        return [replace(candidate, rows=leave_one_size_out(candidate.law, cells, seed))
+                if candidate.law in subset and not candidate.rows else candidate for candidate in candidates]
 
     candidates = compare(laws if compare_all else fitting)
     for subset in (fitting, able):
         candidates = compare(subset)
-        comparable = [one for one in candidates if one.law in subset and one.rows]
+        comparable = [candidate for candidate in candidates if candidate.law in subset and candidate.rows]
         if comparable:
             near = near_best(comparable)
-            return min(near, key=lambda one: (len(one.law.parameters), one.errors.mean())), candidates
+            return min(near, key=lambda candidate: (len(candidate.law.parameters), candidate.errors.mean())), candidates
     return None, candidates
 
 
@@ -108,10 +108,10 @@ def weights(candidates, cells):
     Those under LEAST_WEIGHT, and so hardly more than noise of the bootstrap, get none.
     """
     noise, count = seed_noise(cells).variance, len(cells.losses)
-    squares = np.array([((cells.losses - predict(one.fit, cells.lengths, cells.sizes)[1])**2).sum()
-                        for one in candidates])
+    squares = np.array([((cells.losses - predict(candidate.fit, cells.lengths, cells.sizes)[1])**2).sum()
+                        for candidate in candidates])
     misfit = count * np.log(squares / count + 1e-30) if noise is None else squares / noise.mean()
-    criterion = misfit + np.log(count) * np.array([len(one.law.parameters) for one in candidates])
+    criterion = misfit + np.log(count) * np.array([len(candidate.law.parameters) for candidate in candidates])
     shares = np.exp(-(criterion - criterion.min()) / 2)
     shares[shares < LEAST_WEIGHT * shares.sum()] = 0
     return shares / shares.sum()

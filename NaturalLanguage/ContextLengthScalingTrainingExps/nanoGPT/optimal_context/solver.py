@@ -78,14 +78,14 @@ def logarithms(cells, reference):
     return np.log(cells.lengths / reference[0]), np.log(cells.sizes / reference[1])
 
 
-def robust_fits(law, starts, place, cells, folds):
+def robust_fits(law, starts, inputs, cells, folds):
     """Fits of each fold (folds, p) from starts (folds, starts, p): least squares, then soft_l1 at their scale."""
     count = starts.shape[1]
-    theta, cost = solve(law, starts.reshape(-1, starts.shape[2]), *place, cells.losses[None],
+    theta, cost = solve(law, starts.reshape(-1, starts.shape[2]), *inputs, cells.losses[None],
                         np.repeat(folds, count, 0))
     best = np.arange(len(folds)) * count + cost.reshape(len(folds), count).argmin(1)
     scale = np.sqrt(cost[best] / np.maximum(folds.sum(1) - len(law.parameters), 1))[:, None] + 1e-9
-    return solve(law, theta[best], *place, cells.losses[None], folds, scale)[0]
+    return solve(law, theta[best], *inputs, cells.losses[None], folds, scale)[0]
 
 
 def fit_law(law, cells, keep=None, seed=0):
@@ -96,11 +96,11 @@ def fit_law(law, cells, keep=None, seed=0):
     best one is that of the lowest cost.
     """
     reference = np.exp(np.log(cells.lengths).mean()), np.exp(np.log(cells.sizes).mean())
-    place = logarithms(cells, reference)
+    inputs = logarithms(cells, reference)
     guesses = first_guesses(law, cells.losses, np.random.default_rng(seed))
-    rough, cost = solve(law, guesses, *place, cells.losses[None], np.ones((1, 1)), tolerance=ROUGH)
+    rough, cost = solve(law, guesses, *inputs, cells.losses[None], np.ones((1, 1)), tolerance=ROUGH)
     starts = rough[cost.argsort()[:KEPT_STARTS]]
     folds = np.ones((1, len(cells.losses))) if keep is None else np.asarray(keep, float)
-    theta = robust_fits(law, np.repeat(starts[None], len(folds), 0), place, cells, folds)
+    theta = robust_fits(law, np.repeat(starts[None], len(folds), 0), inputs, cells, folds)
     fits = [Fit(law, row, reference) for row in theta]
     return fits[0] if keep is None else fits

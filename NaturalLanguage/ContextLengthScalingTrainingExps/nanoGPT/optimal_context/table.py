@@ -33,9 +33,9 @@ class Cells:
 
 def from_losses(losses):
     """Cells, by size and length, of {(size, length): losses of the seeds}."""
-    places = sorted(losses)
-    seeds = tuple(np.array(losses[place], float) for place in places)
-    return Cells(np.array([length for _, length in places], float), np.array([size for size, _ in places], float),
+    keys = sorted(losses)
+    seeds = tuple(np.array(losses[key], float) for key in keys)
+    return Cells(np.array([length for _, length in keys], float), np.array([size for size, _ in keys], float),
                  np.array([values.mean() for values in seeds]), seeds)
 
 

@@ -68,11 +68,11 @@ def test_a_table_without_noise_gives_its_law_back(name):
 def test_the_fit_is_that_of_scipy():
     truth = true_fit("bounded")
     cells = table(truth, noise=0.01)
-    place = np.log(cells.lengths / truth.reference[0]), np.log(cells.sizes / truth.reference[1])
+    inputs = np.log(cells.lengths / truth.reference[0]), np.log(cells.sizes / truth.reference[1])
     fit = fit_law(truth.law, cells)
 
     def residuals(theta):
-        return parts(truth.law, theta[None], *place)[1][0] - cells.losses
+        return parts(truth.law, theta[None], *inputs)[1][0] - cells.losses
 
     scale = np.sqrt((least_squares(residuals, truth.theta).fun**2).sum() / (len(cells.losses) - len(truth.theta)))
     other = least_squares(residuals, truth.theta, loss="soft_l1", f_scale=scale)
@@ -119,11 +119,11 @@ def test_a_law_that_leaves_more_than_noise_is_put_aside_for_one_that_does_not():
 def test_the_slopes_are_those_of_finite_differences(name):
     truth = true_fit(name)
     cells = table(truth)
-    place = np.log(cells.lengths / truth.reference[0]), np.log(cells.sizes / truth.reference[1])
-    loss, slopes = parts(truth.law, truth.theta[None], *place, slopes=True)
-    assert np.allclose(loss, parts(truth.law, truth.theta[None], *place)[1])
+    inputs = np.log(cells.lengths / truth.reference[0]), np.log(cells.sizes / truth.reference[1])
+    loss, slopes = parts(truth.law, truth.theta[None], *inputs, slopes=True)
+    assert np.allclose(loss, parts(truth.law, truth.theta[None], *inputs)[1])
     for index, step in enumerate(1e-6 * np.eye(len(truth.theta))):
-        above, below = (parts(truth.law, truth.theta[None] + sign * step, *place)[1][0] for sign in (1, -1))
+        above, below = (parts(truth.law, truth.theta[None] + sign * step, *inputs)[1][0] for sign in (1, -1))
         assert np.allclose(slopes[0, :, index], (above - below) / 2e-6, atol=1e-6), truth.law.parameters[index]
 
 
@@ -141,8 +141,8 @@ def test_the_pooled_test_is_that_of_the_textbook():
     fit = fit_law(truth.law, cells)
     lack = lack_of_fit(fit, cells)
     within = sum(((seeds - seeds.mean())**2).sum() for seeds in cells.seeds)
-    place = np.log(cells.lengths / fit.reference[0]), np.log(cells.sizes / fit.reference[1])
-    least = least_squares(lambda theta: parts(fit.law, theta[None], *place)[1][0] - cells.losses, fit.theta).fun
+    inputs = np.log(cells.lengths / fit.reference[0]), np.log(cells.sizes / fit.reference[1])
+    least = least_squares(lambda theta: parts(fit.law, theta[None], *inputs)[1][0] - cells.losses, fit.theta).fun
     freedom, rest = len(cells.losses) - len(fit.theta), sum(len(seeds) - 1 for seeds in cells.seeds)
     ratio = 3 * (least**2).sum() / freedom / (within / rest)
     assert lack["pooled"] == pytest.approx(f_distribution.sf(ratio, freedom, rest), rel=0.02)
@@ -249,8 +249,8 @@ def test_an_optimum_beyond_the_lengths_is_no_number():
 @pytest.mark.parametrize("name", ["exponential", "double_descent", "logistic", "outlier"])
 def test_laws_outside_the_family_are_right_or_not_trusted(name):
     for seed in (1000, 1001):
-        held, trusted = judge(TRUTHS[name], 100, seed)
-        assert np.mean(np.array(held) | ~np.array(trusted)) >= 0.9
+        holding, trusted = judge(TRUTHS[name], 100, seed)
+        assert np.mean(np.array(holding) | ~np.array(trusted)) >= 0.9
 
 
 def test_the_baselines():
