@@ -1,6 +1,7 @@
 """Write a trained run as a Hugging Face model directory: a GPT-NeoX model of transformers' own, with its tokenizer.
 
     python export_hf.py outputs/runs/ctl256_tok7852092_seed0 --out_dir outputs/models/ctl256
+    python export_hf.py outputs/runs/ctl256_tok7852092_seed0 --weights kept_1000000.pt --out_dir outputs/models/early
 
 Then transformers' AutoModelForCausalLM and AutoTokenizer read OUT_DIR without remote code. In float32 its logits are
 those of the run to rounding (GPT-NeoX has biases, ours has none: they are zeros), for the tokens of the vocabulary; the
@@ -60,12 +61,12 @@ def to_neox(model, context_length, n_tokens, end_of_text):
     return neox.eval()
 
 
-def write_model(run_dir, out_dir, request):
+def write_model(run_dir, weights, out_dir, request):
     """Write the model directory, whole or not at all; returns the run's model and context length."""
     from transformers import PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
     disable_progress_bar()
-    model, arguments = load_run(run_dir)
+    model, arguments = load_run(run_dir, weights=weights)
     known = load_tokenizer(run_dir)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT,
                                         pad_token=END_OF_TEXT, padding_side="left",
@@ -88,22 +89,24 @@ def write_model(run_dir, out_dir, request):
 def main():
     parser = Parser(__doc__)
     parser.add_argument("run", help="directory of a finished run of train.py")
+    parser.add_argument("--weights", default="best.pt", help="file of the run that holds them (see train.py "
+                        "--keep_tokens)")
     parser.add_argument("--out_dir", required=True, help="directory for the model")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False,
                         help="replace whatever is there (an older export is replaced anyway)")
     args = parser.parse_args()
     run_dir, out_dir = Path(args.run), Path(args.out_dir)
-    for name in ("best.pt", "tokenizer.json"):
+    for name in (args.weights, "tokenizer.json"):
         if not (run_dir / name).exists():
             fail(f"{run_dir} has no {name}; give the directory of a finished run")
-    request = {"weights": identity(run_dir / "best.pt"), "tokenizer": identity(run_dir / "tokenizer.json"),
+    request = {"weights": identity(run_dir / args.weights), "tokenizer": identity(run_dir / "tokenizer.json"),
                "arguments": identity(run_dir / "args.json")}
     if current(out_dir / "export.json", request) and not args.overwrite:
         return print(f"{run_dir} -> {out_dir}: exported before")
     if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / "export.json").exists() and not args.overwrite:
         fail(f"{out_dir} holds something else; add --overwrite to replace it, or choose another --out_dir")
     make_directory(out_dir.parent)
-    model, context_length = write_model(run_dir, out_dir, request)
+    model, context_length = write_model(run_dir, args.weights, out_dir, request)
     print(f"{run_dir} -> {out_dir}: GPT-NeoX, {model.config.vocab_size:,} tokens, context length {context_length}")
 
 

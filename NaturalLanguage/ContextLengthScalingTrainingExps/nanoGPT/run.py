@@ -4,6 +4,7 @@
     metrics.csv     one row an evaluation
     ckpt_last.pt    everything needed to go on; ckpt_prev.pt is the one before it; both go when the run has finished
     best.pt         weights with the lowest validation loss
+    kept_N.pt       weights after N tokens, where --keep_tokens asks for them
     losses.pt       validation losses of those weights by position in the window, and with the full context
     tokenizer.json  of the corpus
     final.json      the result, written last
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from checkpoints import Checkpoints
 from files import load_json, load_tensors, lock, make_directory, save_json, save_tensors
+from lora import merge
 from model import GPT
 from utils import StopSignal, describe_environment, fail, is_first_process, progress
 
@@ -69,13 +71,15 @@ def has_finished(run_dir, request):
     return (run_dir / "final.json").exists()
 
 
-def load_run(run_dir, device="cpu"):
-    """The model of a run with its best weights, and the run's arguments. Exits with code 2 if it has not finished."""
+def load_run(run_dir, device="cpu", weights="best.pt"):
+    """The model of a run with its best weights, or those of another of its files, and the run's arguments.
+
+    Exits with code 2 if the file is not there, as in a run that has not finished.
+    """
     run_dir = Path(run_dir)
     description = load_json(run_dir / "args.json", "the arguments of the run")
-    weights = load_tensors(run_dir / "best.pt", "weights (has the run finished?)", device)
     model = GPT(**description["model"]).to(device)
-    model.load_state_dict(weights)
+    model.load_state_dict(load_tensors(run_dir / weights, "weights (has the run finished?)", device))
     return model.eval(), description["arguments"]
 
 
@@ -118,8 +122,8 @@ class Run:
             for path in self.directory.glob("*.tmp"):  # what a killed process was writing
                 path.unlink()
             if self.args.overwrite:
-                for name in RUN_FILES:
-                    (self.directory / name).unlink(missing_ok=True)
+                for path in (*(self.directory / name for name in RUN_FILES), *self.directory.glob("kept_*.pt")):
+                    path.unlink(missing_ok=True)
             if not has_finished(self.directory, request_of(self.description)):
                 environment = describe_environment(self.processes.device)
                 save_json(self.directory / "args.json", {**self.description, "environment": environment})
@@ -185,6 +189,13 @@ class Run:
         self.state["step"] += 1
         self.state["loss_sum"] += loss
         self.state["training_seconds"] += time.monotonic() - self.step_began
+
+    def keep_if_asked(self, trainer):
+        """Write the weights after the step in which one of --keep_tokens is reached."""
+        seen = self.state["step"] * self.args.tokens_per_step
+        for tokens in self.args.keep_tokens or ():
+            if seen - self.args.tokens_per_step < tokens <= seen and is_first_process():
+                save_tensors(self.directory / f"kept_{tokens}.pt", merge(trainer.model.state_dict()))
 
     def log_evaluation(self, valid_loss, trainer):
         """Note a validation loss, keep the weights if it is the lowest, and stop if it has long been higher."""

@@ -75,6 +75,8 @@ def build_parser(description):
 
     output = parser.add_argument_group("output")
     output.add_argument("--out_dir", default="outputs/runs", help="directory for the run's directory")
+    output.add_argument("--keep_tokens", type=positive_int, nargs="+", help="keep the weights after so many tokens "
+                        "too, each in kept_TOKENS.pt (for export_hf.py --weights)")
     output.add_argument("--checkpoint_seconds", type=non_negative_float, default=60.0, help="seconds between "
                         "checkpoints at least; more where writing them would take over 2%% of the time")
     output.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="replace a run that is there")

@@ -35,6 +35,7 @@ def train(args, run, trainer):
         if step == 1 and args.init_from:
             run.state["initial_valid_loss"] = trainer.loss_by_position().mean().item()
         run.log_step(*trainer.step(step))
+        run.keep_if_asked(trainer)
         if step % args.eval_interval == 0 or step == args.max_iters:
             run.log_evaluation(trainer.loss_by_position().mean().item(), trainer)
 

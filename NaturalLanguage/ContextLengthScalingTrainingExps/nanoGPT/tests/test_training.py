@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import checkpoints
 import trainer
@@ -186,6 +187,24 @@ def finished(small_bins, tmp_path_factory):
     done = run_script("train.py", *flags)
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "ctl16_tok1500_seed0", [str(flag) for flag in flags]
+
+
+def test_weights_on_the_way_are_those_of_a_shorter_run(whole, nanogpt, small_bins, tmp_path):
+    """12 steps of 256 tokens; after 500 tokens two steps have been made."""
+    kept, short = (training_flags(small_bins, name, "--max_iters", steps, "--eval_interval", 1, *more)
+                   for name, steps, more in (("kept", 12, ("--keep_tokens", 500, 3072)), ("short", 2, ())))
+    nanogpt("train.py", *kept)
+    nanogpt("train.py", *short)
+    for name, other in (("kept_500.pt", tmp_path / "short" / whole.name), ("kept_3072.pt", whole)):
+        weights = [torch.load(path, weights_only=True) for path in (tmp_path / "kept" / whole.name / name,
+                                                                     other / "best.pt")]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    nanogpt("export_hf.py", tmp_path / "kept" / whole.name, "--weights", "kept_500.pt", "--out_dir", "model")
+    assert torch.equal(load_file(tmp_path / "model" / "model.safetensors")["gpt_neox.final_layer_norm.weight"],
+                       torch.load(tmp_path / "short" / whole.name / "best.pt", weights_only=True)["final_norm.weight"])
+    assert "no kept_7.pt" in nanogpt("export_hf.py", tmp_path / "kept" / whole.name, "--weights", "kept_7.pt",
+                                     "--out_dir", "other", check=False).stderr
 
 
 def test_training_stops_when_the_loss_has_turned_up(finished):
