@@ -10,9 +10,9 @@ in test documents of data/retrieval/prepare.py that are no longer than --lengths
 read whole; by a run with a memory, or with --windowed, in windows of the run's context length, with --memory_tokens
 (0: none). --rope_types stretches the positions of a run that was trained without, by --rope_factor (default: the
 longest length over the run's); dynamic by as much as each length needs. A run that was trained with stretched
-positions keeps its own. Writes OUT_CSV: run, seed, trained_length, rope_type, length (tokens), memory_tokens, units
-(of a document), measure (loss or accuracy), of (the text or the task), value, standard_error (over windows or
-documents), n (targets or answers).
+positions keeps its own. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length,
+rope_type, length (tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the
+task), value, standard_error (over windows or documents), n (targets or answers).
 """
 
 import itertools
@@ -70,7 +70,8 @@ class Measured:
         self.lengths = sorted(set(args.lengths or [self.trained]))
         self.kinds = [self.own["rope_type"]] if self.own else args.rope_types
         self.memory = self.model.memory["tokens"] if self.model.memory else 0
-        self.columns = {"run": str(run_dir), "seed": arguments["seed"], "trained_length": self.trained}
+        self.columns = {"variant": Path(run_dir).resolve().parent.name, "seed": arguments["seed"],
+                        "trained_length": self.trained}
 
     def stretch(self, kind, length):
         """Set the model's positions for texts of a length; the columns that say so."""
