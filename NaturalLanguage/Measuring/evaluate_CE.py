@@ -3,7 +3,7 @@
     python evaluate_CE.py --model_name MODEL --dataset_path ./filtered_dataset --seq_lens 8 16 32 64 128 256 512 1024
     torchrun --standalone --nproc_per_node 8 evaluate_CE.py --model_name MODEL --seq_lens 8 64 512
     python evaluate_CE.py --model_name MODEL --seq_lens 4096 --window 4097 \\
-        --rope_scaling '{"rope_type": "yarn", "factor": 2.0}'
+        --rope_scaling yarn --rope_factor 2
 
 At context length l the model sees exactly the l tokens before the target; the targets (the last tokens of windows of
 2,048 tokens) are the same at every l; nothing is prepended. Writes into OUT_DIR the loss of every chunk and

@@ -19,7 +19,7 @@ from hub import load_tokenizer, revision
 from run import Run, measurement_name
 from scorer import Scorer, choose_dtype, load_config, load_model, longest_context
 from utils import (Parser, StopSignal, Stopped, choose_device, describe_environment, fail, non_negative_int,
-                   positive_int, progress, say)
+                   positive_float, positive_int, progress, say)
 
 
 def add_scoring_flags(parser):
@@ -35,7 +35,9 @@ def add_scoring_flags(parser):
         help="tokens that go through the model at once; halves by itself when memory runs out")
     add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
         help="of the model; auto: bfloat16 on a GPU, float32 on the CPU")
-    add("--rope_scaling", help="JSON, as transformers takes it: rotary positions beyond the trained length")
+    add("--rope_scaling", metavar="NAME", help="rotary positions beyond the trained length: none, linear, ntk, dynamic "
+        "or yarn, or JSON as transformers takes it")
+    add("--rope_factor", type=positive_float, help="how many times longer texts may get, for --rope_scaling by name")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process")
     add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)")
 
@@ -73,7 +75,7 @@ class Measurement:
         if self.world > 1:
             dist.init_process_group("gloo", timeout=timedelta(days=1))  # what is sent lies on the CPU
         self.tokenizer, tokenizer_sha256 = load_tokenizer(args.model_name)
-        self.config = load_config(args.model_name, args.rope_scaling)
+        self.config = load_config(args.model_name, args.rope_scaling, args.rope_factor)
         if self.rank > 0:
             dist.barrier()  # the first process builds the chunks, the others then read them
         self.chunks = load_chunks(args, self.tokenizer, tokenizer_sha256)
@@ -82,7 +84,8 @@ class Measurement:
         self.run = Run(self.run_directory, {
             "model_name": args.model_name, "model_revision": revision(args.model_name, self.config),
             "dtype": str(choose_dtype(args.dtype, self.device)).removeprefix("torch."),
-            "rope_scaling": args.rope_scaling, "chunks": self.chunks.request})
+            "rope_scaling": args.rope_scaling, "chunks": self.chunks.request,
+            **({"rope_factor": args.rope_factor} if args.rope_factor else {})})
 
     def refuse(self, context_lengths, n):
         """Exit with code 2, before any work, where the model or the chunks cannot give what was asked for."""

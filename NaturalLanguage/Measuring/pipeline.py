@@ -18,7 +18,8 @@ from utils import Parser, fail, non_negative_int, positive_int
 FEATURE_LENS = "8 12 16 24 32 48 64 128 256 512"
 SEQ_LENS = "8 12 16 24 32 48 64 128 256 384 512 768 1024"
 DATA = "--percent 10 --max_documents 12000 --splits train"
-SCORING = ("window", "stride", "trim", "tokens_per_batch", "dtype", "rope_scaling", "device", "device_map")
+SCORING = ("window", "stride", "trim", "tokens_per_batch", "dtype", "rope_scaling", "rope_factor",
+           "device", "device_map")
 RESULTS = ("cross_entropy.csv", "spectra.pt", "measures.csv")
 
 
@@ -86,7 +87,8 @@ def request_of(args, model):
     """What a model's measurement is made from."""
     names = ("feature_lens", "seq_lens", "n_samples", "draws", "window", "stride", "trim", "dtype", "rope_scaling")
     return {"model": model, "model_revision": local_revision(model), "data": args.data,
-            **{name: getattr(args, name) for name in names}}
+            **{name: getattr(args, name) for name in names},
+            **({"rope_factor": args.rope_factor} if args.rope_factor else {})}
 
 
 def is_done(args, model):

@@ -1,34 +1,25 @@
 """The loss of a target token and the hidden state that predicts it, for any causal language model of transformers."""
 
-import json
 import sys
 
 import torch
 
 from hub import from_pretrained
+from positions import stretch
 from utils import fail, say
 
 MOST_ROWS = 256  # chunks at once: each needs a row of logits, as long as the vocabulary
 NO_LIMIT = 10**9  # tokens from which a configuration's number is none that was meant
 
 
-def load_config(name, rope_scaling=None):
-    """The model's configuration; rope_scaling (JSON, as transformers takes it) changes its rotary positions."""
+def load_config(name, rope_scaling=None, rope_factor=None):
+    """The model's configuration; rope_scaling and rope_factor change its rotary positions (positions.py)."""
     from transformers import AutoConfig
     config = from_pretrained(AutoConfig, name)
     if rope_scaling is not None:
-        try:
-            change = json.loads(rope_scaling)
-            change["rope_type"] = change.pop("type", None) or change["rope_type"]
-        except (ValueError, TypeError, KeyError, AttributeError):
-            fail(f"--rope_scaling {rope_scaling} is not JSON such as '{{\"rope_type\": \"linear\", \"factor\": 2.0}}'")
-        if not getattr(config, "rope_parameters", None):
-            fail(f"{name} has no rotary positions, --rope_scaling does not apply to it")
-        if "rope_type" not in config.rope_parameters:
-            fail(f"{name} has rotary positions of several kinds, --rope_scaling does not apply to it")
-        if change["rope_type"] in ("yarn", "longrope", "llama3"):
-            change.setdefault("original_max_position_embeddings", config.max_position_embeddings)
-        config.rope_parameters = {**config.rope_parameters, **change}
+        stretch(config, name, rope_scaling, rope_factor)
+    elif rope_factor is not None:
+        fail("--rope_factor needs --rope_scaling")
     return config
 
 

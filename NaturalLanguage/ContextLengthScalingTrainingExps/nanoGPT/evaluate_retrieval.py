@@ -85,6 +85,8 @@ def main():
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     model, arguments = load_run(args.run, device)
+    if model.memory is not None:
+        fail(f"{args.run} reads a text in windows, with a memory; evaluate_long_context.py measures its recall")
     about = load_json(Path(args.test).with_suffix(".json"), "the description of the test documents")
     if about.get("tokenizer", {}).get("sha256") != identity(Path(args.run) / "tokenizer.json"):
         fail(f"{args.test} has other symbols than {args.run}; give the test documents of its own task and sizes")

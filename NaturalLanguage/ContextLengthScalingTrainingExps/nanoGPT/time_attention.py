@@ -6,9 +6,10 @@
 
 Each attention and length is measured in a process of its own on random queries, keys and values of one text. Writes
 OUT, a row for each: median seconds of the forward pass and of both passes (over rounds of together --seconds or more,
-3 at least), and peak memory beyond the inputs (of the process; on a GPU, of its allocations), and beside it _about.json
-(flags, hardware, versions). Rows that are there already are kept, so an interrupted measurement goes on. Prints the
-exponents p of time ~ length^p and memory ~ length^p, fitted over all lengths.
+3 at least; --clock processor where other programs share the machine), and peak memory beyond the inputs (of the
+process; on a GPU, of its allocations), and beside it _about.json (flags, hardware, versions). Rows that are there
+already are kept, so an interrupted measurement goes on. Prints the exponents p of time ~ length^p and memory ~
+length^p, fitted over all lengths.
 """
 
 import json
@@ -28,16 +29,19 @@ from trainer import peak_memory
 from utils import Parser, choose_device, describe_environment, fail, non_negative_float, positive_int, run_main, say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-MEASURED = ("n_head", "head_width", "attention_group", "window", "dilated_pairs", "seconds", "dtype", "device",
-            "threads")  # flags that change a row
+MEASURED = ("n_head", "head_width", "attention_group", "window", "dilated_pairs", "seconds", "clock", "dtype",
+            "device", "threads")  # flags that change a row
 
 
-def passes(module, parts, device):
-    """Seconds of a forward and of a backward pass."""
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def passes(module, parts, device, clock):
+    """Seconds of a forward and of a backward pass, by a clock of CLOCKS."""
     def now():
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter()
+        return CLOCKS[clock]()
 
     began = now()
     out = module(*parts)
@@ -64,14 +68,14 @@ def measure(args, kind, length):
     def inputs(length):
         return [torch.randn(1, args.n_head, length, args.head_width, **options) for _ in range(3)]
 
-    passes(module, inputs(args.attention_group), device)  # loads what a first call loads
+    passes(module, inputs(args.attention_group), device, args.clock)  # loads what a first call loads
     parts = inputs(length)
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else peak_memory(device)
-    passes(module, parts, device)
+    passes(module, parts, device, args.clock)
     peak = peak_memory(device) - before
     rounds = []
     while len(rounds) < 3 or sum(map(sum, rounds)) < args.seconds:
-        rounds.append(passes(module, parts, device))
+        rounds.append(passes(module, parts, device, args.clock))
     return {"attention": kind, "context_length": length,
             "forward_seconds": statistics.median(forward for forward, _ in rounds),
             "seconds": statistics.median(map(sum, rounds)), "peak_megabytes": peak / 1e6, "rounds": len(rounds)}
@@ -110,6 +114,8 @@ def build_parser():
                         default=[[1024, 1], [2048, 2], [4096, 4]], help="segments and dilations, dilated "
                         "(default: 1024:1 2048:2 4096:4)")
     parser.add_argument("--seconds", type=non_negative_float, default=2.0, help="least time of the rounds together")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall, or the time that this process had on "
+                        "the CPU, which other work does not lengthen (for one thread)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of queries, keys and values")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, help="CPU threads (default: torch's choice)")
@@ -121,6 +127,8 @@ def build_parser():
 
 def main():
     args = build_parser().parse_args()
+    if args.clock == "processor" and (args.threads != 1 or args.device != "cpu"):
+        fail("--clock processor adds the times of all threads and sees no GPU; give --threads 1 --device cpu with it")
     if args.cell:
         print(json.dumps(measure(args, args.cell[0], int(args.cell[1]))))
         return

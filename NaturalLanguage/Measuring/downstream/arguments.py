@@ -66,7 +66,8 @@ def add_evaluation_flags(parser):
             help="tokens that go through the model at once; halves by itself when memory runs out"),
         add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
             help="of the model; auto: bfloat16 on a GPU, float32 on the CPU"),
-        add("--rope_scaling", help="JSON, as transformers takes it: rotary positions beyond the trained length"),
+        add("--rope_scaling", help="JSON, as transformers takes it (and of the kind ntk): rotary positions "
+            "beyond the trained length"),
         add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process"),
         add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)"),
     ]

@@ -12,7 +12,7 @@ from helpers import (
     ARCHITECTURES, CUT, FOLDER, chunks_by_hand, error_line, make_model, make_texts, make_tokenizer, run_main,
     score_by_hand,
 )
-from scorer import Scorer, longest_context
+from scorer import Scorer, load_config, load_model, longest_context
 
 
 def load(path):
@@ -221,10 +221,54 @@ def test_rope_scaling_stretches_the_positions(models, corpus, loaded, tmp_path):
                                 "--out_dir", tmp_path / kind,
                                 "--cache_chunk_file_name", tmp_path / "long.pt")
         assert code == 0, err
-    assert "not JSON" in error_line(run_main("evaluate_CE", *flags, "--seq_lens", 3, "--rope_scaling", "linear"))
+    assert "nor JSON" in error_line(run_main("evaluate_CE", *flags, "--seq_lens", 3, "--rope_scaling", "cubic"))
     line = error_line(run_main("evaluate_CE", "--model_name", models["gpt2"], *flags[2:], "--seq_lens", 3,
                                "--rope_scaling", '{"type": "linear", "factor": 2}'))
     assert "no rotary positions" in line
+
+
+def test_positions_by_name_are_those_of_transformers(models, loaded):
+    """Every name merges into the loaded parameters; frequencies and outputs are transformers', or its formula's."""
+    from transformers import AutoConfig
+    tokens, name = torch.arange(40)[None] % 7, models["llama"]
+    loaded_config = AutoConfig.from_pretrained(name)
+    theta, trained, d = (loaded_config.rope_parameters["rope_theta"], loaded_config.max_position_embeddings,
+                         loaded_config.head_dim)
+    plain = theta ** (-torch.arange(0, d, 2, dtype=torch.float32) / d)
+    for kind, expected in {"none": plain, "linear": plain / 4,
+                           "ntk": (theta * 4 ** (d / (d - 2))) ** (-torch.arange(0, d, 2, dtype=torch.float32) / d),
+                           "dynamic": plain, "yarn": None}.items():
+        config = load_config(name, kind, 4.0)
+        assert longest_context(config) == 4 * trained
+        base = theta * 4 ** (d / (d - 2)) if kind == "ntk" else theta
+        assert config.rope_parameters["rope_theta"] == pytest.approx(base)
+        model = load_model(name, config, torch.float32, torch.device("cpu"))
+        if expected is not None:
+            torch.testing.assert_close(model.model.rotary_emb.inv_freq, expected)
+        if kind in ("linear", "dynamic", "yarn"):  # as a user of transformers would ask for it
+            asked = {**loaded_config.rope_parameters, "rope_type": kind, "factor": 4.0}
+            if kind == "yarn":
+                asked["original_max_position_embeddings"] = trained
+            theirs = type(model).from_pretrained(name, rope_parameters=asked, dtype=torch.float32).eval()
+            with torch.no_grad():
+                torch.testing.assert_close(model(tokens).logits, theirs(tokens).logits)
+    dynamic = load_model(name, load_config(name, "dynamic", 1.0), torch.float32, torch.device("cpu"))
+    with torch.no_grad():
+        dynamic(torch.arange(2 * trained)[None] % 7)
+    base = theta * 2 ** (d / (d - 2))  # factor 1: what twice the length needs
+    torch.testing.assert_close(dynamic.model.rotary_emb.inv_freq,
+                               base ** (-torch.arange(0, d, 2, dtype=torch.float32) / d))
+
+
+@pytest.mark.parametrize("scaling, factor, message", [
+    ("ntk", None, "needs a factor of at least 1"), ("yarn", 0.5, "needs a factor of at least 1"),
+    ('{"rope_type": "ntk"}', None, "needs a factor of at least 1"), (None, 2.0, "needs --rope_scaling"),
+    ('{"rope_type": "yarn", "factor": 2}', 2.0, "goes with"), ('["linear"]', None, "nor JSON"),
+])
+def test_positions_that_are_refused(models, scaling, factor, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        load_config(models["llama"], scaling, factor)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_a_model_whose_configuration_names_no_limit():

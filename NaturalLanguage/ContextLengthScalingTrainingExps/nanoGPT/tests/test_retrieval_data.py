@@ -171,7 +171,34 @@ def test_labels_are_a_new_map_in_each_document(tmp_path):
     assert chi_square(counts, np.ones(360)) < 480  # 99.998% of chi-square(359)
 
 
-@pytest.mark.parametrize("task", ["key_value", "variables", "labels"])
+def test_rounds_ask_for_all_pairs_at_the_distance_of_the_document(tmp_path):
+    prepare(tmp_path, "--task", "rounds", "--min_units", 2, "--max_units", 40, "--n_rounds", 2, "--train_tokens",
+            20_000, "--val_tokens", 2_000)
+    for words in documents(tmp_path, "rounds")[0]:
+        pairs = list(zip(words[::2], words[1::2]))
+        n = len(pairs) // 3
+        assert set(pairs[:n]) == set(pairs[n:2 * n]) == set(pairs[2 * n:]) and len(set(words[:2 * n:2])) == n
+        for at in range(n, 3 * n):
+            assert abs(at - pairs.index(pairs[at], (at // n - 1) * n) - n) < -(-n // 8)
+
+
+def test_symbols_may_be_the_tokens_of_a_corpus(key_value, tmp_path):
+    """Documents of another task in the 98 tokens of the key-value one, highest first, with its end of text."""
+    prepare(tmp_path, "--task", "rounds", "--n_keys", 16, "--n_values", 4, "--train_tokens", 2_000, "--val_tokens", 500,
+            "--corpus", key_value / "key_value_train.bin")
+    about, corpus = (json.loads(path.read_text()) for path in
+                     (tmp_path / "rounds_train.json", key_value / "key_value_train.json"))
+    size = corpus["vocabulary_size"]
+    assert about["vocabulary_size"] == size and about["tokenizer"]["sha256"] == corpus["tokenizer"]["sha256"]
+    tokens = np.fromfile(tmp_path / "rounds_train.bin", np.uint16)
+    assert tokens[-1] == 0 and set(tokens) <= {0, *range(size - 21, size)}
+    refused = prepare(tmp_path / "more", "--n_keys", 200, "--corpus", key_value / "key_value_train.bin", code=2)
+    assert "do not fit" in refused.stderr and refused.stderr.count("\n") == 1
+    refused = prepare(tmp_path / "more", "--corpus", tmp_path / "none.bin", code=2)
+    assert "cannot read" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("task", ["key_value", "variables", "labels", "rounds"])
 def test_the_answers_of_test_documents_are_where_they_say(tmp_path, task):
     prepare(tmp_path, "--task", task, "--max_units", 9, "--test_units", 3, 9, "--train_tokens", 2_000,
             "--val_tokens", 2_000)
@@ -180,9 +207,10 @@ def test_the_answers_of_test_documents_are_where_they_say(tmp_path, task):
     assert Counter(line["units"] for line in lines) == {3: 20, 9: 20}
     for line in lines:
         words = tokenizer.decode(line["ids"]).split()
-        assert [number for _, _, number, _ in line["answers"]] == list(range(len(line["answers"])))
+        if task != "rounds":
+            assert [number for _, _, number, _ in line["answers"]] == list(range(len(line["answers"])))
         for at, gold, number, hops in line["answers"]:
-            if task == "key_value":
+            if task in ("key_value", "rounds"):
                 assert words[at - 1:at + 1] == words[2 * gold:2 * gold + 2] and at > 2 * line["units"]
             elif task == "variables":
                 assert words[at - 2:at] == ["?", words[3 * gold]]

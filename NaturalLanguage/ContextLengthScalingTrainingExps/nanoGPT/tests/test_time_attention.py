@@ -11,7 +11,7 @@ from exponents import fit_exponent
 from helpers import start_script
 
 FLAGS = ("--attention_group", 8, "--window", 8, "--dilated_pairs", "8:1", "16:2", "--seconds", 0, "--n_head", 2,
-         "--head_width", 4, "--threads", 1, "--out", "time.csv")
+         "--head_width", 4, "--threads", 1, "--clock", "processor", "--out", "time.csv")
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_all_kinds_are_measured_and_rows_are_kept(run, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (("--lengths", 20), "divide the context length 20"), (("--dilated_pairs", "8:2"), "dilation 1"),
     (("--dilated_pairs", "8"), "--dilated_pairs"), (("--attentions", "linear"), "--attentions"),
+    (("--clock", "processor", "--threads", 2), "--threads 1"),
 ])
 def test_bad_flags_are_one_line(run, flags, message):
     code, _, error = run("--lengths", 32, *flags)

@@ -59,14 +59,34 @@ def tokenizer_json(symbols):
     return tokenizer.to_str()
 
 
-def write_tokens(path, task, args, split, about):
-    """Write the token file of a split and the JSON beside it."""
+def in_tokens_of(corpus, symbols):
+    """The ids (array) that stand for the symbols in a corpus's vocabulary, its highest ones, and the corpus's JSON.
+
+    The end of text is the corpus's own.
+    """
+    corpus = Path(corpus)
+    try:
+        about = json.loads(corpus.with_suffix(".json").read_text(encoding="utf-8"))
+        end = int(np.memmap(corpus, {"uint16": np.uint16, "uint32": np.uint32}[about["dtype"]], "r")[-1])
+        size, _ = about["vocabulary_size"], about["tokenizer"]["sha256"]
+    except OSError as error:
+        fail(f"cannot read {error.filename}: {error.strerror}; give a .bin of data/openwebtext/prepare.py")
+    except (ValueError, KeyError, TypeError) as error:
+        fail(f"{corpus} is no token file with its JSON ({error!r}); give a .bin of data/openwebtext/prepare.py")
+    free = [i for i in range(size - 1, -1, -1) if i != end][:len(symbols) - 1]
+    if len(free) < len(symbols) - 1 or size > 2**16:
+        fail(f"{len(symbols)} symbols do not fit into the {size} tokens of {corpus}; ask for fewer keys or values")
+    return np.array([end, *free]), about
+
+
+def write_tokens(path, task, args, split, about, tokens_of):
+    """Write the token file of a split and the JSON beside it; tokens_of (array) are the tokens of the symbols."""
     end, documents, n_tokens, n_answers = task.symbols.index(END_OF_TEXT), 0, 0, 0
     digest = hashlib.sha256()
     with replacing(path) as temporary, open(temporary, "wb") as file:
         rng = np.random.default_rng([args.seed, SPLITS[split]])
         for ids, answers in stream(task, args, rng, getattr(args, f"{split}_tokens")):
-            content = np.array([*ids, end], np.uint16).tobytes()
+            content = tokens_of[[*ids, end]].astype(np.uint16).tobytes()
             digest.update(content)
             file.write(content)
             documents, n_tokens, n_answers = documents + 1, n_tokens + len(ids) + 1, n_answers + len(answers)
@@ -77,7 +97,7 @@ def write_tokens(path, task, args, split, about):
     print(f"{path.name}: {n_tokens:,} tokens in {documents:,} documents, {n_answers:,} answers to retrieve")
 
 
-def write_test(path, task, args):
+def write_test(path, task, args, tokens_of):
     """Write the test documents, with gold units drawn uniformly."""
     rng = np.random.default_rng([args.seed, SPLITS["test"]])
     drawn = task.__class__(argparse.Namespace(**{**vars(args), "gold": "uniform"}))
@@ -85,7 +105,7 @@ def write_test(path, task, args):
         for units in args.test_units:
             for _ in range(args.test_documents):
                 ids, answers = drawn.draw(units, rng, min(args.n_queries, units))  # no unit is asked for twice
-                file.write(json.dumps({"units": units, "ids": ids, "answers": answers}) + "\n")
+                file.write(json.dumps({"units": units, "ids": tokens_of[ids].tolist(), "answers": answers}) + "\n")
     print(f"{path.name}: {args.test_documents} documents of each of {', '.join(map(str, args.test_units))} units")
 
 
@@ -99,6 +119,7 @@ def parse_args():
     add("--max_units", type=int, default=16, help="of the longest documents (default: 16)")
     add("--order", choices=("mixed", "growing"), default="mixed", help="of the documents' lengths (default: mixed)")
     add("--n_queries", type=int, default=16, help="key_value, variables: at the end of a document (default: 16)")
+    add("--n_rounds", type=int, default=3, help="rounds: how often all pairs are asked for (default: 3)")
     add("--gold", choices=("uniform", "ends"), default="uniform", help="which units are asked for (default: uniform)")
     add("--ends_power", type=float, default=4.0,
         help="ends: drawn without replacement as the distance from the middle to this power (default: 4)")
@@ -109,6 +130,8 @@ def parse_args():
     add("--symbols_per_class", type=int, default=8, help="labels: symbols that belong to a class (default: 8)")
     add("--n_labels", type=int, default=16, help="labels: labels that a class can have (default: 16)")
     add = parser.add_argument_group("the files").add_argument
+    add("--corpus", help="write the symbols as tokens of this corpus (a .bin of data/openwebtext/prepare.py), its "
+        "highest ids, so that data/mix.py can mix both (default: symbols of their own)")
     add("--train_tokens", type=int, default=5_000_000, help="training tokens, or a few more (default: 5,000,000)")
     add("--val_tokens", type=int, default=200_000, help="validation tokens, or a few more (default: 200,000)")
     add("--test_units", type=int, nargs="+", help="units of the test documents (default: --max_units)")
@@ -160,15 +183,21 @@ def main():
             fail(f"{described} is of other flags; add --overwrite to replace it, or choose another --out_dir")
         return print(f"{args.task} in {out_dir}: prepared before")
     described.unlink(missing_ok=True)  # it is written last, and says that all is there
-    text = tokenizer_json(task.symbols)
-    tokenizer = out_dir / f"{args.task}_tokenizer.json"
+    tokenizer, tokens_of = out_dir / f"{args.task}_tokenizer.json", np.arange(len(task.symbols))
+    if args.corpus:
+        tokens_of, corpus = in_tokens_of(args.corpus, task.symbols)
+        text = Path(args.corpus).with_name(corpus["tokenizer"]["file"]).read_text(encoding="utf-8")
+        size, described_tokenizer = corpus["vocabulary_size"], {**corpus["tokenizer"], "file": tokenizer.name}
+    else:
+        text, size = tokenizer_json(task.symbols), len(task.symbols)
+        described_tokenizer = {"name": f"{args.task} symbols", "file": tokenizer.name,
+                               "sha256": hashlib.sha256(text.encode()).hexdigest()}
     with replacing(tokenizer) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    about = {"dtype": "uint16", "vocabulary_size": len(task.symbols), "request": request, "tokenizer": {
-        "name": f"{args.task} symbols", "file": tokenizer.name, "sha256": hashlib.sha256(text.encode()).hexdigest()}}
+    about = {"dtype": "uint16", "vocabulary_size": size, "request": request, "tokenizer": described_tokenizer}
     for split in ("train", "val"):
-        write_tokens(out_dir / f"{args.task}_{split}.bin", task, args, split, about)
-    write_test(out_dir / f"{args.task}_test.jsonl", task, args)
+        write_tokens(out_dir / f"{args.task}_{split}.bin", task, args, split, about, tokens_of)
+    write_test(out_dir / f"{args.task}_test.jsonl", task, args, tokens_of)
     with replacing(described) as temporary:
         temporary.write_text(json.dumps({"request": request, "tokenizer": about["tokenizer"]}, indent=1) + "\n")
 

@@ -3,10 +3,12 @@
 key_value   k3 v1 k7 v0 ... k7 v0 k3 v1   pairs of a key and a value; then queries, keys again, with their values
 variables   k3 = v1 k7 = k3 ... ? k7 v1   chains of assignments, interleaved; then queries: the value of a variable
 labels      x31 y4 x7 y0 x33 y4 ...       rounds of one example of each class; the labels are the document's own
+rounds      k3 v1 k7 v0 ... k7 v0 k3 v1   n pairs, then all of them again, round after round: each 2 n tokens or so back
 
 In key_value and variables no key is assigned twice in a document, and none is asked for again before all have been. In
 labels the classes' symbols are the same in all documents (symbol x is of class x // symbols_per_class), their labels
-are drawn anew in each.
+are drawn anew in each. In rounds all pairs come in nearly the same order each time (the parts of BLOCKS are shuffled),
+so that between a pair and its last occurrence lie 2 n tokens, a quarter more or less: a distance that is chosen.
 """
 
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 END_OF_TEXT, UNKNOWN = "<|endoftext|>", "<unk>"
+BLOCKS = 8  # of a round's pairs
 
 
 class Answer(NamedTuple):
@@ -149,7 +152,23 @@ class Labels:
         return ids, answers
 
 
-TASKS = {"key_value": KeyValue, "variables": Variables, "labels": Labels}
+class Rounds(KeyValue):
+    """Documents of n pairs in rounds, of which each but the first asks for all of them; token ids as KeyValue's."""
+
+    def length(self, n):
+        return 2 * n * (self.args.n_rounds + 1) + 1
+
+    def draw(self, n, rng, n_queries=None):
+        """A document of n pairs: list of token ids without the end of text, and its Answers, number the round's."""
+        args, block = self.args, -(-n // BLOCKS)
+        keys, values = 2 + rng.permutation(args.n_keys)[:n], self.first_value + rng.integers(args.n_values, size=n)
+        rounds = [np.arange(n)] + [np.argsort(np.arange(n) // block + rng.random(n)) for _ in range(args.n_rounds)]
+        order = np.concatenate(rounds)
+        answers = [Answer(2 * at + 1, int(order[at]), at // n - 1) for at in range(n, len(order))]
+        return np.stack((keys, values), 1)[order].ravel().tolist(), answers
+
+
+TASKS = {"key_value": KeyValue, "variables": Variables, "labels": Labels, "rounds": Rounds}
 
 
 def stream(task, args, rng, n_tokens):

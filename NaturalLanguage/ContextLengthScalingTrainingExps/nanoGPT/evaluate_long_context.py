@@ -1,0 +1,165 @@
+"""Measure runs on longer texts than they were trained on, and how well they recall.
+
+    python evaluate_long_context.py outputs/runs/TAG --texts docs=VAL.bin --lengths 64 128 256 512 \\
+        --rope_types none linear ntk dynamic yarn --test key_value_test.jsonl --out_csv positions.csv
+    python evaluate_long_context.py outputs/memory/TAG --test rounds_test.jsonl --memory_tokens 0 256 1024
+
+Loss (nats): the same targets at every length, the last ones of windows that end where the longest ones end, half as
+many as the shortest length has tokens; not of a run with a memory, whose loss train.py measures. Recall: the answers
+in test documents of data/retrieval/prepare.py that are no longer than --lengths (without it, in all of them). Each is
+read whole; by a run with a memory, or with --windowed, in windows of the run's context length, with --memory_tokens
+(0: none). --rope_types stretches the positions of a run that was trained without, by --rope_factor (default: the
+longest length over the run's); dynamic by as much as each length needs. A run that was trained with stretched
+positions keeps its own. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length,
+rope_type, length (tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the
+task), value, standard_error (over windows or documents), n (targets or answers).
+"""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evaluate_retrieval import read_test
+from files import identity, load_json, make_directory, write_csv
+from memory import MemoryStore
+from model import cross_entropies
+from rope import ROPE_TYPES
+from run import load_run
+from token_files import TokenFile
+from utils import (Parser, choose_device, fail, non_negative_int, positive_float, positive_int, progress, run_main,
+                   say)
+
+TOKENS_AT_ONCE = 16_384
+
+
+def named(text):
+    """An argparse type: NAME=FILE."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise ValueError
+    return name, path
+
+
+def rope_at(kind, factor, trained, length):
+    """The settings of rope.py for a text of `length` tokens; dynamic is static NTK by length / trained."""
+    if kind == "dynamic":
+        kind, factor = "ntk", max(1.0, length / trained)
+    if kind == "none":
+        return None
+    return {"rope_type": kind, "factor": factor} | (
+        {"original_max_position_embeddings": trained} if kind == "yarn" else {})
+
+
+def summary(clusters, per_cluster):
+    """Mean over windows or documents, its standard error over them, and how many targets or answers that is."""
+    values = np.array(clusters)
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return {"value": values.mean(), "standard_error": error, "n": round(len(values) * per_cluster)}
+
+
+class Measured:
+    """A run and how it is measured: `losses` and `recalls` give the rows of the table."""
+
+    def __init__(self, args, run_dir, device):
+        self.args, self.device = args, device
+        self.model, arguments = load_run(run_dir, device)
+        self.trained, self.own = arguments["context_length"], self.model.rope
+        self.lengths = sorted(set(args.lengths or [self.trained]))
+        self.kinds = [self.own["rope_type"]] if self.own else args.rope_types
+        self.memory = self.model.memory["tokens"] if self.model.memory else 0
+        self.columns = {"variant": Path(run_dir).resolve().parent.name, "seed": arguments["seed"],
+                        "trained_length": self.trained}
+
+    def stretch(self, kind, length):
+        """Set the model's positions for texts of a length; the columns that say so."""
+        if self.own is None:
+            factor = self.args.rope_factor or max(1.0, self.lengths[-1] / self.trained)
+            self.model.rope = rope_at(kind, factor, self.trained, length)
+        return {**self.columns, "rope_type": kind, "length": length}
+
+    @torch.no_grad()
+    def losses(self, name, tokens):
+        n_targets = max(1, self.lengths[0] // 2)
+        ends = np.arange(self.lengths[-1], len(tokens) - 1, self.lengths[-1])[:self.args.windows]
+        for kind, length in itertools.product(self.kinds, self.lengths):
+            columns, means = self.stretch(kind, length), []
+            for part in np.array_split(ends, math.ceil(len(ends) * length / TOKENS_AT_ONCE)):
+                rows = torch.from_numpy(tokens[part[:, None] + np.arange(-length, 1)].astype(np.int64)).to(self.device)
+                states = self.model.hidden(rows[:, :-1])[:, -n_targets:].flatten(0, 1)
+                each = cross_entropies(states, self.model.embedding.weight, rows[:, -n_targets:].flatten())
+                means += each.view(len(part), -1).double().mean(1).tolist()
+            yield {**columns, "memory_tokens": "", "units": "", "measure": "loss", "of": name,
+                   **summary(means, n_targets)}
+
+    @torch.no_grad()
+    def predictions(self, ids, memory_tokens):
+        """The likeliest token after each one of documents (n, T), read whole or in windows with what is remembered."""
+        window = self.trained if self.memory or self.args.windowed else ids.shape[1]
+        store, found = None, []
+        if memory_tokens:
+            width = self.model.embedding.embedding_dim // self.model.n_head
+            store = MemoryStore(len(ids), self.model.n_head, width, memory_tokens, self.device)
+        for part in ids.to(self.device).split(window, 1):
+            context = {"store": store.segment(slice(None), torch.zeros_like(part))} if store else {}
+            states = self.model.hidden(part, **context)
+            found.append((states @ self.model.embedding.weight.T).argmax(-1).cpu())
+        return torch.cat(found, 1)
+
+    def recalls(self, name, units, ids, answers):
+        memories = self.args.memory_tokens if self.memory and self.args.memory_tokens else [self.memory]
+        for kind, memory_tokens in itertools.product(self.kinds, memories):
+            columns, shares = self.stretch(kind, ids.shape[1]), []
+            for rows in torch.arange(len(ids)).split(max(1, TOKENS_AT_ONCE // ids.shape[1])):
+                for row, predicted in zip(rows.tolist(), self.predictions(ids[rows], memory_tokens)):
+                    at = torch.tensor([answer[0] for answer in answers[row]])
+                    shares.append((predicted[at - 1] == ids[row, at]).double().mean().item())
+            yield {**columns, "memory_tokens": memory_tokens, "units": units, "measure": "accuracy", "of": name,
+                   **summary(shares, len(answers[0]))}
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("runs", nargs="+", help="directories of finished runs of train.py")
+    parser.add_argument("--texts", type=named, nargs="+", default=[], metavar="NAME=BIN", help="validation tokens")
+    parser.add_argument("--test", nargs="+", default=[], help="TASK_test.jsonl of data/retrieval/prepare.py")
+    parser.add_argument("--lengths", type=positive_int, nargs="+", help="tokens seen (default: the run's length)")
+    parser.add_argument("--windows", type=positive_int, default=128, help="windows of a text, at most")
+    parser.add_argument("--rope_types", nargs="+", choices=("none", "dynamic", *ROPE_TYPES), default=["none"],
+                        help="positions")
+    parser.add_argument("--rope_factor", type=positive_float, help="how many times longer the texts may get")
+    parser.add_argument("--memory_tokens", type=non_negative_int, nargs="+", help="of a run with a memory")
+    parser.add_argument("--windowed", action="store_true", help="documents in windows of the run's context length")
+    parser.add_argument("--out_csv", required=True, help="table to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    texts = {name: TokenFile(path) for name, path in args.texts}
+    tests = {path: read_test(path) for path in args.test}
+    rows = []
+    for run_dir in progress(args.runs, unit="run", desc="evaluating", leave=False):
+        measured, tokenizer = Measured(args, run_dir, device), identity(Path(run_dir) / "tokenizer.json")
+        for name, text in texts.items():
+            if text.identity["tokenizer_sha256"] != tokenizer:
+                fail(f"{text.path} and {run_dir} have different tokenizers; prepare the text with the run's")
+            if len(text.tokens) < measured.lengths[-1] + 2:
+                fail(f"{text.path} has {len(text.tokens)} tokens, too few for --lengths {measured.lengths[-1]}")
+            rows += measured.losses(name, text.tokens) if not measured.memory else []
+        for path, documents in tests.items():
+            about = load_json(Path(path).with_suffix(".json"), "the description of the test documents")
+            if about["tokenizer"]["sha256"] != tokenizer:
+                fail(f"{path} has other symbols than {run_dir}; give the test documents of its own tokens")
+            for units, (ids, answers) in documents.items():
+                if not args.lengths or ids.shape[1] <= measured.lengths[-1]:
+                    rows += measured.recalls(about["request"]["task"], units, ids, answers)
+    make_directory(Path(args.out_csv).parent)
+    write_csv(args.out_csv, rows)
+    say(f"{len(rows)} rows of {len(args.runs)} runs -> {args.out_csv}")
+
+
+if __name__ == "__main__":
+    run_main(main)
