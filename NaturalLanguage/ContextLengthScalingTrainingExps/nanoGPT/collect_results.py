@@ -7,7 +7,8 @@ Writes OUT_CSV, one row a finished run (results/README.md explains the columns),
 position of the window and the evaluations of each run) and _about.json (the arguments that all runs share, data,
 hardware and versions). The cells expected are all combinations of the given context lengths, token counts and seeds;
 what is not given is read off the run directories, unfinished ones included. Cells without a finished run are named on
-stderr, and the exit code is then 1; the table holds the others. Runs whose other arguments differ are refused.
+stderr, and the exit code is then 1; the table holds the others. Runs whose other arguments differ are refused; the
+schedule (steps, warm-up, evaluations) may be tuned to each number of training tokens.
 """
 
 import csv
@@ -22,8 +23,9 @@ from run import INCIDENTAL, METRICS, difference, request_of, run_tag
 from utils import Parser, fail, positive_int, run_main, seed
 
 AXES = ("context_length", "train_tokens", "seed")
-# What may differ between the runs of a sweep: warm-up in passes gives other steps for each number of training tokens.
-SWEPT = {*AXES, "data_seed", "warmup_iters"}
+# What may differ between the runs of a sweep, and what may differ from one number of training tokens to another.
+SWEPT = {*AXES, "data_seed"}
+SCHEDULE = {"max_iters", "lr_decay_iters", "warmup_iters", "eval_interval", "patience"}
 
 
 def read_curve(run_dir):
@@ -42,17 +44,21 @@ def read_row(run_dir, description):
 
 
 def refuse_different_runs(descriptions):
-    """Exit with code 2 if runs, {tag: contents of args.json}, differ in more than what a sweep varies."""
-    first = None
+    """Exit with code 2 if runs, {tag: contents of args.json}, differ in more than what a sweep varies.
+
+    The schedule may be tuned to each number of training tokens; at one of them it is the same.
+    """
+    first = {}
     for tag, description in descriptions.items():
-        request = {name: value for name, value in request_of(description).items() if name not in SWEPT}
-        request["warm-up"] = (None if description["arguments"]["warmup_epochs"] is not None
-                              else description["arguments"]["warmup_iters"])
-        first = first or (tag, request)
-        other = difference(request, first[1])
-        if other:
-            fail(f"{first[0]} and {tag} are runs of different experiments: {other}; keep them in different --runs, or "
-                 "name the cells of one with --context_lengths, --train_tokens and --seeds")
+        request = request_of(description)
+        shared = {name: value for name, value in request.items() if name not in SWEPT | SCHEDULE}
+        schedule = {name: request.get(name) for name in SCHEDULE}
+        for key, part in (("all", shared), (request["train_tokens"], schedule)):
+            other_tag, other = first.setdefault(key, (tag, part))
+            different = difference(part, other)
+            if different:
+                fail(f"{other_tag} and {tag} are runs of different experiments: {different}; keep them in different "
+                     "--runs, or name the cells of one with --context_lengths, --train_tokens and --seeds")
 
 
 def summarise(descriptions):

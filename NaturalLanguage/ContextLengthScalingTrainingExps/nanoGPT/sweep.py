@@ -9,19 +9,14 @@ to train.py. The launcher train_sweep.sh is this script for bash and Slurm.
 """
 
 import itertools
-import json
 import os
-import subprocess
 from argparse import BooleanOptionalAction
-from functools import cache
 from pathlib import Path
 
-from jobs import Cell, add_modes, dispatch, from_environment, run_script, slots
-from long_context import model_shape
-from run import has_finished, request_of, run_tag
-from settings import complete, estimated_hours, parse
-from token_files import describe
-from utils import Parser, fail, positive_float, positive_int, run_main, seed
+from jobs import add_modes, dispatch, from_environment, run_script, slots
+from settings import estimated_hours, parse
+from train_cells import count_gpus, dry_run, train_cell
+from utils import Parser, positive_float, positive_int, run_main, seed
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"
@@ -56,29 +51,9 @@ def parse_args():
 
 def make_cells(args, trainer_flags):
     """The cells of the grid, the largest runs of a seed last."""
-    @cache
-    def corpus():
-        """What identifies the tokens, how many there are, and their vocabulary."""
-        about, train = describe(args.train_bin)
-        settings = parse(__doc__, [*trainer_flags, "--train_bin", args.train_bin, "--context_length", "1"])
-        return {"train": train, "valid": describe(settings.val_bin)[1]}, about["tokens"], about["vocabulary_size"]
-
-    def is_done(command):
-        settings = parse(__doc__, command[1:])
-        data, *size = corpus()
-        complete(settings, *size)
-        request = request_of({"arguments": vars(settings), "data": data, "model": model_shape(settings)})
-        directory = Path(args.out_dir) / run_tag(settings.context_length, settings.train_tokens, settings.seed)
-        return not settings.overwrite and has_finished(directory, request)
-
-    cells = []
-    for number, tokens, length in itertools.product(args.seeds, args.train_tokens, args.context_lengths):
-        command = [str(FOLDER / "train.py"), *trainer_flags, "--context_length", str(length), "--train_tokens",
-                   str(tokens), "--seed", str(number), "--train_bin", args.train_bin, "--out_dir", args.out_dir]
-        command += ["--data_seed", str(number)] if args.vary_data else []
-        cells.append(Cell(run_tag(length, tokens, number), command, lambda command=command: is_done(command),
-                          distributed=True))
-    return cells
+    flags = [*trainer_flags, "--train_bin", args.train_bin, "--out_dir", args.out_dir]
+    return [train_cell(length, tokens, number, [*flags, *(["--data_seed", str(number)] if args.vary_data else [])])
+            for number, tokens, length in itertools.product(args.seeds, args.train_tokens, args.context_lengths)]
 
 
 def collect(args):
@@ -96,24 +71,19 @@ def print_costs(args, trainer_flags, available):
     """Run train.py --dry_run at each context length, one after another, and print what the grid will cost."""
     total, most = 0.0, max(args.train_tokens)
     for length in args.context_lengths:
-        cell = Cell("", [str(FOLDER / "train.py"), *trainer_flags, "--context_length", str(length), "--train_bin",
-                         args.train_bin, "--train_tokens", str(most), "--dry_run"], bool, distributed=True)
-        gpus = len(list(filter(None, available[0].get("CUDA_VISIBLE_DEVICES", "").split(","))))
-        done = subprocess.run(cell.arguments(gpus), stdout=subprocess.PIPE, text=True,
-                              env={**os.environ, **available[0]})
-        if done.returncode:
-            fail(f"the dry run at a context length of {length} failed; see the line above")
-        cost = json.loads(done.stdout.splitlines()[-1])
+        flags = [*trainer_flags, "--train_bin", args.train_bin]
+        cost = dry_run(length, most, flags, available[0])
         hours = []
         for tokens in args.train_tokens:
-            settings = parse(__doc__, [*cell.command[1:-1], "--train_tokens", str(tokens), "--dry_run_epochs",
-                                       str(args.dry_run_epochs)])
+            settings = parse(__doc__, [*flags, "--context_length", str(length), "--train_tokens", str(tokens),
+                                       "--dry_run_epochs", str(args.dry_run_epochs)])
             hours.append(estimated_hours(settings, cost["seconds_a_step"], cost["seconds_an_evaluation"]))
         total += sum(hours) * len(args.seeds)
         print(f"context {length}: {cost['peak_memory_gigabytes']:.2f} GB, {cost['windows_in_a_pass']} windows in a "
               f"pass, {cost['seconds_a_step']:.3g} s a step, {cost['seconds_an_evaluation']:.3g} s an evaluation; "
               + ", ".join(f"{value:.2g} h for {tokens:,} tokens" for value, tokens in zip(hours, args.train_tokens)),
               flush=True)
+    gpus = count_gpus(available[0])
     slot = f"{gpus} GPUs" if gpus else f"{args.cores_per_run} cores"
     runs = len(args.context_lengths) * len(args.train_tokens) * len(args.seeds)
     print(f"{runs} runs of at most {args.dry_run_epochs:g} passes over their tokens: {total:.2g} hours of a slot "

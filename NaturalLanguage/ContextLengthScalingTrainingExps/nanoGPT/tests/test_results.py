@@ -67,10 +67,10 @@ def test_missing_and_foreign_runs(runs, nanogpt, small_bins, tmp_path):
 
 
 def test_what_may_differ_within_a_sweep(nanogpt, small_bins, tmp_path):
-    """The seed of the tokens, and the steps of a warm-up in passes."""
+    """The seed of the tokens, the steps of a warm-up in passes, and a schedule tuned to each size."""
     for seed, tokens in ((0, 3000), (1, 3000), (0, 6000), (1, 6000)):
-        nanogpt("train.py", *training_flags(small_bins, "runs", "--seed", seed, "--data_seed", seed, "--max_iters", 2,
-                                            "--warmup_epochs", 1, train_tokens=tokens))
+        nanogpt("train.py", *training_flags(small_bins, "runs", "--seed", seed, "--data_seed", seed, "--max_iters",
+                                            tokens // 1500, "--warmup_epochs", 1, train_tokens=tokens))
     nanogpt("collect_results.py", "--runs", "runs", "--out_csv", "all.csv")
     rows = read(tmp_path / "all.csv")
     assert [row["data_seed"] for row in rows] == ["0", "1"] * 2

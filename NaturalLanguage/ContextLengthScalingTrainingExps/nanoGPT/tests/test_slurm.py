@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from helpers import FOLDER, TIMINGS, TINY
-from slurm_jobs import control, needs_slurm, records, submit, wait_for
+from helpers import FOLDER, TIMINGS, TINY, make_texts
+from slurm_jobs import control, jobs, needs_slurm, records, submit, wait_for
 
 pytestmark = [needs_slurm, pytest.mark.slow]
 STEPS = 2000
@@ -130,6 +130,28 @@ def test_a_sweep_and_the_preset(folder, small_bins, tmp_path):
     record, = wait_for(preset)
     assert record["ExitCode"] == "0:0", next(copy.glob("*.log")).read_text()
     assert list((copy / "outputs" / "smoke" / "figures").glob("*.pdf"))
+
+
+def test_a_plan(folder):
+    """One job plans and submits the runs, and a job behind them gives the advice; then nothing is left to submit."""
+    make_texts(folder / "my texts", n_words=500)
+    command = ("bash", "plan_context_length.sh", "my texts/*.txt", "--target_tokens", "30000", "--hours", "0.5",
+               "--tokenizer", "bpe:300", "--out_dir", "a plan", "--context_lengths", "8", "16", "32", "64", "--n_layer",
+               "1", "--n_head", "2", "--n_embd", "16", "--tokens_per_step", "512", "--max_iters", "8", "--submit")
+    before = set(jobs())
+    _, (planning,) = submit(folder, *command, SBATCH_TIMELIMIT="5", PYTHON=sys.executable)
+    record, = wait_for(planning)
+    text = (folder / f"plan_context_length_plan_{planning}.log").read_text()
+    assert record["ExitCode"] == "0:0" and "hours on 8 slots" in text, text
+    array, collector = sorted(set(jobs()) - before - {planning})
+    assert {record["ExitCode"] for record in wait_for(array)} == {"0:0"}
+    record, = wait_for(collector)
+    text = (folder / f"plan_context_length_collect_{collector}.log").read_text()
+    assert record["ExitCode"] == "0:0" and "\n5. To add: " in text, text
+    assert len(list(folder.glob("a plan/runs/*/final.json"))) == json.loads(
+        (folder / "a plan" / "plan.json").read_text())["runs"] == len(records(array))
+    printed, submitted = submit(folder, *command, PYTHON=sys.executable)
+    assert "cells have finished; nothing to submit" in printed and not submitted
 
 
 def test_a_job_that_only_ever_reaches_its_time_limit_finishes(limited):

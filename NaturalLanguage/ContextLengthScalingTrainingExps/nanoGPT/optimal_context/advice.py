@@ -1,0 +1,152 @@
+"""What a fit and its pilot say to a person: five lines."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimal_context.table import summary
+
+NAMED = 3       # runs that a line names
+MOST_NATS = 10  # no language model is so much worse than another one
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes and model (words),
+    and the tags of the runs whose loss was lowest at their last step."""
+    corpus_tokens: int
+    hours: float
+    passes: float
+    model: str
+    unfinished: tuple = ()
+
+
+def number(value):
+    """A number as people write it: 1,024; 1.6 million; 3 billion."""
+    if value < 999_500:
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value / 1e6:.3g} million" if value < 999.5e6 else f"{value / 1e9:,.4g} billion"
+
+
+def advised_length(found):
+    """The length of the pilot's grid that is nearest to the optimum for the first predicted size; None: no telling."""
+    row = found["predictions"][0]
+    entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
+    near = entry["value"] or entry["estimate"]
+    if near is None and entry["bound"]:
+        near = lengths[-1] if entry["bound"] == "at least" else lengths[0]
+    if near is None or no_effect(found):
+        return None
+    return min(lengths, key=lambda length: abs(np.log(length / near)))
+
+
+def no_effect(found):
+    """Whether the pilot shows no effect of the length."""
+    return any(reason.startswith("no effect") for reason in found["reasons"])
+
+
+def recommendation(found):
+    """The length to train at and the interval of the optimum."""
+    row, length = found["predictions"][0], advised_length(found)
+    entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
+    with_tokens = f"with {number(row['train_tokens'])} training tokens"
+    if no_effect(found):
+        return f"Train at the cheapest context length {with_tokens}: the pilot shows no effect of the length."
+    if entry["value"] is not None:
+        return (f"Train at a context length of {number(length)} {with_tokens}: the best one is "
+                f"{number(entry['value'])} (95% interval {number(entry['low'])} to {number(entry['high'])}).")
+    if entry["bound"] == "at least":
+        return (f"Train at a context length of {number(length)} or more {with_tokens}: the best one is at least "
+                f"{number(entry['low'])}; how much longer this pilot, whose lengths end at {number(lengths[-1])}, "
+                "cannot tell.")
+    if entry["bound"] == "at most":
+        return (f"Train at a context length of {number(length)} or less {with_tokens}: the best one is at most "
+                f"{number(entry['high'])}; how much shorter this pilot, whose lengths begin at {number(lengths[0])}, "
+                "cannot tell.")
+    guess = f"; {number(length)} is a guess" if length else ""
+    return (f"The best context length {with_tokens} cannot be told: it may be anywhere from {number(lengths[0])} to "
+            f"{number(lengths[-1])}, or beyond{guess}.")
+
+
+def cost_of(row, length):
+    """What the length costs against the best one, with its interval, in words."""
+    entry = next((cell["cost"] for cell in row["lengths"] if cell["context_length"] == length), None)
+    if entry is None:
+        return "is beyond the pilot's lengths"
+    high = f"{entry['high']:.3f}" if entry["high"] < MOST_NATS else f"more than {MOST_NATS}"
+    return f"costs {entry['value']:.3f} [{entry['low']:.3f}, {high}]"
+
+
+def neighbours(found):
+    """What half and double the advised length cost."""
+    row, length = found["predictions"][0], advised_length(found)
+    if length is None:
+        return "What half or double a length costs cannot be told."
+    return (f"In nats a token above the best length, half of it ({number(length / 2)}) {cost_of(row, length / 2)}, it "
+            f"itself {cost_of(row, length)}, double ({number(2 * length)}) {cost_of(row, 2 * length)}.")
+
+
+def held_out(found):
+    """How well the kept law predicts sizes that it was not fitted to, beside the better plain baseline."""
+    rows = found["candidates"][found["law"]]
+    if not rows:
+        return "How well held-out sizes are predicted is not known: the pilot has too few runs to leave a size out."
+    own = summary(rows)
+    name, baseline = min(((name, summary(rows)) for name, rows in found["check"]["baselines"].items()),
+                         key=lambda pair: pair[1]["near_error_rms"])
+    return (f"Of {own['sizes']} sizes held out one at a time, the law found the best length within a step at "
+            f"{own['within_one_step']} and missed the losses near it by {own['near_error_rms']:.3f} nats (the best "
+            f"plain baseline, {name}: {baseline['within_one_step']} and {baseline['near_error_rms']:.3f}).")
+
+
+def belief(found, setting):
+    """Whether to believe the advice: how far it extrapolates, and the first reason against it."""
+    row = found["predictions"][0]
+    largest, above = max(cell["train_tokens"] for cell in found["cells"]), found["supported_extrapolation"]["above"]
+    factor = row["train_tokens"] / largest
+    far = (f"{number(row['train_tokens'])} tokens are {number(factor)} times the pilot's largest size"
+           if factor > 1 else f"{number(row['train_tokens'])} tokens are within the pilot's sizes")
+    tested = f", its own sizes support {number(above)} times" if factor > 1 and above > 1 else ""
+    general = [reason for reason in found["reasons"] if not reason.startswith("D = ")]
+    reasons = general + [reason.partition(": ")[2] for reason in row["reasons"] if not (factor > 1 and "beyond the" in
+                                                                                       reason)]
+    answer = "yes" if row["trusted"] else "no"
+    against = f"; {reasons[0]}" if reasons and not row["trusted"] else ""
+    return f"Believe it: {answer}. {far}{tested}{against}. Measured with {setting.model}."
+
+
+def remedies(found, setting):
+    """What would make the advice surer, the most needed first; [] where nothing is missing."""
+    row, entry = found["predictions"][0], found["predictions"][0]["optimum"]
+    lengths = [round(cell["context_length"]) for cell in row["lengths"]]
+    largest, above = max(cell["train_tokens"] for cell in found["cells"]), found["supported_extrapolation"]["above"]
+    needed, added = row["train_tokens"] / above, []
+    if setting.unfinished:
+        names = ", ".join(setting.unfinished[:NAMED]) + (" ..." if len(setting.unfinished) > NAMED else "")
+        added.append(f"{len(setting.unfinished)} runs are not at their minimum ({names}): raise --passes to "
+                     f"{2 * setting.passes:g} (or --max_iters, if you set it)")
+    if entry["bound"] and not no_effect(found):
+        more = [*lengths, 2 * lengths[-1]] if entry["bound"] == "at least" else [lengths[0] // 2, *lengths]
+        added.append(f"{'longer' if entry['bound'] == 'at least' else 'shorter'} contexts: --context_lengths "
+                     f"{' '.join(map(str, more))}")
+    if needed > largest * (1 + 1e-9):
+        text = ("" if needed <= setting.corpus_tokens else
+                f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")
+        added.append(f"sizes up to about {number(needed)} tokens: --hours {setting.hours * needed / largest:.2g}{text}")
+    if not row["trusted"] and not added:
+        added.append(f"more sizes and seeds: --hours {2 * setting.hours:g}")
+    return added
+
+
+def additions(found, setting):
+    """What to add, in words."""
+    added = remedies(found, setting)
+    if not added:
+        return "To add: nothing is needed; more --hours make the interval narrower."
+    return f"To add: {'; '.join(added)}. With --overwrite it is planned anew, and runs that both plans have are kept."
+
+
+def five_lines(found, setting):
+    """The advice, of the JSON of fit_optimal_context.py with --check and one predicted size: a list of five lines."""
+    return [recommendation(found), neighbours(found), held_out(found), belief(found, setting),
+            additions(found, setting)]

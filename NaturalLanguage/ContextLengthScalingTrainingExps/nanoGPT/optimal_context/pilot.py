@@ -1,0 +1,145 @@
+"""Which small runs tell most about the best context length of a corpus, in the hours that there are.
+
+A pilot is a grid: training sizes, each half of the next one, context lengths by factors of 2, and seeds. Its model, its
+schedule and its lengths follow from rules of thumb, stated here; what is advised follows from its runs alone.
+"""
+
+import math
+from typing import Callable, NamedTuple
+
+SHAPES = ((5, 7, 3), (5, 6, 2), (4, 5, 2), (4, 5, 1), (3, 4, 1))  # sizes, lengths, seeds: the richest grid first
+REACH = 4           # a richer grid may cost so many times of the largest size that a poorer one could have
+WINDOWS = 32        # windows of the longest length that the smallest size has at least
+STEPS = 300         # steps that a run may take at least, however few they are in passes over its tokens
+EVALUATIONS = 40    # of a run that takes all its steps
+PATIENCE = 8        # evaluations without a lower loss, after which a run ends
+TOKENS_AN_ENTRY = 10  # training tokens of the smallest size for each entry of the vocabulary, at least
+MANTISSAS = (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.4, 8)  # of training sizes: a half of each is one too
+
+# The model by the kind of device and the hours of all its slots: the first whose least hours are reached. On a GPU with
+# hours enough it is the paper's. "shortest" is the shortest context length that is considered, the longest has a window
+# in LEAST_WINDOWS of a step.
+MODELS = {
+    "cuda": ((1.0, {"n_layer": 6, "n_head": 12, "n_embd": 768, "tokens_per_step": 65_536, "learning_rate": 6e-4,
+                    "eval_tokens": 524_288, "full_context_targets": 1024}, 32),
+             (0.0, {"n_layer": 4, "n_head": 4, "n_embd": 256, "tokens_per_step": 32_768, "learning_rate": 1e-3,
+                    "eval_tokens": 262_144, "full_context_targets": 1024}, 32)),
+    "cpu": ((8.0, {"n_layer": 4, "n_head": 4, "n_embd": 128, "tokens_per_step": 8192, "learning_rate": 2e-3,
+                   "eval_tokens": 32_768, "full_context_targets": 256}, 8),
+            (0.0, {"n_layer": 2, "n_head": 2, "n_embd": 64, "tokens_per_step": 4096, "learning_rate": 3e-3,
+                   "eval_tokens": 16_384, "full_context_targets": 256}, 8))}
+LEAST_WINDOWS = 8   # of a step at the longest length
+VALIDATION_WINDOWS = 8  # of the longest length that the validation text has at least
+
+
+class Pilot(NamedTuple):
+    """A planned grid; seconds: at most, on all slots; slot_seconds: of one slot that does all runs."""
+    sizes: tuple
+    lengths: tuple
+    seeds: int
+    seconds: float
+    slot_seconds: float
+
+
+class Limits(NamedTuple):
+    """What a pilot has to keep to: tokens of the corpus, of the training that is planned (the target) and of the
+    smallest size, seconds, and runs at once."""
+    corpus_tokens: int
+    target_tokens: float
+    least_size: int
+    seconds: float
+    slots: int
+
+
+def model_for(device, slot_hours):
+    """The flags of the model and the shortest length, for a kind of device ("cpu", "cuda") and the hours of slots."""
+    return next((flags, shortest) for least, flags, shortest in MODELS[device] if slot_hours >= least)
+
+
+def schedule(size, tokens_per_step, passes):
+    """train.py's flags for so many training tokens: `passes` over them at most, the rate falling until their end."""
+    steps = max(STEPS, math.ceil(passes * size / tokens_per_step))
+    return {"max_iters": steps, "lr_decay_iters": steps, "warmup_iters": math.ceil(steps / 20),
+            "eval_interval": math.ceil(steps / EVALUATIONS), "patience": PATIENCE}
+
+
+def usual_optimum(size):
+    """About where the best length of so many training tokens has been in this repository and the paper (Fig. 15): 50
+    to 130 tokens at 50,000, 200 at 400,000, 1,000 to 2,000 at 20 million. It only places the grid."""
+    return 0.3 * math.sqrt(size)
+
+
+def candidate_lengths(shortest, tokens_per_step, validation_tokens):
+    """Context lengths by factors of 2 that a step and the validation text have windows enough of."""
+    most = min(tokens_per_step // LEAST_WINDOWS, validation_tokens // VALIDATION_WINDOWS)
+    lengths = [shortest * 2**power for power in range(32) if shortest * 2**power <= most]
+    return [length for length in lengths if tokens_per_step % length == 0]
+
+
+def round_sizes(most):
+    """The training sizes that are considered, descending."""
+    found = (round(mantissa * 10**power) for power in range(14, 1, -1) for mantissa in reversed(MANTISSAS))
+    return [size for size in found if size <= most]
+
+
+def lengths_around(sizes, lengths, count):
+    """`count` of the ascending lengths, around the usual optimum of the largest size (of an even count one more below
+    it); None where the smallest size has too few windows of them."""
+    allowed = [length for length in lengths if WINDOWS * length <= sizes[0]]
+    if len(allowed) < count:
+        return None
+    usual = usual_optimum(sizes[-1])
+    nearest = min(range(len(allowed)), key=lambda index: abs(math.log(allowed[index] / usual)))
+    first = min(max(nearest - count // 2, 0), len(allowed) - count)
+    return tuple(allowed[first:first + count])
+
+
+def grid(largest, shape, lengths, run_seconds, slots):
+    """The Pilot of a shape with this largest size; None where its smallest size has too few windows.
+
+    run_seconds(length, size): of one run at most. However the runs are ordered, the slots end after
+    (all - longest) / slots + longest, in seconds (Graham's bound).
+    """
+    count, n_lengths, seeds = shape
+    sizes = tuple(round(largest / 2**power) for power in range(count - 1, -1, -1))
+    chosen = lengths_around(sizes, lengths, n_lengths)
+    if chosen is None:
+        return None
+    seconds = [run_seconds(length, size) for size in sizes for length in chosen]
+    total, longest = seeds * sum(seconds), max(seconds)
+    return Pilot(sizes, chosen, seeds, (total - longest) / slots + longest, total)
+
+
+def grids(shape, lengths, run_seconds, limits):
+    """The Pilots of a shape that corpus and lengths allow, the largest first. The target is a limit too, but for the
+    smallest of them."""
+    least = limits.least_size * 2**(shape[0] - 1)
+    sizes = [size for size in round_sizes(limits.corpus_tokens) if size >= least]
+    found = [grid(size, shape, lengths, run_seconds, limits.slots) for size in sizes]
+    found = [pilot for pilot in found if pilot]
+    return [pilot for pilot in found if pilot.sizes[-1] <= limits.target_tokens] or found[-1:]
+
+
+def plan(lengths: list, run_seconds: Callable, limits: Limits, shapes=SHAPES):
+    """The Pilot to run, or None where not even the last shape fits the limits.
+
+    Of each shape the one with the largest size that fits; then the richest shape whose largest size is at least 1 in
+    REACH of the largest of all: a law that is to be extrapolated needs a large size, and a grid that shows its form.
+    """
+    fitting = [next((pilot for pilot in grids(shape, lengths, run_seconds, limits)
+                     if pilot.seconds <= limits.seconds), None) for shape in shapes]
+    fitting = [pilot for pilot in fitting if pilot]
+    reach = max((pilot.sizes[-1] for pilot in fitting), default=0)
+    return next((pilot for pilot in fitting if REACH * pilot.sizes[-1] >= reach), None)
+
+
+def least_pilot(lengths, run_seconds, limits, shapes=SHAPES):
+    """The cheapest Pilot of the last shape, whatever it takes; None where the corpus is too small for it."""
+    return min(grids(shapes[-1], lengths, run_seconds, limits._replace(target_tokens=math.inf)),
+               key=lambda pilot: pilot.seconds, default=None)
+
+
+def least_tokens(lengths, least_size, shapes=SHAPES):
+    """Training tokens that a corpus needs for the last shape."""
+    smallest = max(least_size, WINDOWS * sorted(lengths)[shapes[-1][1] - 1])
+    return min(size for size in round_sizes(math.inf) if size >= smallest * 2**(shapes[-1][0] - 1))

@@ -1,0 +1,266 @@
+"""The steps of plan_context_length.py before the training: the corpus, the times of a step, the plan, and its cells."""
+
+import glob
+import math
+import os
+import shutil
+import time
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from files import load_json, save_json
+from jobs import run_script, slots
+from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
+                                   candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
+from run import difference, request_of
+from settings import as_flags, parse
+from token_files import describe
+from train_cells import count_gpus, dry_run, run_of, train_cell
+from utils import choose_device, fail, say
+
+FOLDER = Path(__file__).parent
+MARGIN = 1.15         # runs beside each other are slower than the one that was timed alone
+FINISH_SECONDS = 60   # for the table, the fit and the figures
+PACKED = (".gz", ".parquet")
+
+
+class Setup(NamedTuple):
+    """What is planned before a step is timed: tokens of prepare.py, the JSON beside them, how many tokens there are for
+    validation, "cpu" or "cuda", the model's flags of train.py, and context lengths."""
+    train: Path
+    corpus: dict
+    valid_tokens: int
+    device: str
+    flags: dict
+    lengths: list
+
+
+def files_of(patterns):
+    """The files that patterns match."""
+    return [path for pattern in patterns for path in ([pattern] if os.path.exists(pattern) else
+                                                      glob.glob(pattern, recursive=True)) if os.path.isfile(path)]
+
+
+def choose_tokenizer(n_bytes, gpus):
+    """prepare.py's --tokenizer for so many bytes of text: an entry of the vocabulary needs text enough to be learnt."""
+    if gpus and n_bytes >= 200e6:
+        try:
+            import tiktoken
+            tiktoken.get_encoding("gpt2")
+            return "gpt2"
+        except Exception:  # requests raises many types without a network
+            say("GPT-2's tokenizer cannot be had without a network, so one of 4,096 entries is trained on the texts")
+    return "bpe:1024" if n_bytes < 50e6 else "bpe:4096"
+
+
+def train_bin(args, out):
+    """The training tokens that prepare.py writes for these arguments."""
+    return out / "data" / f"{'LONGCONTEXTSUBSET' if args.min_tokens else 'SUBSET'}_train_P100.0_SFrom0.0.bin"
+
+
+def available_slots(args):
+    """jobs.slots on this machine; with --submit as many of its first one as there are tasks at once."""
+    found = slots(args.cores_per_run, args.gpus_per_run, args.runs_per_gpu)
+    return found[:1] * int(os.environ.get("MAX_TASKS", "8")) if args.submit else found
+
+
+def prepare(args, out):
+    """Tokenise the texts, unless it is done; ends the program where prepare.py refuses."""
+    gpus = count_gpus(available_slots(args)[0])
+    tokenizer = args.tokenizer or choose_tokenizer(sum(map(os.path.getsize, files_of(args.texts))), gpus)
+    more = words({name: getattr(args, name) for name in ("column", "separator", "encoding")
+                  if getattr(args, name) is not None})
+    run_script(os.path.relpath(FOLDER / "data" / "openwebtext" / "prepare.py"), "--source", "text", "--text_files",
+               *args.texts, "--percent", 100, "--min_tokens", args.min_tokens, "--validation_fraction",
+               args.validation_fraction, "--tokenizer", tokenizer, "--out_dir", out / "data", *more,
+               *(["--overwrite"] if args.overwrite else []))
+
+
+def make_request(args, flags, out):
+    """What the plan depends on: the flags and the tokens. Not the number of slots: another machine may go on."""
+    train = train_bin(args, out)
+    valid = train.with_name(train.name.replace("train", "val"))
+    names = ("target_tokens", "hours", "device", "context_lengths", "passes", "gpus_per_run")
+    return {**{name: getattr(args, name) for name in names}, "flags of train.py": flags,
+            "train data": describe(train)[1], "valid data": describe(valid)[1]}
+
+
+def read_plan(args, flags, out, must=True):
+    """The plan that is there, or None if it need not be; exits with code 2 if it is one of another request."""
+    path = out / "plan.json"
+    if not path.exists():
+        return fail(f"there is no {path} yet; leave --collect, --missing and --cell out") if must else None
+    found = load_json(path, "the plan")
+    other = difference(make_request(args, flags, out), found["request"])
+    if other:
+        fail(f"{path} is a plan with {other}; add --overwrite to plan anew, or choose another --out_dir")
+    return found
+
+
+def choose_lengths(args, shortest, step_tokens, corpus, valid_tokens):
+    """The context lengths to time; exits with code 2 where texts or step carry less than four."""
+    possible = candidate_lengths(shortest, step_tokens, valid_tokens)
+    if args.context_lengths is None:
+        possible = [length for length in possible if WINDOWS * length <= corpus["tokens"]]
+    else:
+        most = valid_tokens // VALIDATION_WINDOWS
+        possible = sorted(set(args.context_lengths))
+        for length in possible:
+            if length > most:
+                fail(f"--context_lengths {length}: the {valid_tokens:,} validation tokens have windows enough for "
+                     f"lengths up to {most}; give more text or raise --validation_fraction")
+            if step_tokens % length or length * LEAST_WINDOWS > step_tokens:
+                fail(f"--context_lengths {length}: it must divide the {step_tokens} tokens of a step into at least "
+                     f"{LEAST_WINDOWS}; powers of two do, and --tokens_per_step changes the tokens")
+    least = SHAPES[-1][1]
+    if len(possible) < least:
+        fail(f"{len(possible)} context lengths are possible, the fit needs {least}: a length needs {WINDOWS} windows "
+             f"in the {corpus['tokens']:,} training tokens and {VALIDATION_WINDOWS} in the {valid_tokens:,} of "
+             "validation; give more text, or raise --validation_fraction")
+    return possible
+
+
+def refuse(limits, lengths, run_seconds, shapes, spent, vocabulary_size):
+    """Exit with code 2 and one line that says what the smallest pilot needs."""
+    smallest = f"the smallest pilot ({shapes[-1][0]} sizes, {shapes[-1][1]} lengths, {shapes[-1][2]} seed)"
+    least = least_pilot(lengths, run_seconds, limits, shapes)
+    if least is None:
+        fail(f"the corpus has {limits.corpus_tokens:,} training tokens, {smallest} needs "
+             f"{least_tokens(lengths, limits.least_size, shapes):,} with a vocabulary of {vocabulary_size:,}; give "
+             "more text, or a smaller --tokenizer, bpe:N")
+    hours = (least.seconds * MARGIN + FINISH_SECONDS + spent) / 3600
+    step = 10 ** (math.floor(math.log10(hours)) - 1)
+    fail(f"the hours do not suffice for {smallest}: --hours {math.ceil(hours / step * 1.1) * step:.3g} would")
+
+
+def set_up(args, flags, out, slot_hours):
+    """The corpus, the model and the lengths to time: a Setup. Exits with code 2 where they do not go together."""
+    train = train_bin(args, out)
+    corpus, valid = (describe(path)[0] for path in (train, train.with_name(train.name.replace("train", "val"))))
+    device, valid_tokens = choose_device(args.device).type, valid["tokens"]
+    chosen, shortest = model_for(device, slot_hours)
+    chosen = {**chosen, "min_lr": chosen["learning_rate"] / 10}
+    step_tokens = settings_of(Setup(train, corpus, 0, device, chosen, []), flags).tokens_per_step
+    lengths = choose_lengths(args, shortest, step_tokens, corpus, valid_tokens)
+    multiple = math.lcm(*lengths)
+    if multiple >= valid_tokens:
+        fail(f"the {valid_tokens:,} validation tokens are fewer than {multiple:,}, the common multiple of the context "
+             "lengths; take powers of two for them")
+    chosen["eval_tokens"] = max(min(chosen["eval_tokens"], valid_tokens - 1) // multiple, 1) * multiple
+    chosen["full_context_targets"] = min(chosen["full_context_targets"], valid_tokens // 2)
+    return Setup(train, corpus, valid_tokens, device, chosen, lengths)
+
+
+def words(flags):
+    """A dictionary of flags as words of a command line."""
+    return [word for name, value in flags.items() for word in as_flags(name, value)]
+
+
+def settings_of(setup, flags, planned=None):
+    """train.py's settings: the user's flags over those planned for a size, over those of the model."""
+    return parse(__doc__, [*words(setup.flags), *words(planned or {}), *flags, "--context_length=1",
+                           f"--train_bin={setup.train}"])
+
+
+def time_lengths(args, flags, setup, slot):
+    """{context length: what train.py --dry_run says}, and the seconds that a run takes before its first step."""
+    timings, seconds = {}, []
+    for length in setup.lengths:
+        began = time.monotonic()
+        timings[length] = cost = dry_run(length, setup.corpus["tokens"], [
+            *words(setup.flags), *flags, "--train_bin", str(setup.train), "--device", args.device], slot)
+        seconds.append(time.monotonic() - began)
+        say(f"context {length}: {cost['seconds_a_step']:.3g} s a step, {cost['seconds_an_evaluation']:.3g} s an "
+            f"evaluation, {cost['peak_memory_gigabytes']:.2f} GB")
+    return timings, min(seconds)
+
+
+def make_plan(args, flags, out, began):
+    """Time a step at each context length, choose the grid, write plan.json. began: time.monotonic() of the start."""
+    available = available_slots(args)
+    setup = set_up(args, flags, out, args.hours * len(available))
+    timings, startup = time_lengths(args, flags, setup, available[0])
+    step_tokens, corpus = settings_of(setup, flags).tokens_per_step, setup.corpus
+
+    @cache
+    def settings(size):
+        return settings_of(setup, flags, schedule(size, step_tokens, args.passes))
+
+    def run_seconds(length, size):
+        """Seconds of a run that takes all its steps, with its start and both readings of its best weights."""
+        run, cost = settings(size), timings[length]
+        evaluations = run.max_iters // run.eval_interval + 2 + run.full_context_targets * length / run.eval_tokens
+        return startup + run.max_iters * cost["seconds_a_step"] + evaluations * cost["seconds_an_evaluation"]
+
+    spent = time.monotonic() - began
+    limits = Limits(corpus["tokens"], args.target_tokens, TOKENS_AN_ENTRY * corpus["vocabulary_size"],
+                    (args.hours * 3600 - spent - FINISH_SECONDS) / MARGIN, len(available))
+    shapes = tuple(dict.fromkeys((sizes, len(setup.lengths) if args.context_lengths else min(count, len(setup.lengths)),
+                                  seeds) for sizes, count, seeds in SHAPES))  # those given are all taken
+    pilot = plan(setup.lengths, run_seconds, limits, shapes)
+    if pilot is None:
+        refuse(limits, setup.lengths, run_seconds, shapes, spent, corpus["vocabulary_size"])
+    shape = settings(pilot.sizes[0])
+    found = {
+        "request": make_request(args, flags, out), "device": setup.device, "slots": len(available),
+        "flags": setup.flags,
+        "model": f"{shape.n_layer} layers of width {shape.n_embd}, {corpus['tokenizer']['name']} tokens",
+        "corpus": {"train_tokens": corpus["tokens"], "validation_tokens": setup.valid_tokens,
+                   "documents": corpus["documents"], "vocabulary_size": corpus["vocabulary_size"],
+                   "bytes_per_token": bytes_per_token(args.texts, corpus["tokens"] + setup.valid_tokens)},
+        "context_lengths": list(pilot.lengths), "seeds": pilot.seeds,
+        "sizes": [{"train_tokens": size, "schedule": schedule(size, step_tokens, args.passes),
+                   "hours_at_most": sum(run_seconds(length, size) for length in pilot.lengths) * pilot.seeds / 3600}
+                  for size in pilot.sizes],
+        "runs": len(pilot.sizes) * len(pilot.lengths) * pilot.seeds, "hours_before_training": spent / 3600,
+        "hours_at_most": pilot.seconds / 3600, "slot_hours_at_most": pilot.slot_seconds / 3600,
+        "timings": list(timings.values()), "startup_seconds": startup}
+    save_json(out / "plan.json", found)
+    return found
+
+
+def bytes_per_token(patterns, tokens):
+    """Bytes of text a token, or None where files are packed."""
+    paths = files_of(patterns)
+    return None if any(path.endswith(PACKED) for path in paths) else sum(map(os.path.getsize, paths)) / tokens
+
+
+def say_plan(args, found):
+    """Print the plan with its cost."""
+    corpus, sizes = found["corpus"], [row["train_tokens"] for row in found["sizes"]]
+    unit = corpus["bytes_per_token"] and f", {corpus['bytes_per_token']:.2g} bytes of text each"
+    say(f"\ncorpus  {corpus['train_tokens']:,} training tokens{unit or ''}, {corpus['validation_tokens']:,} of "
+        f"validation, a vocabulary of {corpus['vocabulary_size']:,}\n"
+        f"model   {found['model']}, {found['flags']['tokens_per_step']:,} tokens a step, on the {found['device']}\n"
+        f"sizes   {', '.join(f'{size:,}' for size in sizes)} tokens; the target is "
+        f"{args.target_tokens / sizes[-1]:.3g} times the largest\n"
+        f"lengths {', '.join(map(str, found['context_lengths']))} tokens\nseeds   {found['seeds']}, "
+        "each with weights, batches and a part of the corpus of its own")
+    for row in found["sizes"]:
+        say(f"        {row['train_tokens']:,} tokens: at most {row['schedule']['max_iters']:,} steps a run, "
+            f"{row['hours_at_most']:.2g} hours of a slot")
+    say(f"cost    {found['runs']} runs, at most {found['hours_at_most']:.2g} hours on {found['slots']} slots (a run "
+        f"stops when its loss has turned up), of the {args.hours:g} hours given\n")
+
+
+def cells_of(args, flags, out, found):
+    """The cells of the plan, seed by seed, the smaller sizes first."""
+    common = ["--train_bin", str(train_bin(args, out)), "--out_dir", str(out / "runs"), "--device", args.device]
+    cells = []
+    for seed in range(found["seeds"]):
+        for row in found["sizes"]:
+            cells += [train_cell(length, row["train_tokens"], seed,
+                                 [*words(found["flags"]), *words(row["schedule"]), *flags, *common, "--data_seed",
+                                  str(seed)])
+                      for length in found["context_lengths"]]
+    return cells
+
+
+def remove_other_runs(args, flags, out, found):
+    """Remove the runs of an earlier plan that stand where this one has others."""
+    for cell in cells_of(args, flags, out, found):
+        directory, request, _ = run_of(cell.command[1:])
+        if (directory / "args.json").exists() and difference(
+                request, request_of(load_json(directory / "args.json", "the arguments of the run"))):
+            shutil.rmtree(directory)

@@ -1,0 +1,151 @@
+"""Say which context length to train at with so many tokens of your texts, from a pilot that fits the hours given.
+
+    python plan_context_length.py 'my_texts/**/*.txt' --target_tokens 1e9 --hours 2
+    python plan_context_length.py 'my_texts/**/*.txt' --target_tokens 1e9 --hours 2 --dry_run    # the plan alone
+
+Tokenises the texts (prepare.py), times a step at each context length (train.py --dry_run), chooses sizes, lengths and
+seeds (optimal_context/pilot.py), prints this plan with its cost, trains (as sweep.py), fits (fit_optimal_context.py),
+draws, and ends with five lines: the length and its interval, what half and double of it cost, how well held-out sizes
+were predicted, whether to believe it, and what to add. The texts come first; flags not named here go to train.py
+(--n_layer 4). --target_tokens are tokens of the pilot's tokenizer, whose bytes a token are printed.
+
+Writes OUT_DIR/data, plan.json, runs/, sweep.csv, fit.json, figures/ and advice.txt. Started again, it goes on by the
+plan that is there, and refuses one of another request; with --overwrite it plans anew and keeps what both plans have.
+Exits with code 2 and one line where hours or corpus do not suffice for the smallest pilot: 3 sizes, 4 lengths, 1 seed.
+"""
+
+import os
+import sys
+import time
+from argparse import BooleanOptionalAction
+from pathlib import Path
+
+from files import load_json, make_directory, read_table, replacing
+from jobs import add_modes, dispatch, run_script, sbatch
+from optimal_context.advice import Setting, five_lines
+from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
+from run import run_tag
+from settings import parse
+from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
+                   run_main, say)
+
+FOLDER = Path(__file__).parent
+PLANNED = ("--context_length", "--block_size", "--train_tokens", "--data_seed", "--seed", "--train_bin", "--val_bin",
+           "--out_dir", "--eval_tokens", "--init_from")
+
+
+def parse_args():
+    """The command's own flags, and the others, which are train.py's."""
+    parser = Parser(__doc__)
+    parser.add_argument("texts", nargs="+", help="files or patterns: text, .jsonl or .parquet, as for prepare.py")
+    parser.add_argument("--target_tokens", type=positive_float, required=True, help="tokens that you want to train on")
+    parser.add_argument("--hours", type=positive_float, default=2.0, help="for the whole command, on this machine")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out_dir", default="outputs/plan", help="directory for everything that is written")
+    parser.add_argument("--dry_run", action="store_true", help="print the plan and its cost, and train nothing")
+    parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="plan anew")
+    corpus = parser.add_argument_group("corpus")
+    corpus.add_argument("--tokenizer", help="of prepare.py: gpt2, bpe:N or a tokenizer.json (default: bpe:1024 under "
+                                            "50 MB of text, else bpe:4096; on a GPU, from 200 MB on, gpt2)")
+    corpus.add_argument("--min_tokens", type=non_negative_int, default=0, help="keep documents longer than this")
+    corpus.add_argument("--validation_fraction", type=fraction, default=0.1, help="of the documents, for validation")
+    corpus.add_argument("--column", help="with the text: of .jsonl and .parquet")
+    corpus.add_argument("--separator", help="what stands between documents within a plain file")
+    corpus.add_argument("--encoding", help="of plain files and .jsonl")
+    pilot = parser.add_argument_group("pilot")
+    pilot.add_argument("--context_lengths", type=positive_int, nargs="+", help="take these (default: chosen)")
+    pilot.add_argument("--passes", type=positive_float, default=24.0, help="over its training tokens, of a run at most")
+    resources = parser.add_argument_group("resources (defaults from the environment, by these names in capitals)")
+    for name, help_text in (("gpus_per_run", "GPUs of a run"), ("runs_per_gpu", "runs that share the GPUs of a slot"),
+                            ("cores_per_run", "cores of a run, where there is no GPU")):
+        resources.add_argument(f"--{name}", type=positive_int, default=os.environ.get(name.upper(), "1"),
+                               help=help_text)
+    add_modes(parser)
+    args, flags = parser.parse_known_args()
+    others = [flag for flag in flags if flag.partition("=")[0] in PLANNED]
+    if others:
+        fail(f"{others[0].partition('=')[0]} is the plan's to choose; leave it out")
+    parse(__doc__, [*flags, "--context_length=1", "--train_bin=train"])  # unknown flags are refused here
+    return args, flags
+
+
+def submit_planning():
+    """Submit a job that plans, on a node like those of the runs, and then submits these."""
+    job = sbatch(["--output=plan_context_length_plan_%j.log", "plan_context_length.sh", *sys.argv[1:]], os.environ)
+    say(f"job {job} prepares, times, plans and submits the runs; its log, plan_context_length_plan_{job}.log, has the "
+        "plan, and plan_context_length_collect_*.log will have the advice")
+
+
+def script(name, *arguments):
+    """Run a script of this folder; see jobs.run_script."""
+    return run_script(os.path.relpath(FOLDER / name), *arguments)
+
+
+def finish(args, out, plan):
+    """Table, fit, figures and the five lines; returns 1 where runs are missing."""
+    table, fit = out / "sweep.csv", out / "fit.json"
+    sizes = [row["train_tokens"] for row in plan["sizes"]]
+    code = script("collect_results.py", "--runs", out / "runs", "--out_csv", table, "--context_lengths",
+                      *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]))
+    if code:
+        return code
+    script("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
+               "--check", "--out", fit)
+    script("draw_optimal_context.py", "--fit", fit, "--out_dir", out / "figures")
+    script("draw_loss_vs_context.py", "--results", table, "--out_dir", out / "figures")
+    rows = read_table(table, ("at_last_step",))
+    unfinished = tuple(run_tag(row["context_length"], row["train_tokens"], row["seed"]) for row in rows
+                       if row["at_last_step"] == "1")
+    lines = five_lines(load_json(fit, "the fit"), Setting(plan["corpus"]["train_tokens"], args.hours, args.passes,
+                                                          plan["model"], unfinished))
+    with replacing(out / "advice.txt") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    say(f"\n-> {table}, {fit}, {out / 'figures'}, {out / 'advice.txt'}\n")
+    say("\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1)))
+    return 0
+
+
+def work(args, flags, out):
+    """Whatever the flags ask for."""
+    began, mode = time.monotonic(), args.collect or args.missing or (args.cell is not None and not args.submit)
+    if args.submit and "SLURM_JOB_ID" not in os.environ and (args.overwrite or not (out / "plan.json").exists()):
+        return submit_planning()
+    if mode:
+        plan = read_plan(args, flags, out)
+    else:
+        prepare(args, out)
+        plan = None if args.overwrite else read_plan(args, flags, out, must=False)
+        plan = plan or make_plan(args, flags, out, began)
+        say_plan(args, plan)
+        if args.overwrite:
+            remove_other_runs(args, flags, out, plan)
+    if args.dry_run:
+        return
+    cells = cells_of(args, flags, out, plan)
+    if not args.collect and args.cell is None:
+        for cell in cells:
+            cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
+    resources = {name: getattr(args, name) for name in ("cores_per_run", "gpus_per_run", "runs_per_gpu")}
+    dispatch(args, cells, "plan_context_length.sh", lambda: finish(args, out, plan), out / "runs" / "logs", **resources)
+    if not args.submit:
+        raise SystemExit(finish(args, out, plan))
+
+
+def main():
+    args, flags = parse_args()
+    if args.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # so that the slots are cores
+    called_from = Path(os.path.relpath(os.environ.get("CALLED_FROM", ".")))
+    args.texts = [str(called_from / text) for text in args.texts]
+    if args.tokenizer and (called_from / args.tokenizer).is_file():
+        args.tokenizer = str(called_from / args.tokenizer)
+    out = make_directory(called_from / args.out_dir)
+    with StopSignal(raising=True) as stop:
+        try:
+            work(args, flags, out)
+        except Stopped:
+            stop.end("start the same command again, it goes on")
+
+
+if __name__ == "__main__":
+    run_main(main)

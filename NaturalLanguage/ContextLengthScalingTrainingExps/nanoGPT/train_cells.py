@@ -1,0 +1,53 @@
+"""The runs of train.py as the cells of a sweep: the command of each, whether it has finished, and what a step costs."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from jobs import Cell
+from long_context import model_shape
+from run import has_finished, request_of, run_tag
+from settings import complete, parse
+from token_files import describe
+from utils import fail
+
+TRAIN = str(Path(__file__).with_name("train.py"))
+
+
+def run_of(flags):
+    """The directory of the run of train.py with these flags, the request of it, and its settings."""
+    settings = parse(__doc__, flags)
+    about, train = describe(settings.train_bin)
+    complete(settings, about["tokens"], about["vocabulary_size"])
+    data = {"train": train, "valid": describe(settings.val_bin)[1]}
+    request = request_of({"arguments": vars(settings), "data": data, "model": model_shape(settings)})
+    directory = Path(settings.out_dir) / run_tag(settings.context_length, settings.train_tokens, settings.seed)
+    return directory, request, settings
+
+
+def is_done(flags):
+    """Whether this run has finished; exits with code 2 if its directory holds a run with other arguments."""
+    directory, request, settings = run_of(flags)
+    return not settings.overwrite and has_finished(directory, request)
+
+
+def train_cell(length, tokens, seed, flags):
+    """The Cell of a context length, a number of training tokens and a seed; `flags` are the others of train.py."""
+    command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--seed", str(seed)]
+    return Cell(run_tag(length, tokens, seed), command, lambda: is_done(command[1:]), distributed=True)
+
+
+def count_gpus(slot):
+    """The GPUs of a slot of jobs.slots."""
+    return len(list(filter(None, slot.get("CUDA_VISIBLE_DEVICES", "").split(","))))
+
+
+def dry_run(length, tokens, flags, slot):
+    """What train.py --dry_run measures at a context length, in a slot; exits with code 2 where it fails."""
+    command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--dry_run"]
+    done = subprocess.run(Cell("", command, bool, distributed=True).arguments(count_gpus(slot)),
+                          stdout=subprocess.PIPE, text=True, env={**os.environ, **slot})
+    if done.returncode:
+        fail(f"the dry run at a context length of {length} failed; see the line above")
+    return json.loads(done.stdout.splitlines()[-1])
