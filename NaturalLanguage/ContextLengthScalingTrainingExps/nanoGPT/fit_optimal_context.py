@@ -13,22 +13,21 @@ are those of fits to resampled seeds and cells, of the kept law and of others th
 law fits. The first line says whether to trust it, and why not. An optimum that may lie beyond the lengths of the table
 is "at least" or "at most" a length. Writes all that is printed, the fitted curves and the errors of the losing laws as
 JSON for draw_optimal_context.py: "trusted", "reasons", and for each size "optimum": value (null where it cannot be
-told), low, high and bound. With --check also two baselines on the left-out sizes (the nearest size; a line in log size
-at each length), and how each law, fitted to the smaller half of the sizes, predicts the larger half. Exits with code 2,
-and says what is missing, where a table cannot carry a fit.
+told), low, high and bound. Where a plain baseline (the nearest size; at each length a line in log size, or a power
+law) predicts the left-out sizes better, the law is not trusted, and the baseline's best length stands beside it. With
+--check also the baselines' errors, and how each law, fitted to the smaller half of the sizes, predicts the larger half.
+Exits with code 2, and says what is missing, where a table cannot carry a fit.
 """
 
 from pathlib import Path
-
-import numpy as np
 
 from files import make_directory, save_json
 from optimal_context.analysis import analyse, describe
 from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, number_of_draws
 from optimal_context.law import LAWS, with_ceiling
 from optimal_context.report import report
-from optimal_context.selection import check_larger_half
-from optimal_context.table import BASELINES, Columns, compared, read_losses, refuse_what_cannot_carry_a_fit
+from optimal_context.selection import baselines, check_larger_half
+from optimal_context.table import Columns, read_losses, refuse_what_cannot_carry_a_fit
 from utils import Parser, fail, positive_float, run_main
 from utils import seed as seed_number
 
@@ -59,9 +58,7 @@ def parse_arguments():
 
 def check(laws, cells, seed):
     """The baselines on each left-out size, and how all predict the larger half of the sizes."""
-    baselines = {name: [compared(cells.of_size(size), baseline(cells.part(cells.sizes != size), size))
-                        for size in np.unique(cells.sizes)] for name, baseline in BASELINES.items()}
-    return {"baselines": baselines, "larger_half": check_larger_half(laws, cells, seed)}
+    return {"baselines": baselines(cells), "larger_half": check_larger_half(laws, cells, seed)}
 
 
 def main():

@@ -8,8 +8,8 @@ from optimal_context.bootstrap import interval, intervals
 from optimal_context.law import described, optimum, predict
 from optimal_context.lack_of_fit import effect_of_length
 from optimal_context.optima import Answer, answer, bounded, find_losses, find_optima
-from optimal_context.selection import Candidate, choose, span, supported_factor
-from optimal_context.table import sizes_with_their_lowest_loss_inside
+from optimal_context.selection import Candidate, baselines, choose, span, supported_factor
+from optimal_context.table import BASELINES, sizes_with_their_lowest_loss_inside
 
 LEAST_CELLS = 3   # for each parameter, for a fit to be trusted
 NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
@@ -17,17 +17,33 @@ NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
 
 @dataclass(frozen=True)
 class Analysis:
-    """A table with its kept Candidate, all candidates, the Answer, and p of an effect of the length (None: unknown)."""
+    """A table with its kept Candidate, all candidates, the Answer, and p of an effect of the length (None: unknown).
+
+    baseline: the name of the one that predicts left-out sizes best, baseline_error: its root mean square error near
+    the optima, in nats.
+    """
     cells: object
     kept: Candidate
     candidates: list
     answer: Answer
     effect: float | None
+    baseline: str
+    baseline_error: float
 
     @property
     def no_effect(self):
         """Whether the loss is not seen to depend on the length."""
         return self.effect is not None and self.effect > NO_EFFECT
+
+    @property
+    def law_error(self):
+        """The same of the kept law; None where it cannot be compared."""
+        return float(np.sqrt(self.kept.errors.mean())) if self.kept.rows else None
+
+    @property
+    def is_beaten(self):
+        """Whether the best baseline predicts left-out sizes better than the kept law."""
+        return self.law_error is not None and self.baseline_error < self.law_error
 
 
 def analyse(laws, cells, draws, seed, name=None, compare_all=True):
@@ -37,7 +53,11 @@ def analyse(laws, cells, draws, seed, name=None, compare_all=True):
         kept = next(candidate for candidate in candidates if candidate.law.name == name)
     if kept is None or kept.fit is None:
         return None
-    return Analysis(cells, kept, candidates, answer(kept, candidates, cells, draws, seed), effect_of_length(cells))
+    errors = {name: float(np.sqrt(np.mean([row["near_square"] for row in rows])))
+              for name, rows in baselines(cells).items()}
+    best = min(errors, key=errors.get)
+    return Analysis(cells, kept, candidates, answer(kept, candidates, cells, draws, seed), effect_of_length(cells),
+                    best, errors[best])
 
 
 def misfit_reasons(kept, cells):
@@ -108,10 +128,12 @@ def predictions(analysis, sizes, supported):
         entries_of_costs = cost_entries(costs, drawn, kept.excess)
         reasons = size_reasons(size, entry, differ, cells, supported, analysis.no_effect)
         loss = loss_entry(losses[-1], low[-1], high[-1], floor)
+        plain = BASELINES[analysis.baseline](cells, size)
         if loss["value"] is None:
             reasons.append(f"D = {size:g}: the law predicts a loss below 0 there")
         found.append({
             "train_tokens": float(size), "trusted": not reasons, "optimum": entry, "loss": loss, "reasons": reasons,
+            "baseline_length": float(min(plain, key=plain.get)),
             "beyond_the_sizes": float(max(size / cells.sizes.max(), cells.sizes.min() / size, 1)),
             "lengths": [{"context_length": length, "loss": loss_entry(*row, floor), "cost": cost}
                         for length, row, cost in zip(lengths.tolist(), zip(losses, low, high), entries_of_costs)]})
@@ -173,6 +195,9 @@ def table_reasons(analysis):
     elif not sizes_with_their_lowest_loss_inside(cells):
         reasons.append("no training size has its lowest loss inside the grid of context lengths; add longer or shorter "
                        "contexts, or other sizes")
+    if analysis.is_beaten:
+        reasons.append(f"on left-out sizes the plain baseline ({analysis.baseline}) predicts better than the law "
+                       f"({analysis.baseline_error:.3g} against {analysis.law_error:.3g} nats): take its length")
     return reasons + misfit_reasons(analysis.kept, cells)
 
 
@@ -197,6 +222,8 @@ def describe(analysis, predict_sizes, seed):
         "r_squared": float(1 - (residual**2).sum() / max(((cells.losses - cells.losses.mean())**2).sum(), 1e-300)),
         "residual_rms": float(np.sqrt((residual**2).mean())),
         "effect_of_length": analysis.effect,
+        "baseline": {"name": analysis.baseline, "error": analysis.baseline_error,
+                     "error_of_the_law": analysis.law_error, "is_better": analysis.is_beaten},
         "lack_of_fit": {candidate.law.name: candidate.lack for candidate in analysis.candidates},
         "supported_extrapolation": dict(zip(("below", "above"), supported)),
         "candidates": {candidate.law.name: candidate.rows for candidate in analysis.candidates},

@@ -68,6 +68,8 @@ def print_sizes(found):
     for row in found["optima"] + found["predictions"]:
         far = f", D {row['beyond_the_sizes']:.3g} times outside the table" if row["beyond_the_sizes"] > 1 else ""
         doubt = "" if row["trusted"] else ", not trusted"
+        if found["baseline"]["is_better"]:
+            doubt += f"; {found['baseline']['name']}: {row['baseline_length']:g}"
         print(f"D = {row['train_tokens']:g}: optimal context length {shown_optimum(row['optimum'])}{far}, loss "
               f"{shown(row['loss'])}{doubt}")
         if row in found["predictions"] and (row["optimum"]["estimate"] or row["optimum"]["bound"]):

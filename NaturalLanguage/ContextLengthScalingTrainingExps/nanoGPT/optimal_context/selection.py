@@ -55,6 +55,12 @@ def leave_one_size_out(law, cells, seed):
     return [evaluate(fit, cells, size) for size, fit in zip(sizes, fit_law(law, cells, masks, seed))]
 
 
+def baselines(cells):
+    """{baseline: its rows on each training size, given the others (`compared`)}."""
+    return {name: [compared(cells.of_size(size), baseline(cells.part(cells.sizes != size), size))
+                   for size in np.unique(cells.sizes)] for name, baseline in BASELINES.items()}
+
+
 def examine(law, cells, seed):
     """The Candidate of a law, as yet without rows."""
     if len(cells.losses) <= len(law.parameters):

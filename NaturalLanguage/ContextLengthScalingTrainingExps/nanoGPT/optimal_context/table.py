@@ -165,7 +165,26 @@ def interpolated(cells, size):
     return found
 
 
-BASELINES = {"nearest size": nearest_size, "log-linear interpolation": interpolated}
+def power_laws(cells, size):
+    """Baseline: {length: loss}, at each length the plain form E + B / size^beta, with one beta for all lengths.
+
+    It is Chinchilla's form in the data, for models of one shape. At a length of one size alone nothing is predicted.
+    """
+    lengths = [length for length in np.unique(cells.lengths) if (cells.lengths == length).sum() > 1]
+    reference, best = np.exp(np.log(cells.sizes).mean()), (np.inf, {})
+    for beta in np.geomspace(0.02, 2, 60):
+        error, found = 0.0, {}
+        for length in lengths:
+            here = cells.part(cells.lengths == length)
+            columns = np.stack([np.ones(len(here.sizes)), (here.sizes / reference)**-beta], 1)
+            (floor, slope), *_ = np.linalg.lstsq(columns, here.losses)
+            error += ((here.losses - columns @ (floor, slope))**2).sum()
+            found[length] = floor + slope * (size / reference)**-beta
+        best = min(best, (error, found), key=lambda pair: pair[0])
+    return best[1]
+
+
+BASELINES = {"nearest size": nearest_size, "log-linear interpolation": interpolated, "a power law a length": power_laws}
 
 
 def compared(truth, predicted):

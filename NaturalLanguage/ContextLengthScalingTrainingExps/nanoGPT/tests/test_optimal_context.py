@@ -23,7 +23,7 @@ from optimal_context.recovery import measure
 from optimal_context.report import shown, shown_optimum, verdict
 from optimal_context.selection import choose, supported_factor, weights
 from optimal_context.solver import fit_law
-from optimal_context.table import Columns, from_losses, interpolated, nearest_size, read_losses
+from optimal_context.table import Columns, from_losses, interpolated, nearest_size, power_laws, read_losses
 
 SYNTHETIC = FOLDER.parents[2] / "SyntheticDataset" / "results" / "small" / "sweep.csv"
 LENGTHS, SIZES = np.array([16, 32, 64, 128, 256, 512]), np.array([1e5, 2e5, 4e5, 8e5, 1.6e6])
@@ -258,6 +258,20 @@ def test_the_baselines():
     assert nearest_size(cells, 40) == {1: np.log(100), 2: 2 * np.log(100)}
     assert interpolated(cells, 40) == pytest.approx({1: np.log(40), 2: 2 * np.log(40)})
     assert interpolated(cells, 9000) == pytest.approx({1: np.log(9000), 2: 2 * np.log(9000)})
+    cells = from_losses({(size, length): [length + (3 + length) * size**-0.35] for size in (1e5, 4e5, 1e6, 3e6)
+                         for length in (1, 2)})
+    assert power_laws(cells, 1e7) == pytest.approx({1: 1 + 4 * 1e7**-0.35, 2: 2 + 5 * 1e7**-0.35}, abs=1e-3)
+
+
+def test_where_a_baseline_predicts_better_its_length_is_given(nanogpt, tmp_path):
+    """A loss that falls with log D, which no law does: a line in log D at each length is exact."""
+    write_csv(tmp_path / "line.csv", noisy(lambda length, size: 9 - 0.3 * np.log(size) - 0.02 * np.log(length)
+                                           + 0.02 * (np.log(length) - 2 - 0.2 * np.log(size))**2, 0.002, 2, 1))
+    lines, found = fitted(nanogpt, tmp_path, "line.csv", "--predict_train_tokens", 1e6)
+    assert found["baseline"]["is_better"] and found["baseline"]["error"] < found["baseline"]["error_of_the_law"]
+    assert not found["trusted"] and any("plain baseline" in reason for reason in found["reasons"])
+    length = found["predictions"][0]["baseline_length"]
+    assert any(line.startswith("D = 1e+06") and line.endswith(f": {length:g}") for line in lines)
 
 
 @pytest.fixture(scope="module")
