@@ -77,8 +77,8 @@ def main():
              **describe(analysis, args.predict_train_tokens, args.seed)}
     if args.check:
         found["check"] = check(laws, cells, args.seed)
-    report(found)
     save_json(args.out, found)
+    report(found)
     print(f"-> {args.out}")
 
 
