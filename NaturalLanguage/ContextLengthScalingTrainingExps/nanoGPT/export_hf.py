@@ -41,8 +41,8 @@ def to_neox(model, context_length, n_tokens, end_of_text):
         num_attention_heads=heads, intermediate_size=4 * width, hidden_act="gelu",
         rope_parameters=rope_parameters(model.rope, model.rotary_dims),
         max_position_embeddings=context_length, use_parallel_residual=False, attention_bias=False,
-        tie_word_embeddings=True, bos_token_id=end_of_text, eos_token_id=end_of_text, pad_token_id=end_of_text,
-        dtype=torch.float32))
+        tie_word_embeddings=model.output is None, bos_token_id=end_of_text, eos_token_id=end_of_text,
+        pad_token_id=end_of_text, dtype=torch.float32))
     weights = {"embed_in.weight": model.embedding.weight[:n_tokens],
                "final_layer_norm.weight": model.final_norm.weight}
     for number, block in enumerate(model.blocks):
@@ -51,11 +51,13 @@ def to_neox(model, context_length, n_tokens, end_of_text):
             if name == "query_key_value":  # ours: all queries, keys, values; GPT-NeoX's: those of each head together
                 weight = weight.view(3, heads, width // heads, width).transpose(0, 1).reshape(3 * width, width)
             weights[f"layers.{number}.{NAMES[name]}.weight"] = weight
-    missing, unexpected = neox.base_model.load_state_dict(weights, strict=False)  # the output layer is the embedding
+    missing, unexpected = neox.base_model.load_state_dict(weights, strict=False)  # without the output layer
     wrong = [name for name in missing if not name.endswith(".bias")] + unexpected
     if wrong:
         fail(f"this version of transformers has another GPT-NeoX ({', '.join(wrong)}); install requirements.txt")
     with torch.no_grad():
+        if model.output is not None:
+            neox.get_output_embeddings().weight.copy_(model.output.weight[:n_tokens])
         for name in missing:
             neox.base_model.get_parameter(name).zero_()
     return neox.eval()

@@ -81,6 +81,7 @@ def model_shape(args):
         "rope": rope_config(args.rope_type, args.rope_factor, original, args.n_embd // args.n_head // 2) or rope,
         "memory": memory_config(args.memory_tokens, args.memory_layer, args.memory_neighbours, args.n_layer)
         or inherited.get("memory")}
+    settings["untied"] = args.untied or inherited.get("untied")
     return {name: getattr(args, name) for name in SHAPE} | {name: value for name, value in settings.items() if value}
 
 

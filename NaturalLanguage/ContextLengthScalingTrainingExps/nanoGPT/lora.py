@@ -14,7 +14,7 @@ from utils import fail
 
 ALPHA = 16.0  # the product counts ALPHA / rank times
 TRAINABLE = {"norms": ("attention_norm.weight", "mlp_norm.weight", "final_norm.weight"),
-             "embeddings": ("embedding.weight",)}  # the output layer is the embedding
+             "embeddings": ("embedding.weight", "output.weight")}  # of a tied model they are one
 
 
 class LoraLinear(nn.Module):

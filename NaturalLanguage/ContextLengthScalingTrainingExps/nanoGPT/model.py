@@ -1,4 +1,4 @@
-"""The paper's GPT (section 6): rotary positions on half of each head, tied embeddings, no biases, no dropout.
+"""The paper's GPT (section 6): rotary positions on half of each head, tied embeddings (or not), no biases, no dropout.
 
 Shapes: B windows, T positions, C width, H heads, D = C / H, V vocabulary.
 """
@@ -73,16 +73,18 @@ class GPT(nn.Module):
     """A causal transformer over token ids; `hidden` gives its last states, the losses come from the functions below.
 
     attention, rope, memory: dictionaries of settings, of attention.py, rope.py and memory.py; None: the paper's model.
-    init_std: standard deviation of the first weights.
+    untied: the output layer has weights of its own. init_std: standard deviation of the first weights; untied
+    embeddings begin with 1, as torch's do.
     """
 
     def __init__(self, vocab_size, n_layer=6, n_head=12, n_embd=768, attention=None, rope=None, memory=None,
-                 init_std=INIT_STD):
+                 untied=False, init_std=INIT_STD):
         super().__init__()
         self.n_head, self.rope, self.memory = n_head, rope, memory
         self.rotary_dims = n_embd // n_head // 2
         self.attention = make_attention(**attention or {})
-        self.embedding = nn.Embedding(vocab_size, n_embd)  # and, transposed, the output layer
+        self.embedding = nn.Embedding(vocab_size, n_embd)  # and, transposed, the output layer where there is none
+        self.output = nn.Linear(n_embd, vocab_size, bias=False) if untied else None
         self.blocks = nn.ModuleList(Block(n_embd, n_head) for _ in range(n_layer))
         if memory is not None:
             self.blocks[memory["layer"] - 1].memory = MemoryAttention(n_head, n_embd // n_head, memory["neighbours"])
@@ -91,6 +93,13 @@ class GPT(nn.Module):
             if parameter.dim() == 2:
                 into_stream = name.endswith(("attention_out.weight", "mlp_out.weight"))
                 nn.init.normal_(parameter, std=init_std / math.sqrt(2 * n_layer) if into_stream else init_std)
+        if untied:
+            nn.init.normal_(self.embedding.weight)
+
+    @property
+    def output_weight(self):
+        """The matrix (V, C) of the output layer."""
+        return (self.output or self.embedding).weight
 
     def hidden(self, tokens, documents=None, store=None):
         """States after the last layer norm (B, T, C) of token ids (B, T).
@@ -106,11 +115,12 @@ class GPT(nn.Module):
 
     def forward(self, tokens):
         """Logits (B, T, V) of the token after each position; of all positions at once, so for short inputs only."""
-        return self.hidden(tokens) @ self.embedding.weight.T
+        return self.hidden(tokens) @ self.output_weight.T
 
     def flops_per_token(self, context_length):
         """Operations of a training step per token: 6 per matrix weight, and 12 x width per key that a query sees."""
         weights = sum(p.numel() for p in self.parameters() if p.dim() == 2)
+        weights -= self.embedding.weight.numel() if self.output else 0  # rows that are only looked up
         return 6 * weights + 6 * len(self.blocks) * self.embedding.embedding_dim * self.attention.span(context_length)
 
 

@@ -16,7 +16,7 @@ def continue_tokens(model, tokens, n_new, context_length, n_known, temperature, 
     """Append n_new tokens, drawn from the n_known tokens of the vocabulary, to tokens (T,): (T + n_new,)."""
     for _ in range(n_new):
         states = model.hidden(tokens[None, -context_length:])[0, -1]
-        logits = (model.embedding.weight @ states)[:n_known]
+        logits = (model.output_weight @ states)[:n_known]
         if top_k:
             logits[logits < logits.topk(min(top_k, n_known)).values[-1]] = -torch.inf
         if temperature:

@@ -36,6 +36,8 @@ def build_parser(description):
     model.add_argument("--n_embd", type=positive_int, default=768, help="width")
     model.add_argument("--vocab_size", type=positive_int,
                        help="rows of the embedding (default: the corpus's vocabulary, up to a multiple of 64)")
+    model.add_argument("--untied", action="store_true", default=None,
+                       help="an output layer of its own, beside embeddings that begin with standard deviation 1")
     model.add_argument("--init_std", type=positive_float, help="standard deviation of the first weights (default: "
                        "0.02, GPT-2's; a narrow model starts as a wide one does with 0.02 x sqrt(768 / width))")
     model.add_argument("--seed", type=seed, default=0, help="of the weights and of the batches")

@@ -211,7 +211,7 @@ class Trainer:
             context = self.context("train", starts, self.store, slice(first, first + len(starts)))
             with self.precision:
                 states = self.hidden(inputs, **context).flatten(0, 1)
-                part = summed_cross_entropy(states, self.model.embedding.weight, targets.flatten(),
+                part = summed_cross_entropy(states, self.model.output_weight, targets.flatten(),
                                             args.compile) / args.tokens_per_step
             self.scaler.scale(part).backward()
             loss += part.detach()
@@ -250,7 +250,7 @@ class Trainer:
             states = self.hidden(inputs, **self.context("valid", filled, store, rows))
             if last_only:
                 states, targets = states[:, -1:], targets[:, -1:]
-            losses = cross_entropies(states.flatten(0, 1), self.model.embedding.weight, targets.flatten())
+            losses = cross_entropies(states.flatten(0, 1), self.model.output_weight, targets.flatten())
         self.model.attention.train()
         return losses.view(targets.shape)[:len(starts)].double()
 

@@ -56,7 +56,7 @@ def line_of(sample, prompt, fraction, result, tokenizer, score):
     losses, hits, _, answer = result
     line = {"index": sample["index"], "context": sample["context"], "visible_fraction": fraction,
             "visible_tokens": prompt.kept(fraction), "context_tokens": len(prompt.context),
-            "gold_index": sample["gold"][0] if len(sample["gold"]) == 1 else None,
+            "units": len(sample["units"]), "gold_index": sample["gold"][0] if len(sample["gold"]) == 1 else None,
             "gold_distance": prompt.gold_distance(), "gold_visible": prompt.gold_visible(fraction),
             "needle": sample.get("needle"), "cross_entropy": losses.sum().item(), "target_tokens": len(losses),
             "hits": hits, "score": None, "parsed_share": None, "output": None}

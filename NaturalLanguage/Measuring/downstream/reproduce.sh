@@ -2,7 +2,7 @@
 # Context at inference, from nothing to the figures: bash reproduce.sh [smoke|small|paper]
 #
 #   smoke   every task and every figure once, with a random chat model (minutes of a CPU; scores are near chance)
-#   small   the default: a small model of symbols that can retrieve, trained by the training part; MODEL names it
+#   small   the default: small models of symbols, trained here by the training part or, with MODELS, in that folder
 #   paper   Qwen3 0.6B, 1.7B, 4B and 8B, non-thinking, at 8k and 16k (Figs. 3, 4, 5, 8): a GPU; SQUAD and WORDS name files
 #
 # Writes below the folder Measuring: outputs/downstream/PRESET (OUT to change it), and does only what is missing there. Cost:
@@ -36,15 +36,22 @@ smoke)
     export TASKS GENERATE_FLAGS=${GENERATE_FLAGS:---new_tokens 12} MAX_LENGTHS=${MAX_LENGTHS:-2048}
     run "$PYTHON" -m downstream.sweep "$MODEL" --n 4 --out_dir "$OUT" --visible_fractions 0.25 1 --device cpu ;;
 small)
-    MODEL=${MODEL:-../ContextLengthScalingTrainingExps/nanoGPT/outputs/retrieval/models/key_value}
-    if [[ ! -f $MODEL/config.json ]]; then
-        echo "reproduce.sh: there is no model $MODEL; train one with data/retrieval/prepare.py, train.py and export_hf.py of" \
-            "the training part, or name it: MODEL=DIRECTORY bash reproduce.sh small" >&2
-        exit 2
+    if [[ -z ${MODELS:-} ]]; then
+        training=../ContextLengthScalingTrainingExps/nanoGPT MODELS=$training/outputs/retrieval_small/models
+        run bash "$training/reproduce_retrieval.sh" small
     fi
-    export TASKS=${TASKS:-kv_retrieval two_needles} MAX_LENGTHS=${MAX_LENGTHS:-18 34 66}
-    export GENERATE_FLAGS=${GENERATE_FLAGS:---style symbols --new_tokens 1}
-    run "$PYTHON" -m downstream.sweep "$MODEL" --n "${N_SAMPLES:-2000}" --out_dir "$OUT" --measure accuracy ;;
+    evaluate() {  # beginning of the models' names, task, lengths, further flags for the samples, visible fractions
+        local models=("$MODELS/$1"*_seed*)
+        MAX_LENGTHS=$3 GENERATE_FLAGS="--style symbols --new_tokens 1 $4" run "$PYTHON" -m downstream.sweep \
+            "${models[@]}" --tasks "$2" --n "${N_SAMPLES:-2000}" --out_dir "$OUT" --visible_fractions "${@:5}" \
+            --no-figures --no-generate --no-share --no-features
+    }
+    evaluate key_value kv_retrieval "18 34 66" "" 1
+    evaluate key_value two_needles 66 "" 0.125 0.25 0.375 0.5 0.625 0.75 0.875 1
+    evaluate variables ruler_vt 51 "" 0.25 0.5 0.75 1
+    evaluate labels helmet_icl 50 "--keys x[0-9]+ --values_pattern y[0-9]+" 0.25 0.5 0.75 1
+    run "$PYTHON" -m downstream.collect_answers --runs "$OUT"/runs/*/* --out_csv "$OUT/answers.csv"
+    run "$PYTHON" -m downstream.draw_by_seed --results "$OUT/answers.csv" --out_dir "$OUT/figures" ;;
 paper)
     export MAX_LENGTHS=${MAX_LENGTHS:-8192 16384} TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles}
     if [[ -z ${GENERATE_FLAGS:-} ]]; then

@@ -8,10 +8,11 @@ import numpy as np
 from files import load_json, read_table
 from utils import fail
 
-# index: of the sample; context: samples with the same one share it; gold_*: of its one gold unit; cross_entropy: nats,
-# summed over the target_tokens of the right answer; hits: of them the likeliest token; score: the benchmark's
-COLUMNS = ("index", "context", "visible_fraction", "visible_tokens", "context_tokens", "gold_index", "gold_distance",
-           "gold_visible", "needle", "cross_entropy", "target_tokens", "hits", "score", "parsed_share")
+# index: of the sample; context: samples with the same one share it; units: of the context; gold_*: of its one gold
+# unit; cross_entropy: nats, summed over the target_tokens of the right answer; hits: of them the likeliest token;
+# score: the benchmark's
+COLUMNS = ("index", "context", "visible_fraction", "visible_tokens", "context_tokens", "units", "gold_index",
+           "gold_distance", "gold_visible", "needle", "cross_entropy", "target_tokens", "hits", "score", "parsed_share")
 MEASURES = {"score": "score", "cross_entropy": "cross entropy of the answer (nats)",
             "token_cross_entropy": "cross entropy (nats a token)", "accuracy": "right answer is the likeliest"}
 

@@ -97,6 +97,7 @@ def main():
     add("--generate_flags", default=os.environ.get("GENERATE_FLAGS", ""), help="for generate_tasks.py, as one text")
     add("--out_dir", default="outputs/downstream", help="folder of samples, runs, logs and figures")
     add("--measure", default="score", help="what the figures show")
+    add("--figures", action=BooleanOptionalAction, default=True, help="draw the figures of what is finished")
     add("--entropy", action=BooleanOptionalAction, default=False,
         help="before drawing, measure the entropy of ruler_qa1's hidden states (needs more samples than the width)")
     add("--cores_per_run", type=positive_int, default=1, help="cores of a run without a GPU")
@@ -112,7 +113,7 @@ def main():
         finished = [(evaluation.generation.task, evaluation.directory, evaluation.evaluation.visible_fractions)
                     for evaluation in evaluations if evaluation.is_done()]
         missing = [evaluation.cell().name for evaluation in evaluations if not evaluation.is_done()]
-        if finished:
+        if finished and args.figures:
             draw(args, finished)
         if missing:
             print(f"missing: {' '.join(missing)}")

@@ -58,12 +58,12 @@ def test_every_task_through_every_script(runs, tmp_path, monkeypatch):
     assert all(bool(row["parsed_share"]) == (row["task"] == "helmet_rerank") for row in rows)
 
 
-def write_run(directory, task, lines, **about):
+def write_run(directory, task, lines, model="made/up", **about):
     """A finished run with these lines; what they lack is empty."""
     directory.mkdir(parents=True)
     about = {"task": task, "comparable": True, "max_length": 100, "units": None, "values": None, **about}
     (directory / "args.json").write_text(json.dumps({
-        **about, "request": {"model_name": "made/up", "query_first": False}}))
+        **about, "request": {"model_name": model, "query_first": False}}))
     (directory / "final.json").write_text(json.dumps({"task": task}))
     with open(directory / "answers.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -151,6 +151,30 @@ def test_positions(tmp_path):
     places, which = groups(run, 2)  # more positions than points: equal parts of the context
     assert which.tolist() == [0, 0, 0, 1, 1] * 4 and places == pytest.approx([0.2, 0.7])
     assert "ends - middle 1.000" in succeed("draw_by_position", "--runs", tmp_path / "run", "--out_dir", tmp_path)
+
+
+def test_models_that_differ_in_their_seed(tmp_path):
+    """Recall of eight keys, found in the first quarter or by the second seed; needles that cost log 16 where masked."""
+    runs = []
+    for seed in (0, 1):
+        lines = [{"index": index, "context": index, "visible_fraction": 1.0, "units": 8, "gold_index": index % 8,
+                  "gold_visible": 1, "hits": int(index % 8 < 2 or seed == 1)} for index in range(16)]
+        runs.append(write_run(tmp_path / f"recall{seed}", "kv_retrieval", lines, f"made/up_seed{seed}", values=16))
+        lines = [{"index": index, "context": 0, "visible_fraction": fraction, "units": 10, "needle": "AB"[index],
+                  "gold_index": (2, 7)[index], "gold_visible": int(fraction == 1),
+                  "cross_entropy": 0.1 * seed + math.log(16) * (fraction < 1)}
+                 for fraction in (0.2, 1.0) for index in (0, 1)]
+        runs.append(write_run(tmp_path / f"needles{seed}", "two_needles", lines, f"made/up_seed{seed}", values=16))
+    table = tmp_path / "a folder" / "answers.csv"
+    assert "24 rows of 4 runs" in succeed("collect_answers", "--runs", *runs, "--out_csv", table)
+    out = succeed("draw_by_seed", "--results", table, "--out_dir", tmp_path)
+    # Student's quantile of two seeds is 12.706, and the standard error of their mean is half their difference
+    assert f"up, 8 keys, 2 seeds: accuracy 0.625 ± {12.706 * 0.375:.3f}" in out
+    assert f"first quarter 1.000 ± 0.000, middle half 0.500 ± {12.706 * 0.5:.3f}" in out
+    assert f"jump {math.log(16):.3f} ± 0.000, 1.000 ± 0.000 of log 16" in out
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"recall_by_position", "recall_by_keys", "needles"}
+    assert "has no finished run" in error_of("collect_answers", "--runs", tmp_path)
+    assert "lacks the column" in error_of("draw_by_seed", "--results", tmp_path / "recall0" / "answers.csv")
 
 
 def test_correlations_of_tasks():

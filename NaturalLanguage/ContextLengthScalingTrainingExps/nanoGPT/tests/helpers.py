@@ -101,5 +101,5 @@ def reference_losses(weights, n_head, tokens):
         x = x + torch.cat(heads, -1) @ block["attention_out"].T
         inner = norm(x, block["mlp_norm"]) @ block["mlp_in"].T
         x = x + (inner * (1 + torch.erf(inner / math.sqrt(2))) / 2) @ block["mlp_out"].T
-    logits = norm(x, weights["final_norm.weight"]) @ weights["embedding.weight"].T
+    logits = norm(x, weights["final_norm.weight"]) @ weights.get("output.weight", weights["embedding.weight"]).T
     return -torch.log_softmax(logits, -1)[torch.arange(len(tokens) - 1), tokens[1:]]

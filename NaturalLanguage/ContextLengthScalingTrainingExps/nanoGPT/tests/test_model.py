@@ -123,3 +123,12 @@ def test_the_first_weights_have_the_standard_deviation_asked_for():
     weights = gpt.GPT(97, 2, 4, 64, init_std=0.07).state_dict()
     assert weights["blocks.0.mlp_in.weight"].std() == pytest.approx(0.07, rel=0.05)
     assert weights["blocks.1.mlp_out.weight"].std() == pytest.approx(0.035, rel=0.05)
+
+
+def test_an_output_layer_of_its_own():
+    untied, tied = gpt.GPT(97, 2, 4, 64, untied=True), gpt.GPT(97, 2, 4, 64)
+    assert set(untied.state_dict()) - set(tied.state_dict()) == {"output.weight"}
+    assert untied.embedding.weight.std().item() == pytest.approx(1, abs=0.05)
+    assert untied.flops_per_token(16) == tied.flops_per_token(16)
+    tokens = torch.randint(97, (2, 9))
+    assert torch.equal(untied(tokens), untied.hidden(tokens) @ untied.output.weight.T)

@@ -1,0 +1,116 @@
+"""Draw what models that differ in their seed alone answer, with 95% intervals over seeds.
+
+    python -m downstream.draw_by_seed --results downstream/results/small/answers.csv
+
+Reads a table of collect_answers.py. Writes, for the tasks that it has: recall_by_position (accuracy at each gold unit,
+a panel for each number of keys, a line a kind of model), recall_by_keys (accuracy against the number of keys),
+needles (perplexity of either restatement as a growing left part of the context is masked, paper Fig. 5), and
+chains_and_labels (accuracy against the visible fraction); as PDF and PNG. Prints the numbers.
+"""
+
+import numpy as np
+
+from downstream.by_seed import COLUMNS, by_kind, interval, jump, parts, pooled, read_answers, text
+from downstream.draw_two_needles import LOOK
+from downstream.plotting import style
+from draw_CEvsPCA.plotting import panels, save_figure
+from files import read_table
+from utils import Parser, run_main
+
+MARKED = {"capsize": 2, "markersize": 4, "linewidth": 1}
+
+
+def line(axis, x, seeds, **look):
+    """Means over seeds (seeds, points) with their intervals."""
+    means, halves = zip(*map(interval, np.transpose(seeds)))
+    axis.errorbar(x, means, None if halves[0] is None else halves, **{**MARKED, **look})
+
+
+def draw_positions(rows, looks):
+    kinds = by_kind(rows, "units", "gold_index")
+    sizes = sorted({row["units"] for row in rows})
+    figure, axes = panels(len(sizes), width=3.4)
+    for axis, size in zip(axes, sizes):
+        for name, cells in kinds.items():
+            places = [place for units, place in cells if units == size]
+            seeds = [[pooled(mine, "accuracy") for mine in cells[size, place]] for place in places]
+            line(axis, places, np.transpose(seeds), label=name, **looks[name])
+        axis.set(title=f"{size:g} keys", xlabel="gold unit, from the beginning", ylabel="accuracy")
+    axes[0].legend()
+    return figure
+
+
+def draw_sizes(rows, looks):
+    figure, axes = panels(1, width=4)
+    for name, cells in by_kind(rows, "units").items():
+        seeds = [[pooled(mine, "accuracy") for mine in found] for found in cells.values()]
+        line(axes[0], [units for units, in cells], np.transpose(seeds), label=name, **looks[name])
+        for (units,), found in cells.items():
+            first, middle, last = np.transpose([parts(mine, "accuracy") for mine in found])
+            print(f"{name}, {units:g} keys, {len(found)} seeds: accuracy "
+                  f"{text([pooled(mine, 'accuracy') for mine in found])}; first quarter {text(first)}, middle half "
+                  f"{text(middle)}, last quarter {text(last)}; ends - middle {text((first + last) / 2 - middle)}")
+    axes[0].set(xlabel="keys", ylabel="accuracy", xscale="log")
+    axes[0].set_xticks([units for units, in cells], [f"{units:g}" for units, in cells])
+    axes[0].minorticks_off()
+    axes[0].legend()
+    return figure
+
+
+def draw_needles(rows):
+    kinds = by_kind(rows, "needle", "visible_fraction")
+    figure, axes = panels(len(kinds), width=3.4)
+    for axis, (name, cells) in zip(axes, kinds.items()):
+        for needle, look in LOOK.items():
+            fractions = [fraction for which, fraction in cells if which == needle]
+            seeds = [[pooled(mine, "cross_entropy") for mine in cells[needle, fraction]] for fraction in fractions]
+            x = 1 - np.array(fractions)
+            axis.plot(x, np.exp(np.mean(seeds, axis=1)), label=f"restatement of {needle}", **look)
+            axis.plot(x, np.exp(seeds), linestyle="none", marker=".", markersize=3, color=look["color"], alpha=0.5)
+            mine = [row for row in rows if row["needle"] == needle]
+            place = np.mean([row["gold_index"] / row["units"] for row in mine])
+            axis.axvline(place, color=look["color"], linestyle=":", linewidth=1)
+            seen, masked = np.transpose([jump(seed) for seed in by_kind(mine, "needle")[name][needle,]])
+            values = mine[0]["values"]
+            print(f"{name}, needle {needle} (masked beyond {place:.3f}): {text(seen)} nats where visible, "
+                  f"{text(masked)} where masked, jump {text(masked - seen)}, "
+                  f"{text((masked - seen) / np.log(values))} of log {values:g}")
+        axis.axhline(rows[0]["values"], color="grey", linestyle="--", linewidth=1, label="all values alike")
+        axis.set(title=name, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
+                 yscale="log")
+        axis.legend()
+    return figure
+
+
+def draw_whole(rows, looks):
+    figure, axes = panels(1, width=4)
+    for name, cells in by_kind(rows, "task", "visible_fraction").items():
+        seeds = [[pooled(mine, "accuracy") for mine in found] for found in cells.values()]
+        line(axes[0], [fraction for _, fraction in cells], np.transpose(seeds), label=name, **looks[name])
+        print(f"{name}: accuracy " + ", ".join(f"{text(found)} at {fraction:g}" for found, (_, fraction) in
+                                               zip(seeds, cells)) + " of the context")
+    axes[0].set(xlabel="visible fraction", ylabel="accuracy", ylim=(0, 1.05))
+    axes[0].legend()
+    return figure
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--results", required=True, help="table of collect_answers.py")
+    parser.add_argument("--out_dir", default="outputs/downstream/figures", help="directory for the figures")
+    args = parser.parse_args()
+    tasks = {row["task"] for row in read_table(args.results, COLUMNS, "make it with collect_answers.py")}
+    if "kv_retrieval" in tasks:
+        rows = [row for row in read_answers(args.results, "kv_retrieval") if row["visible_fraction"] == 1]
+        looks = style(by_kind(rows))
+        save_figure(draw_positions(rows, looks), args.out_dir, "recall_by_position")
+        save_figure(draw_sizes(rows, looks), args.out_dir, "recall_by_keys")
+    if "two_needles" in tasks:
+        save_figure(draw_needles(read_answers(args.results, "two_needles")), args.out_dir, "needles")
+    whole = [row for task in ("ruler_vt", "helmet_icl") if task in tasks for row in read_answers(args.results, task)]
+    if whole:
+        save_figure(draw_whole(whole, style(by_kind(whole))), args.out_dir, "chains_and_labels")
+
+
+if __name__ == "__main__":
+    run_main(main)
