@@ -43,13 +43,13 @@ def line(axis, points, label, **style):
 
 
 def draw_memory(path):
-    """Accuracy against the tokens of the memory. A pair comes again after 2 tokens a unit."""
+    """Accuracy against the tokens of the memory, a line for each gap between definitions and queries."""
     figure, axis = plt.subplots(figsize=(4.6, 3.2))
     cells = read_cells(path, "units", "memory_tokens")
     distances = sorted({int(units) for units, _ in cells})
     for units, colour in zip(distances, plt.cm.viridis(np.linspace(0, 0.9, len(distances)))):
         points = [(int(tokens), values) for (unit, tokens), values in cells.items() if int(unit) == units]
-        line(axis, points, f"{2 * units} tokens back", color=colour)
+        line(axis, points, f"{units} tokens back", color=colour)
     axis.set_xscale("symlog", linthresh=min(int(tokens) for _, tokens in cells if int(tokens)))
     axis.set(xlabel="remembered tokens", ylabel=LABELS["accuracy"], ylim=(-0.03, 1.03))
     set_ticks(axis.xaxis, sorted({int(tokens) for _, tokens in cells}))

@@ -8,11 +8,11 @@ Loss (nats): the same targets at every length, the last ones of windows that end
 many as the shortest length has tokens; not of a run with a memory, whose loss train.py measures. Recall: the answers
 in test documents of data/retrieval/prepare.py that are no longer than --lengths (without it, in all of them). Each is
 read whole; by a run with a memory, or with --windowed, in windows of the run's context length, with --memory_tokens
-(0: none). --rope_types stretches the positions of a run that was trained without, by --rope_factor (default: the
-longest length over the run's); dynamic by as much as each length needs. A run that was trained with stretched
-positions keeps its own. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length,
-rope_type, length (tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the
-task), value, standard_error (over windows or documents), n (targets or answers).
+(0: none). --rope_types stretches the positions of a run from scratch, by --rope_factor (default: the longest length
+over the run's); dynamic by as much as each length needs. A run with --init_from keeps the positions that it was tuned
+with. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length, rope_type, length
+(tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the task), value,
+standard_error (over windows or documents), n (targets or answers).
 """
 
 import itertools
@@ -68,14 +68,15 @@ class Measured:
         self.model, arguments = load_run(run_dir, device)
         self.trained, self.own = arguments["context_length"], self.model.rope
         self.lengths = sorted(set(args.lengths or [self.trained]))
-        self.kinds = [self.own["rope_type"]] if self.own else args.rope_types
+        self.keeps = bool(self.own or arguments.get("init_from"))
+        self.kinds = [(self.own or {"rope_type": "none"})["rope_type"]] if self.keeps else args.rope_types
         self.memory = self.model.memory["tokens"] if self.model.memory else 0
         self.columns = {"variant": Path(run_dir).resolve().parent.name, "seed": arguments["seed"],
                         "trained_length": self.trained}
 
     def stretch(self, kind, length):
         """Set the model's positions for texts of a length; the columns that say so."""
-        if self.own is None:
+        if not self.keeps:
             factor = self.args.rope_factor or max(1.0, self.lengths[-1] / self.trained)
             self.model.rope = rope_at(kind, factor, self.trained, length)
         return {**self.columns, "rope_type": kind, "length": length}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+import long_context_tables
 from files import load_json, read_table
 from optimal_context.tables import TABLES
 from paired import crossings
@@ -129,7 +130,9 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
          "summary_training": summary, "crossings": lambda path: compared(path, "best_valid_loss"),
          "full_context_crossings": lambda path: compared(path, "full_context_loss"),
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
-            for kind, table in TABLES.items()}}
+            for kind, table in TABLES.items()},
+         **{kind: lambda path, table=table: markdown(*table(read_table(f"{path}.csv")))
+            for kind, table in long_context_tables.TABLES.items()}}
 
 
 def make(name, path):
@@ -143,7 +146,8 @@ def make(name, path):
 
 
 def main():
-    run_make_tables(__doc__, [RESULTS / "README.md", RESULTS / "optimal_context" / "README.md", TOP], make)
+    run_make_tables(__doc__, [RESULTS / "README.md", RESULTS / "optimal_context" / "README.md",
+                               RESULTS / "long_context" / "README.md", TOP], make)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ LENGTH = 16  # of training
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Runs of a few steps on rounds of pairs, without a memory and with one, beside the token files."""
-    folder = tmp_path_factory.mktemp("rounds")
-    prepare(folder, "--task", "rounds", "--min_units", 2, "--max_units", 6, "--n_keys", 8, "--n_values", 4,
-            "--train_tokens", 4_000, "--val_tokens", 2_000, "--test_units", 2, 6)
+    """Runs of a few steps on pairs before a gap, without a memory and with one, beside the token files."""
+    folder = tmp_path_factory.mktemp("gap")
+    prepare(folder, "--task", "gap", "--min_units", 2, "--max_units", 40, "--n_keys", 8, "--n_values", 4,
+            "--train_tokens", 4_000, "--val_tokens", 2_000, "--test_units", 2, 30)
     runs = []
     for name, flags in (("plain", ()), ("memory", ("--memory_tokens", 32, "--memory_layer", 2))):
-        done = run_script("train.py", *training_flags(folder / "rounds_train.bin", folder / name, "--max_iters", 5,
+        done = run_script("train.py", *training_flags(folder / "gap_train.bin", folder / name, "--max_iters", 5,
                                                       *flags, context_length=LENGTH, train_tokens=4_000))
         assert done.returncode == 0, done.stderr
         runs += (folder / name).iterdir()
@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
 
 
 def evaluate(folder, out, *arguments):
-    done = run_script("evaluate_long_context.py", *arguments, "--test", folder / "rounds_test.jsonl", "--device", "cpu",
+    done = run_script("evaluate_long_context.py", *arguments, "--test", folder / "gap_test.jsonl", "--device", "cpu",
                       "--out_csv", out)
     assert done.returncode == 0, done.stderr
     with open(out, newline="") as file:
@@ -41,9 +41,9 @@ def evaluate(folder, out, *arguments):
 
 def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_documents(trained, tmp_path):
     folder, run_dir, _ = trained
-    rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'rounds_val.bin'}", "--lengths",
+    rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                     16, 48, "--windows", 5)
-    weights, tokens = torch.load(run_dir / "best.pt"), np.fromfile(folder / "rounds_val.bin", np.uint16).astype(int)
+    weights, tokens = torch.load(run_dir / "best.pt"), np.fromfile(folder / "gap_val.bin", np.uint16).astype(int)
     for row in rows[:2]:
         length = int(row["length"])
         losses = [reference_losses(weights, 2, torch.from_numpy(tokens[end - length:end + 1]))[-8:].mean().item()
@@ -51,9 +51,9 @@ def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_docu
         assert float(row["value"]) == pytest.approx(np.mean(losses), abs=1e-4) and row["n"] == "40"
         assert float(row["standard_error"]) == pytest.approx(np.std(losses, ddof=1) / 5**0.5, rel=1e-2)
     assert [(row["measure"], row["variant"], row["length"]) for row in rows] == [
-        ("loss", "plain", "16"), ("loss", "plain", "48"), ("accuracy", "plain", "16"), ("accuracy", "plain", "48")]
+        ("loss", "plain", "16"), ("loss", "plain", "48"), ("accuracy", "plain", "14"), ("accuracy", "plain", "42")]
     model, _ = load_run(run_dir)
-    documents = [json.loads(line) for line in open(folder / "rounds_test.jsonl")]
+    documents = [json.loads(line) for line in open(folder / "gap_test.jsonl")]
     for row in rows[2:]:
         right = [[model(torch.tensor([one["ids"][:at]]))[0, -1].argmax().item() == one["ids"][at]
                   for at, *_ in one["answers"]] for one in documents if one["units"] == int(row["units"])]
@@ -62,7 +62,7 @@ def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_docu
 
 def test_positions_are_those_of_each_name(trained, tmp_path):
     folder, run_dir, _ = trained
-    rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'rounds_val.bin'}", "--lengths",
+    rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                     16, 32, "--windows", 3, "--rope_types", "none", "linear", "ntk", "dynamic", "yarn")
     losses = {(row["rope_type"], row["length"]): float(row["value"]) for row in rows if row["measure"] == "loss"}
     assert losses["dynamic", "16"] == losses["none", "16"] and losses["dynamic", "32"] == losses["ntk", "32"]
@@ -77,19 +77,19 @@ def test_documents_of_a_run_with_a_memory_are_read_in_windows(trained, tmp_path)
     folder, plain, remembering = trained
     rows = evaluate(folder, tmp_path / "out.csv", remembering, "--memory_tokens", 0, 16, 64)
     assert [(row["units"], row["memory_tokens"]) for row in rows] == [
-        (units, tokens) for units in ("2", "6") for tokens in ("0", "16", "64")]
+        (units, tokens) for units in ("2", "30") for tokens in ("0", "16", "64")]
     _, arguments = load_run(remembering)
     assert arguments["memory_tokens"] == 32
     windowed = evaluate(folder, tmp_path / "windowed.csv", plain, "--windowed")
     assert [row["memory_tokens"] for row in windowed] == ["0", "0"]
-    refused = run_script("evaluate_retrieval.py", remembering, "--test", folder / "rounds_test.jsonl", "--out_csv",
+    refused = run_script("evaluate_retrieval.py", remembering, "--test", folder / "gap_test.jsonl", "--out_csv",
                          tmp_path / "no.csv")
     assert refused.returncode == 2 and "evaluate_long_context.py" in refused.stderr
 
 
 def test_other_tokens_and_short_texts_are_one_line(trained, tmp_path):
     folder, run_dir, _ = trained
-    done = run_script("evaluate_long_context.py", run_dir, "--texts", f"own={folder / 'rounds_val.bin'}", "--lengths",
+    done = run_script("evaluate_long_context.py", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                       4096, "--out_csv", tmp_path / "out.csv")
     assert done.returncode == 2 and "too few for --lengths" in done.stderr and done.stderr.count("\n") == 1
     prepare(tmp_path, "--n_keys", 20, "--train_tokens", 500, "--val_tokens", 500)
@@ -103,7 +103,7 @@ def test_figures_are_drawn_from_the_tables(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join([header, *(
         f"long_{share},{seed},{trained},none,{length},{memory},{length},{measure},{of},0.5"
         for share, trained in ((0, 16), (1, 32)) for seed in (0, 1) for length in (16, 32) for memory in (0, 8)
-        for measure, of in (("loss", "long"), ("loss", "short"), ("accuracy", "rounds")))]))
+        for measure, of in (("loss", "long"), ("loss", "short"), ("accuracy", "gap")))]))
     done = run_script("draw_long_context.py", "--memory", "t.csv", "--positions", "t.csv", "--mixes", "t.csv",
                       "--out_dir", "figures", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -171,34 +171,40 @@ def test_labels_are_a_new_map_in_each_document(tmp_path):
     assert chi_square(counts, np.ones(360)) < 480  # 99.998% of chi-square(359)
 
 
-def test_rounds_ask_for_all_pairs_at_the_distance_of_the_document(tmp_path):
-    prepare(tmp_path, "--task", "rounds", "--min_units", 2, "--max_units", 40, "--n_rounds", 2, "--train_tokens",
-            20_000, "--val_tokens", 2_000)
-    for words in documents(tmp_path, "rounds")[0]:
-        pairs = list(zip(words[::2], words[1::2]))
-        n = len(pairs) // 3
-        assert set(pairs[:n]) == set(pairs[n:2 * n]) == set(pairs[2 * n:]) and len(set(words[:2 * n:2])) == n
-        for at in range(n, 3 * n):
-            assert abs(at - pairs.index(pairs[at], (at // n - 1) * n) - n) < -(-n // 8)
+def test_definitions_stand_before_a_gap(tmp_path):
+    prepare(tmp_path, "--task", "gap", "--min_units", 1, "--max_units", 40, "--n_pairs", 4, "--n_queries", 8,
+            "--train_tokens", 20_000, "--val_tokens", 2_000)
+    gaps, sizes = set(), set()
+    for words in documents(tmp_path, "gap")[0]:
+        first, gap = words.index("."), words.count(".")
+        assert set(words[first:first + gap]) == {"."}
+        definitions = " ".join(words[:first]).replace("=", " ").split()
+        stored, queries = pairs_and_queries(definitions + words[first + gap:], 8)
+        assert all(stored[key][1] == value for key, value in queries) and len(stored) == first
+        gaps.add(gap)
+        sizes.add(first)
+    assert {1, 40} <= gaps <= set(range(1, 41)) and sizes == {2, 3, 4}
+    for line in map(json.loads, (tmp_path / "gap_test.jsonl").read_text().splitlines()):
+        assert sorted(gold for _, gold, _, _ in line["answers"]) == [0, 1, 2, 3] and len(line["ids"]) == 12 + 40
 
 
 def test_symbols_may_be_the_tokens_of_a_corpus(key_value, tmp_path):
     """Documents of another task in the 98 tokens of the key-value one, highest first, with its end of text."""
-    prepare(tmp_path, "--task", "rounds", "--n_keys", 16, "--n_values", 4, "--train_tokens", 2_000, "--val_tokens", 500,
+    prepare(tmp_path, "--task", "gap", "--n_keys", 8, "--n_values", 4, "--train_tokens", 2_000, "--val_tokens", 500,
             "--corpus", key_value / "key_value_train.bin")
     about, corpus = (json.loads(path.read_text()) for path in
-                     (tmp_path / "rounds_train.json", key_value / "key_value_train.json"))
+                     (tmp_path / "gap_train.json", key_value / "key_value_train.json"))
     size = corpus["vocabulary_size"]
     assert about["vocabulary_size"] == size and about["tokenizer"]["sha256"] == corpus["tokenizer"]["sha256"]
-    tokens = np.fromfile(tmp_path / "rounds_train.bin", np.uint16)
-    assert tokens[-1] == 0 and set(tokens) <= {0, *range(size - 21, size)}
+    tokens = np.fromfile(tmp_path / "gap_train.bin", np.uint16)
+    assert tokens[-1] == 0 and set(tokens) <= {0, *range(size - 46, size)}
     refused = prepare(tmp_path / "more", "--n_keys", 200, "--corpus", key_value / "key_value_train.bin", code=2)
     assert "do not fit" in refused.stderr and refused.stderr.count("\n") == 1
     refused = prepare(tmp_path / "more", "--corpus", tmp_path / "none.bin", code=2)
     assert "cannot read" in refused.stderr and refused.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("task", ["key_value", "variables", "labels", "rounds"])
+@pytest.mark.parametrize("task", ["key_value", "variables", "labels", "gap"])
 def test_the_answers_of_test_documents_are_where_they_say(tmp_path, task):
     prepare(tmp_path, "--task", task, "--max_units", 9, "--test_units", 3, 9, "--train_tokens", 2_000,
             "--val_tokens", 2_000)
@@ -207,10 +213,11 @@ def test_the_answers_of_test_documents_are_where_they_say(tmp_path, task):
     assert Counter(line["units"] for line in lines) == {3: 20, 9: 20}
     for line in lines:
         words = tokenizer.decode(line["ids"]).split()
-        if task != "rounds":
-            assert [number for _, _, number, _ in line["answers"]] == list(range(len(line["answers"])))
+        assert [number for _, _, number, _ in line["answers"]] == list(range(len(line["answers"])))
         for at, gold, number, hops in line["answers"]:
-            if task in ("key_value", "rounds"):
+            if task == "gap":
+                assert "=".join(words[at - 1:at + 1]) == words[gold] and at > 4 + line["units"]
+            elif task == "key_value":
                 assert words[at - 1:at + 1] == words[2 * gold:2 * gold + 2] and at > 2 * line["units"]
             elif task == "variables":
                 assert words[at - 2:at] == ["?", words[3 * gold]]

@@ -4,6 +4,7 @@ import csv
 import re
 import statistics
 
+import long_context_tables
 from helpers import FOLDER, run_script
 
 
@@ -47,3 +48,18 @@ def test_an_unknown_table_is_one_line(tmp_path):
     (tmp_path / "README.md").write_text("<!-- table wishes small/sweep --><!-- end -->")
     done = run_script("make_tables.py", "--readme", tmp_path / "README.md")
     assert done.returncode == 2 and "no kind of table wishes" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_tables_of_long_contexts():
+    """Two seeds become a mean with its range, and a full attention of the square a speed and exponents."""
+    times = [{"attention": kind, "context_length": str(n), "seconds": str(n**power), "peak_megabytes": str(n)}
+             for kind, power in (("full", 2), ("dilated", 1)) for n in (4, 8)]
+    header, (full, dilated) = long_context_tables.attention_time(times)
+    assert header[1:3] == ["4 tokens", "8 tokens"] and dilated[2] == "8 s (8.0 times as fast)"
+    assert (str(full[3]), str(dilated[3]), str(full[5])) == ("2.00", "1.00", "1.00")
+    rows = [{"variant": "base", "rope_type": "none", "measure": measure, "of": "text", "length": "64", "units": "48",
+             "memory_tokens": "0", "value": value} for measure in ("loss", "accuracy") for value in ("0.25", "0.75")]
+    assert long_context_tables.long_measures(rows) == (
+        ["run", "positions", "loss, text, 64 tokens", "recall, 64 tokens"],
+        [["base", "none", "0.500 [0.250, 0.750]", "0.500 [0.250, 0.750]"]])
+    assert long_context_tables.memory_recall(rows[2:])[1] == [["48", "0.500 [0.250, 0.750]"]]

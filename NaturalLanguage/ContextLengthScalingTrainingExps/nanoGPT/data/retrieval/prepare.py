@@ -6,10 +6,11 @@
     python data/retrieval/prepare.py --task labels --max_units 8   # in-context learning
 
 Tasks (task_sequences.py): key_value, pairs and then many queries; variables, chains of assignments and queries for the
-value of a variable; labels, classes whose labels are drawn anew in each document. The units of a document (pairs,
-assignments, rounds) are --min_units to --max_units many, log-uniformly in tokens: short ones are learned first. With
---order growing their number grows along the file; train.py shuffles windows within an epoch, so that the default,
-mixed, is as much of a curriculum, and every first part of the file holds all lengths.
+value of a variable; labels, classes whose labels are drawn anew in each document; gap, definitions, many tokens "." and
+queries. The units of a document (pairs, assignments, rounds, tokens of the gap) are --min_units to --max_units many,
+log-uniformly in tokens: short ones are learned first. With --order growing their number grows along the file; train.py
+shuffles windows within an epoch, so that the default, mixed, is as much of a curriculum, and every first part of the
+file holds all lengths.
 Writes OUT_DIR/TASK_{train,val}.bin (uint16; every document is followed by the end-of-text token), beside each a JSON
 that says where it came from, TASK_tokenizer.json (a word a symbol, for train.py and export_hf.py), and TASK_test.jsonl
 for evaluate_retrieval.py: for each number of --test_units, --test_documents documents whose gold units are uniform
@@ -119,7 +120,7 @@ def parse_args():
     add("--max_units", type=int, default=16, help="of the longest documents (default: 16)")
     add("--order", choices=("mixed", "growing"), default="mixed", help="of the documents' lengths (default: mixed)")
     add("--n_queries", type=int, default=16, help="key_value, variables: at the end of a document (default: 16)")
-    add("--n_rounds", type=int, default=3, help="rounds: how often all pairs are asked for (default: 3)")
+    add("--n_pairs", type=int, default=4, help="gap: pairs, at most (default: 4); its units are the tokens of the gap")
     add("--gold", choices=("uniform", "ends"), default="uniform", help="which units are asked for (default: uniform)")
     add("--ends_power", type=float, default=4.0,
         help="ends: drawn without replacement as the distance from the middle to this power (default: 4)")
@@ -164,6 +165,7 @@ def check(args):
             fail(f"--n_labels {args.n_labels} cannot give --n_classes {args.n_classes} different labels; raise it")
         symbols = args.n_classes * args.symbols_per_class + args.n_labels + 2
     else:
+        most = args.n_pairs if args.task == "gap" else most
         if args.n_keys < most:
             fail(f"--n_keys {args.n_keys} cannot give {most} different keys; raise it")
         symbols = args.n_keys + args.n_values + 4

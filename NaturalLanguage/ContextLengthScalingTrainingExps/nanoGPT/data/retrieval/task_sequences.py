@@ -3,12 +3,11 @@
 key_value   k3 v1 k7 v0 ... k7 v0 k3 v1   pairs of a key and a value; then queries, keys again, with their values
 variables   k3 = v1 k7 = k3 ... ? k7 v1   chains of assignments, interleaved; then queries: the value of a variable
 labels      x31 y4 x7 y0 x33 y4 ...       rounds of one example of each class; the labels are the document's own
-rounds      k3 v1 k7 v0 ... k7 v0 k3 v1   n pairs, then all of them again, round after round: each 2 n tokens or so back
+gap         k3=v1 k7=v0 . . . . k7 v0 ... definitions of one token, a gap, then queries
 
 In key_value and variables no key is assigned twice in a document, and none is asked for again before all have been. In
 labels the classes' symbols are the same in all documents (symbol x is of class x // symbols_per_class), their labels
-are drawn anew in each. In rounds all pairs come in nearly the same order each time (the parts of BLOCKS are shuffled),
-so that between a pair and its last occurrence lie 2 n tokens, a quarter more or less: a distance that is chosen.
+are drawn anew in each.
 """
 
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 END_OF_TEXT, UNKNOWN = "<|endoftext|>", "<unk>"
-BLOCKS = 8  # of a round's pairs
 
 
 class Answer(NamedTuple):
@@ -152,23 +150,39 @@ class Labels:
         return ids, answers
 
 
-class Rounds(KeyValue):
-    """Documents of n pairs in rounds, of which each but the first asks for all of them; token ids as KeyValue's."""
+class Gap(KeyValue):
+    """Documents of definitions, a gap of n tokens "." and queries; token ids: end of text, unknown, ".", keys, values,
+    definitions.
+
+    A definition is one token, key and value in one, so that finding it takes a single attention; it stands n tokens
+    before the queries. A document for training has 2 to n_pairs of them, and asks for them again and again; one for
+    tests (n_queries given) has n_pairs, each asked for once.
+    """
+
+    def __init__(self, args):
+        self.args = args
+        keys, values = ([f"{kind}{i}" for i in range(n)] for kind, n in (("k", args.n_keys), ("v", args.n_values)))
+        self.symbols = [END_OF_TEXT, UNKNOWN, ".", *keys, *values,
+                        *(f"{key}={value}" for key in keys for value in values)]
+        self.first_value = 3 + args.n_keys
 
     def length(self, n):
-        return 2 * n * (self.args.n_rounds + 1) + 1
+        """Tokens of a document with a gap of n and the mean number of definitions, its end of text included."""
+        return n + 1 + self.args.n_pairs // 2 + 2 * self.args.n_queries + 1
 
     def draw(self, n, rng, n_queries=None):
-        """A document of n pairs: list of token ids without the end of text, and its Answers, number the round's."""
-        args, block = self.args, -(-n // BLOCKS)
-        keys, values = 2 + rng.permutation(args.n_keys)[:n], self.first_value + rng.integers(args.n_values, size=n)
-        rounds = [np.arange(n)] + [np.argsort(np.arange(n) // block + rng.random(n)) for _ in range(args.n_rounds)]
-        order = np.concatenate(rounds)
-        answers = [Answer(2 * at + 1, int(order[at]), at // n - 1) for at in range(n, len(order))]
-        return np.stack((keys, values), 1)[order].ravel().tolist(), answers
+        """A document with a gap of n: list of token ids without the end of text, and its Answers."""
+        args = self.args
+        n_pairs = args.n_pairs if n_queries else int(rng.integers(min(2, args.n_pairs), args.n_pairs + 1))
+        keys, values = rng.permutation(args.n_keys)[:n_pairs], rng.integers(args.n_values, size=n_pairs)
+        definitions = self.first_value + args.n_values + keys * args.n_values + values
+        order = draw_queries(n_pairs, n_pairs if n_queries else args.n_queries, args, rng)
+        queries = np.stack((3 + keys, self.first_value + values), axis=1)[order]
+        ids = [*definitions.tolist(), *[2] * n, *queries.ravel().tolist()]
+        return ids, [Answer(n_pairs + n + 2 * number + 1, gold, number) for number, gold in enumerate(order.tolist())]
 
 
-TASKS = {"key_value": KeyValue, "variables": Variables, "labels": Labels, "rounds": Rounds}
+TASKS = {"key_value": KeyValue, "variables": Variables, "labels": Labels, "gap": Gap}
 
 
 def stream(task, args, rng, n_tokens):
