@@ -139,10 +139,10 @@ def set_up(args, flags, out, slot_hours):
     train = train_bin(args, out)
     corpus, valid = (describe(path)[0] for path in (train, train.with_name(train.name.replace("train", "val"))))
     device, valid_tokens = choose_device(args.device).type, valid["tokens"]
-    chosen, shortest = model_for(device, slot_hours)
-    chosen = {**chosen, "min_lr": chosen["learning_rate"] / 10}
+    model = model_for(device, slot_hours)
+    chosen = model.flags
     step_tokens = settings_of(Setup(train, corpus, 0, device, chosen, []), flags).tokens_per_step
-    lengths = choose_lengths(args, shortest, step_tokens, corpus, valid_tokens)
+    lengths = choose_lengths(args, model.shortest, step_tokens, corpus, valid_tokens)
     multiple = math.lcm(*lengths)
     if multiple >= valid_tokens:
         fail(f"the {valid_tokens:,} validation tokens are fewer than {multiple:,}, the common multiple of the context "
@@ -204,7 +204,7 @@ def make_plan(args, flags, out, began):
     shape = settings(pilot.sizes[0])
     found = {
         "request": make_request(args, flags, out), "device": setup.device, "slots": len(available),
-        "flags": setup.flags,
+        "flags": {**setup.flags, "tokens_per_step": step_tokens},
         "model": f"{shape.n_layer} layers of width {shape.n_embd}, {corpus['tokenizer']['name']} tokens",
         "corpus": {"train_tokens": corpus["tokens"], "validation_tokens": setup.valid_tokens,
                    "documents": corpus["documents"], "vocabulary_size": corpus["vocabulary_size"],

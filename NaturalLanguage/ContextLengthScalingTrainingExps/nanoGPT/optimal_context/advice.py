@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimal_context.pilot import LEAST_WINDOWS
 from optimal_context.table import summary
 
 NAMED = 3       # runs that a line names
@@ -12,11 +13,12 @@ MOST_NATS = 10  # no language model is so much worse than another one
 
 @dataclass(frozen=True)
 class Setting:
-    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes and model (words),
-    and the tags of the runs whose loss was lowest at their last step."""
+    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes, tokens of a step
+    and model (words), and the tags of the runs whose loss was lowest at their last step."""
     corpus_tokens: int
     hours: float
     passes: float
+    step_tokens: int
     model: str
     unfinished: tuple = ()
 
@@ -125,10 +127,13 @@ def remedies(found, setting):
         names = ", ".join(setting.unfinished[:NAMED]) + (" ..." if len(setting.unfinished) > NAMED else "")
         added.append(f"{len(setting.unfinished)} runs are not at their minimum ({names}): raise --passes to "
                      f"{2 * setting.passes:g} (or --max_iters, if you set it)")
-    if entry["bound"] and not no_effect(found):
-        more = [*lengths, 2 * lengths[-1]] if entry["bound"] == "at least" else [lengths[0] // 2, *lengths]
-        added.append(f"{'longer' if entry['bound'] == 'at least' else 'shorter'} contexts: --context_lengths "
-                     f"{' '.join(map(str, more))}")
+    if entry["bound"] == "at least" and not no_effect(found):
+        longest = 2 * lengths[-1]
+        step = ("" if LEAST_WINDOWS * longest <= setting.step_tokens else
+                f" --tokens_per_step {LEAST_WINDOWS * longest}")
+        added.append(f"longer contexts: --context_lengths {' '.join(map(str, [*lengths, longest]))}{step}")
+    if entry["bound"] == "at most" and not no_effect(found) and lengths[0] > 1:
+        added.append(f"shorter contexts: --context_lengths {' '.join(map(str, [lengths[0] // 2, *lengths]))}")
     if needed > largest * (1 + 1e-9):
         text = ("" if needed <= setting.corpus_tokens else
                 f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")
