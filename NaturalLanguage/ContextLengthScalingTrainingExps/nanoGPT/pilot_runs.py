@@ -205,12 +205,14 @@ def make_plan(args, flags, out, began):
     found = {
         "request": make_request(args, flags, out), "device": setup.device, "slots": len(available),
         "flags": {**setup.flags, "tokens_per_step": step_tokens},
-        "model": f"{shape.n_layer} layers of width {shape.n_embd}, {corpus['tokenizer']['name']} tokens",
+        "model": f"{shape.n_layer} layer{'s'[:shape.n_layer - 1]} of width {shape.n_embd}, "
+                 f"{corpus['tokenizer']['name']} tokens",
         "corpus": {"train_tokens": corpus["tokens"], "validation_tokens": setup.valid_tokens,
                    "documents": corpus["documents"], "vocabulary_size": corpus["vocabulary_size"],
                    "bytes_per_token": bytes_per_token(args.texts, corpus["tokens"] + setup.valid_tokens)},
         "context_lengths": list(pilot.lengths), "seeds": pilot.seeds,
-        "sizes": [{"train_tokens": size, "schedule": schedule(size, step_tokens, args.passes),
+        "sizes": [{"train_tokens": size, "schedule": {**schedule(size, step_tokens, args.passes),
+                                                      "max_iters": settings(size).max_iters},
                    "hours_at_most": sum(run_seconds(length, size) for length in pilot.lengths) * pilot.seeds / 3600}
                   for size in pilot.sizes],
         "runs": len(pilot.sizes) * len(pilot.lengths) * pilot.seeds, "hours_before_training": spent / 3600,

@@ -31,20 +31,38 @@ def number(value):
 
 
 def advised_length(found):
-    """The length of the pilot's grid that is nearest to the optimum for the first predicted size; None: no telling."""
+    """The length of the pilot's grid to train at with the first predicted size; None where it cannot be told.
+
+    It is the one nearest to the law's optimum, or that of a plain baseline which predicts held-out sizes better.
+    """
     row = found["predictions"][0]
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
+    if no_effect(found):
+        return None
+    if found["baseline"]["is_better"]:
+        return row["baseline_length"]
     near = entry["value"] or entry["estimate"]
     if near is None and entry["bound"]:
         near = lengths[-1] if entry["bound"] == "at least" else lengths[0]
-    if near is None or no_effect(found):
-        return None
-    return min(lengths, key=lambda length: abs(np.log(length / near)))
+    return None if near is None else min(lengths, key=lambda length: abs(np.log(length / near)))
 
 
 def no_effect(found):
     """Whether the pilot shows no effect of the length."""
     return any(reason.startswith("no effect") for reason in found["reasons"])
+
+
+def in_words(entry, lengths):
+    """The law's optimum with its interval: a sentence without its subject; what lies beyond the grid is no number."""
+    if entry["value"] is not None:
+        return f"is {number(entry['value'])} (95% interval {number(entry['low'])} to {number(entry['high'])})"
+    if entry["bound"] == "at least":
+        return (f"is at least {number(entry['low'])}; how much longer this pilot, whose lengths end at "
+                f"{number(lengths[-1])}, cannot tell")
+    if entry["bound"] == "at most":
+        return (f"is at most {number(entry['high'])}; how much shorter this pilot, whose lengths begin at "
+                f"{number(lengths[0])}, cannot tell")
+    return f"cannot be told: it may be anywhere from {number(lengths[0])} to {number(lengths[-1])}, or beyond"
 
 
 def recommendation(found):
@@ -54,20 +72,15 @@ def recommendation(found):
     with_tokens = f"with {number(row['train_tokens'])} training tokens"
     if no_effect(found):
         return f"Train at the cheapest context length {with_tokens}: the pilot shows no effect of the length."
-    if entry["value"] is not None:
-        return (f"Train at a context length of {number(length)} {with_tokens}: the best one is "
-                f"{number(entry['value'])} (95% interval {number(entry['low'])} to {number(entry['high'])}).")
-    if entry["bound"] == "at least":
-        return (f"Train at a context length of {number(length)} or more {with_tokens}: the best one is at least "
-                f"{number(entry['low'])}; how much longer this pilot, whose lengths end at {number(lengths[-1])}, "
-                "cannot tell.")
-    if entry["bound"] == "at most":
-        return (f"Train at a context length of {number(length)} or less {with_tokens}: the best one is at most "
-                f"{number(entry['high'])}; how much shorter this pilot, whose lengths begin at {number(lengths[0])}, "
-                "cannot tell.")
-    guess = f"; {number(length)} is a guess" if length else ""
-    return (f"The best context length {with_tokens} cannot be told: it may be anywhere from {number(lengths[0])} to "
-            f"{number(lengths[-1])}, or beyond{guess}.")
+    if length is None:
+        return f"The best context length {with_tokens} {in_words(entry, lengths)}."
+    if found["baseline"]["is_better"]:
+        end = " or more" if length == lengths[-1] else " or less" if length == lengths[0] else ""
+        return (f"Train at a context length of {number(length)}{end} {with_tokens}, which is best by a plain baseline "
+                f"({found['baseline']['name']}) that predicts better than the law; by the law the best one "
+                f"{in_words(entry, lengths)}.")
+    end = {"at least": " or more", "at most": " or less"}.get(entry["bound"], "")
+    return f"Train at a context length of {number(length)}{end} {with_tokens}: the best one {in_words(entry, lengths)}."
 
 
 def cost_of(row, length):
@@ -84,8 +97,9 @@ def neighbours(found):
     row, length = found["predictions"][0], advised_length(found)
     if length is None:
         return "What half or double a length costs cannot be told."
-    return (f"In nats a token above the best length, half of it ({number(length / 2)}) {cost_of(row, length / 2)}, it "
-            f"itself {cost_of(row, length)}, double ({number(2 * length)}) {cost_of(row, 2 * length)}.")
+    return (f"By the law, in nats a token above the best length, half of it ({number(length / 2)}) "
+            f"{cost_of(row, length / 2)}, it itself {cost_of(row, length)}, double ({number(2 * length)}) "
+            f"{cost_of(row, 2 * length)}.")
 
 
 def held_out(found):
@@ -94,8 +108,8 @@ def held_out(found):
     if not rows:
         return "How well held-out sizes are predicted is not known: the pilot has too few runs to leave a size out."
     own = summary(rows)
-    name, baseline = min(((name, summary(rows)) for name, rows in found["check"]["baselines"].items()),
-                         key=lambda pair: pair[1]["near_error_rms"])
+    name = found["baseline"]["name"]
+    baseline = summary(found["check"]["baselines"][name])
     return (f"Of {own['sizes']} sizes held out one at a time, the law found the best length within a step at "
             f"{own['within_one_step']} and missed the losses near it by {own['near_error_rms']:.3f} nats (the best "
             f"plain baseline, {name}: {baseline['within_one_step']} and {baseline['near_error_rms']:.3f}).")

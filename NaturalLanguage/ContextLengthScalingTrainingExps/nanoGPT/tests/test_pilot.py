@@ -14,10 +14,10 @@ from optimal_context.analysis import analyse, describe
 from optimal_context.law import optimum, predict
 from optimal_context.pilot import (MANTISSAS, MODELS, REACH, SHAPES, STEPS, WINDOWS, Limits, candidate_lengths,
                                    least_pilot, least_tokens, model_for, plan, schedule, usual_optimum)
-from optimal_context.table import BASELINES, compared
+from optimal_context.selection import baselines
 from pilot_runs import words
 from settings import parse
-from test_optimal_context import BY_NAME, LENGTHS, SIZES, table, true_fit
+from test_optimal_context import BY_NAME, LENGTHS, table, true_fit
 
 SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers")
 
@@ -112,9 +112,7 @@ def found():
     """The description of a table of a known law, with little noise, and a prediction inside its lengths."""
     cells = table(true_fit("power_constant"), noise=0.002)
     described = describe(analyse([BY_NAME["power_constant"]], cells, 100, 0), [3.2e6], 0)
-    rows = {name: [compared(cells.of_size(size), baseline(cells.part(cells.sizes != size), size)) for size in SIZES]
-            for name, baseline in BASELINES.items()}
-    return {**described, "check": {"baselines": rows}}
+    return {**described, "check": {"baselines": baselines(cells)}}
 
 
 def with_optimum(found, **entry):
@@ -148,6 +146,13 @@ def test_what_is_not_known_is_not_said(found):
     assert "16 or less" in below[0] and "--context_lengths 8 16" in below[4]
     unknown = five_lines(with_optimum(found, value=None, low=16.0, high=512.0, bound=None, estimate=None), SETTING)
     assert "cannot be told" in unknown[0] and "cannot be told" in unknown[1]
+    plain = copy.deepcopy(found)
+    plain["baseline"].update(is_better=True, name="nearest size")
+    for length, text in ((64.0, "64 with"), (512.0, "512 or more"), (16.0, "16 or less")):
+        plain["predictions"][0]["baseline_length"] = length
+        lines = five_lines(plain, SETTING)
+        assert f"context length of {text}" in lines[0] and "(nearest size) that predicts better" in lines[0]
+        assert f"half of it ({length / 2:g})" in lines[1]
     falling = five_lines(found, replace(SETTING, unfinished=("a", "b", "c", "d")))
     assert "4 runs are not at their minimum (a, b, c ...): raise --passes to 48" in falling[4]
     far = copy.deepcopy(found)
