@@ -86,7 +86,7 @@ def finish(args, out, plan):
     table, fit = out / "sweep.csv", out / "fit.json"
     sizes = [row["train_tokens"] for row in plan["sizes"]]
     code = script("collect_results.py", "--runs", out / "runs", "--out_csv", table, "--context_lengths",
-                      *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]))
+                  *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]))
     if code:
         return code
     script("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
