@@ -33,13 +33,12 @@ def number(value):
 def advised_length(found):
     """The length of the pilot's grid to train at with the first predicted size; None where it cannot be told.
 
-    It is the one nearest to the law's optimum, or that of a plain baseline which predicts held-out sizes better.
+    It is the one nearest to the law's optimum, or that of the best plain baseline where this predicts held-out sizes
+    better or no effect of the length is seen.
     """
     row = found["predictions"][0]
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
-    if no_effect(found):
-        return None
-    if found["baseline"]["is_better"]:
+    if found["baseline"]["is_better"] or no_effect(found):
         return row["baseline_length"]
     near = entry["value"] or entry["estimate"]
     if near is None and entry["bound"]:
@@ -71,7 +70,9 @@ def recommendation(found):
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
     with_tokens = f"with {number(row['train_tokens'])} training tokens"
     if no_effect(found):
-        return f"Train at the cheapest context length {with_tokens}: the pilot shows no effect of the length."
+        return (f"No effect of the context length is seen in this pilot: {with_tokens} any from {number(lengths[0])} "
+                f"to {number(lengths[-1])} may do. If one is to be named, it is {number(length)}, where the losses are "
+                f"lowest by a plain baseline ({found['baseline']['name']}).")
     if length is None:
         return f"The best context length {with_tokens} {in_words(entry, lengths)}."
     if found["baseline"]["is_better"]:

@@ -160,7 +160,9 @@ def test_what_is_not_known_is_not_said(found):
     lines = five_lines(far, SETTING)
     assert "Believe it: no. 1.6 billion tokens are 1,000 times" in lines[3]
     assert "more text than the 10 million" in lines[4]
-    none = {**found, "reasons": ["no effect of the length on the loss is seen (p = 0.5): there is no optimum"]}
-    assert "no effect" in five_lines(none, SETTING)[0] and "cannot be told" in five_lines(none, SETTING)[1]
+    none = {**copy.deepcopy(found), "reasons": ["no effect of the length on the loss is seen (p = 0.5)"]}
+    none["predictions"][0]["baseline_length"] = 64.0
+    assert "No effect" in five_lines(none, SETTING)[0] and "any from 16 to 512 may do" in five_lines(none, SETTING)[0]
+    assert "half of it (32)" in five_lines(none, SETTING)[1]
     few = {**found, "candidates": {**found["candidates"], found["law"]: None}}
     assert "not known" in five_lines(few, SETTING)[2]
