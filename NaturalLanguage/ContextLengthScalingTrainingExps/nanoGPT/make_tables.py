@@ -1,9 +1,9 @@
-"""Write the tables of a results/README.md from the files beside it; no number there is rounded by hand.
+"""Write the tables of the READMEs from the files of results/; no number there is rounded by hand.
 
     python make_tables.py               # rewrites the text between <!-- table NAME --> and <!-- end -->
     python make_tables.py --check       # changes nothing; names the tables that are not current and exits with 1
 
-NAME is a kind of table and a file below results/, for example `losses small/sweep`.
+NAME is a kind of table and a file or folder, as seen from the README, for example `losses small/sweep`.
 """
 
 import statistics
@@ -13,6 +13,7 @@ import numpy as np
 
 import long_context_tables
 from files import load_json, read_table
+from optimal_context.report import shown
 from optimal_context.tables import TABLES
 from paired import crossings
 from readme_tables import markdown, run_make_tables
@@ -109,6 +110,39 @@ def benchmark(path):
          for entry in load_json(f"{path}.json", "the benchmark")["contexts"]])
 
 
+def plan(path):
+    """The grid that plan_context_length.py chose, a row a size."""
+    found = load_json(f"{path}.json", "the plan")
+    header = ["training tokens", "context lengths", "seeds", "steps of a run, at most", "hours of a slot, at most"]
+    return markdown(header, [[
+        f"{row['train_tokens']:,}", " ".join(map(str, found["context_lengths"])), found["seeds"],
+        f"{row['schedule']['max_iters']:,}", f"{row['hours_at_most']:.2f}"] for row in found["sizes"]])
+
+
+def advice(path):
+    """The five lines, as plan_context_length.py wrote them."""
+    lines = Path(f"{path}.txt").read_text(encoding="utf-8").splitlines()
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
+def check(path):
+    """What the fit of PATH/fit.json said beforehand of the lengths that PATH/check.csv then trained at."""
+    cells, found = read_cells(f"{path}/check.csv"), load_json(f"{path}/fit.json", "the fit")
+    rows = []
+    for tokens, by_length in cells.items():
+        predicted, = (row for row in found["predictions"] if row["train_tokens"] == tokens)
+        said = {entry["context_length"]: entry["loss"] for entry in predicted["lengths"]}
+        measured = {length: [seed["best_valid_loss"] for seed in seeds.values()] for length, seeds in by_length.items()}
+        best = min(map(statistics.mean, measured.values()))
+        for length, values in measured.items():
+            unfinished = any(seed["at_last_step"] for seed in by_length[length].values())
+            rows.append([f"{tokens:,}", length, shown(said[length], 4),
+                         f"{statistics.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+                         f"{' (at the last step)' if unfinished else ''}", f"{statistics.mean(values) - best:.3f}"])
+    return markdown(["training tokens", "context length", "loss predicted, 95% interval",
+                     "loss measured, mean [lowest, highest] over seeds", "above the best"], rows)
+
+
 def summary(path):
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
     cells = read_cells(RESULTS / "small" / "sweep.csv")
@@ -129,6 +163,7 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
          "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
          "summary_training": summary, "crossings": lambda path: compared(path, "best_valid_loss"),
          "full_context_crossings": lambda path: compared(path, "full_context_loss"),
+         "plan": plan, "advice": advice, "check": check,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()},
          **{kind: lambda path, table=table: markdown(*table(read_table(f"{path}.csv")))
@@ -146,8 +181,9 @@ def make(name, path):
 
 
 def main():
-    run_make_tables(__doc__, [RESULTS / "README.md", RESULTS / "optimal_context" / "README.md",
-                               RESULTS / "long_context" / "README.md", TOP], make)
+    readmes = [RESULTS / "README.md", *(RESULTS / name / "README.md" for name in ("optimal_context", "long_context")),
+               FOLDER / "README.md", TOP]
+    run_make_tables(__doc__, readmes, make)
 
 
 if __name__ == "__main__":

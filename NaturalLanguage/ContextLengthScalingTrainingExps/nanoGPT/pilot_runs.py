@@ -139,10 +139,10 @@ def set_up(args, flags, out, slot_hours):
     train = train_bin(args, out)
     corpus, valid = (describe(path)[0] for path in (train, train.with_name(train.name.replace("train", "val"))))
     device, valid_tokens = choose_device(args.device).type, valid["tokens"]
-    chosen, shortest = model_for(device, slot_hours)
-    chosen = {**chosen, "min_lr": chosen["learning_rate"] / 10}
+    model = model_for(device, slot_hours)
+    chosen = model.flags
     step_tokens = settings_of(Setup(train, corpus, 0, device, chosen, []), flags).tokens_per_step
-    lengths = choose_lengths(args, shortest, step_tokens, corpus, valid_tokens)
+    lengths = choose_lengths(args, model.shortest, step_tokens, corpus, valid_tokens)
     multiple = math.lcm(*lengths)
     if multiple >= valid_tokens:
         fail(f"the {valid_tokens:,} validation tokens are fewer than {multiple:,}, the common multiple of the context "
@@ -204,13 +204,15 @@ def make_plan(args, flags, out, began):
     shape = settings(pilot.sizes[0])
     found = {
         "request": make_request(args, flags, out), "device": setup.device, "slots": len(available),
-        "flags": setup.flags,
-        "model": f"{shape.n_layer} layers of width {shape.n_embd}, {corpus['tokenizer']['name']} tokens",
+        "flags": {**setup.flags, "tokens_per_step": step_tokens},
+        "model": f"{shape.n_layer} layer{'s'[:shape.n_layer - 1]} of width {shape.n_embd}, "
+                 f"{corpus['tokenizer']['name']} tokens",
         "corpus": {"train_tokens": corpus["tokens"], "validation_tokens": setup.valid_tokens,
                    "documents": corpus["documents"], "vocabulary_size": corpus["vocabulary_size"],
                    "bytes_per_token": bytes_per_token(args.texts, corpus["tokens"] + setup.valid_tokens)},
         "context_lengths": list(pilot.lengths), "seeds": pilot.seeds,
-        "sizes": [{"train_tokens": size, "schedule": schedule(size, step_tokens, args.passes),
+        "sizes": [{"train_tokens": size, "schedule": {**schedule(size, step_tokens, args.passes),
+                                                      "max_iters": settings(size).max_iters},
                    "hours_at_most": sum(run_seconds(length, size) for length in pilot.lengths) * pilot.seeds / 3600}
                   for size in pilot.sizes],
         "runs": len(pilot.sizes) * len(pilot.lengths) * pilot.seeds, "hours_before_training": spent / 3600,

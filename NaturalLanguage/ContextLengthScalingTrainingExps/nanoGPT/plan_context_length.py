@@ -40,7 +40,7 @@ def parse_args():
     parser.add_argument("texts", nargs="+", help="files or patterns: text, .jsonl or .parquet, as for prepare.py")
     parser.add_argument("--target_tokens", type=positive_float, required=True, help="tokens that you want to train on")
     parser.add_argument("--hours", type=positive_float, default=2.0, help="for the whole command, on this machine")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: GPUs if there are any")
     parser.add_argument("--out_dir", default="outputs/plan", help="directory for everything that is written")
     parser.add_argument("--dry_run", action="store_true", help="print the plan and its cost, and train nothing")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="plan anew")
@@ -86,7 +86,7 @@ def finish(args, out, plan):
     table, fit = out / "sweep.csv", out / "fit.json"
     sizes = [row["train_tokens"] for row in plan["sizes"]]
     code = script("collect_results.py", "--runs", out / "runs", "--out_csv", table, "--context_lengths",
-                      *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]))
+                  *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]))
     if code:
         return code
     script("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
@@ -96,8 +96,9 @@ def finish(args, out, plan):
     rows = read_table(table, ("at_last_step",))
     unfinished = tuple(run_tag(row["context_length"], row["train_tokens"], row["seed"]) for row in rows
                        if row["at_last_step"] == "1")
-    lines = five_lines(load_json(fit, "the fit"), Setting(plan["corpus"]["train_tokens"], args.hours, args.passes,
-                                                          plan["model"], unfinished))
+    lines = five_lines(load_json(fit, "the fit"), Setting(
+        plan["corpus"]["train_tokens"], args.hours, args.passes, plan["flags"]["tokens_per_step"], plan["model"],
+        unfinished))
     with replacing(out / "advice.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"\n-> {table}, {fit}, {out / 'figures'}, {out / 'advice.txt'}\n")

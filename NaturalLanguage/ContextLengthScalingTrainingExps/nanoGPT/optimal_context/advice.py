@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimal_context.pilot import LEAST_WINDOWS
 from optimal_context.table import summary
 
 NAMED = 3       # runs that a line names
@@ -12,11 +13,12 @@ MOST_NATS = 10  # no language model is so much worse than another one
 
 @dataclass(frozen=True)
 class Setting:
-    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes and model (words),
-    and the tags of the runs whose loss was lowest at their last step."""
+    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes, tokens of a step
+    and model (words), and the tags of the runs whose loss was lowest at their last step."""
     corpus_tokens: int
     hours: float
     passes: float
+    step_tokens: int
     model: str
     unfinished: tuple = ()
 
@@ -29,20 +31,37 @@ def number(value):
 
 
 def advised_length(found):
-    """The length of the pilot's grid that is nearest to the optimum for the first predicted size; None: no telling."""
+    """The length of the pilot's grid to train at with the first predicted size; None where it cannot be told.
+
+    It is the one nearest to the law's optimum, or that of the best plain baseline where this predicts held-out sizes
+    better or no effect of the length is seen.
+    """
     row = found["predictions"][0]
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
+    if found["baseline"]["is_better"] or no_effect(found):
+        return row["baseline_length"]
     near = entry["value"] or entry["estimate"]
     if near is None and entry["bound"]:
         near = lengths[-1] if entry["bound"] == "at least" else lengths[0]
-    if near is None or no_effect(found):
-        return None
-    return min(lengths, key=lambda length: abs(np.log(length / near)))
+    return None if near is None else min(lengths, key=lambda length: abs(np.log(length / near)))
 
 
 def no_effect(found):
     """Whether the pilot shows no effect of the length."""
     return any(reason.startswith("no effect") for reason in found["reasons"])
+
+
+def in_words(entry, lengths):
+    """The law's optimum with its interval: a sentence without its subject; what lies beyond the grid is no number."""
+    if entry["value"] is not None:
+        return f"is {number(entry['value'])} (95% interval {number(entry['low'])} to {number(entry['high'])})"
+    if entry["bound"] == "at least":
+        return (f"is at least {number(entry['low'])}; how much longer this pilot, whose lengths end at "
+                f"{number(lengths[-1])}, cannot tell")
+    if entry["bound"] == "at most":
+        return (f"is at most {number(entry['high'])}; how much shorter this pilot, whose lengths begin at "
+                f"{number(lengths[0])}, cannot tell")
+    return f"cannot be told: it may be anywhere from {number(lengths[0])} to {number(lengths[-1])}, or beyond"
 
 
 def recommendation(found):
@@ -51,21 +70,18 @@ def recommendation(found):
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
     with_tokens = f"with {number(row['train_tokens'])} training tokens"
     if no_effect(found):
-        return f"Train at the cheapest context length {with_tokens}: the pilot shows no effect of the length."
-    if entry["value"] is not None:
-        return (f"Train at a context length of {number(length)} {with_tokens}: the best one is "
-                f"{number(entry['value'])} (95% interval {number(entry['low'])} to {number(entry['high'])}).")
-    if entry["bound"] == "at least":
-        return (f"Train at a context length of {number(length)} or more {with_tokens}: the best one is at least "
-                f"{number(entry['low'])}; how much longer this pilot, whose lengths end at {number(lengths[-1])}, "
-                "cannot tell.")
-    if entry["bound"] == "at most":
-        return (f"Train at a context length of {number(length)} or less {with_tokens}: the best one is at most "
-                f"{number(entry['high'])}; how much shorter this pilot, whose lengths begin at {number(lengths[0])}, "
-                "cannot tell.")
-    guess = f"; {number(length)} is a guess" if length else ""
-    return (f"The best context length {with_tokens} cannot be told: it may be anywhere from {number(lengths[0])} to "
-            f"{number(lengths[-1])}, or beyond{guess}.")
+        return (f"No effect of the context length is seen in this pilot: {with_tokens} any from {number(lengths[0])} "
+                f"to {number(lengths[-1])} may do. If one is to be named, it is {number(length)}, where the losses are "
+                f"lowest by a plain baseline ({found['baseline']['name']}).")
+    if length is None:
+        return f"The best context length {with_tokens} {in_words(entry, lengths)}."
+    if found["baseline"]["is_better"]:
+        end = " or more" if length == lengths[-1] else " or less" if length == lengths[0] else ""
+        return (f"Train at a context length of {number(length)}{end} {with_tokens}, which is best by a plain baseline "
+                f"({found['baseline']['name']}) that predicts better than the law; by the law the best one "
+                f"{in_words(entry, lengths)}.")
+    end = {"at least": " or more", "at most": " or less"}.get(entry["bound"], "")
+    return f"Train at a context length of {number(length)}{end} {with_tokens}: the best one {in_words(entry, lengths)}."
 
 
 def cost_of(row, length):
@@ -82,8 +98,9 @@ def neighbours(found):
     row, length = found["predictions"][0], advised_length(found)
     if length is None:
         return "What half or double a length costs cannot be told."
-    return (f"In nats a token above the best length, half of it ({number(length / 2)}) {cost_of(row, length / 2)}, it "
-            f"itself {cost_of(row, length)}, double ({number(2 * length)}) {cost_of(row, 2 * length)}.")
+    return (f"By the law, in nats a token above the best length, half of it ({number(length / 2)}) "
+            f"{cost_of(row, length / 2)}, it itself {cost_of(row, length)}, double ({number(2 * length)}) "
+            f"{cost_of(row, 2 * length)}.")
 
 
 def held_out(found):
@@ -92,8 +109,8 @@ def held_out(found):
     if not rows:
         return "How well held-out sizes are predicted is not known: the pilot has too few runs to leave a size out."
     own = summary(rows)
-    name, baseline = min(((name, summary(rows)) for name, rows in found["check"]["baselines"].items()),
-                         key=lambda pair: pair[1]["near_error_rms"])
+    name = found["baseline"]["name"]
+    baseline = summary(found["check"]["baselines"][name])
     return (f"Of {own['sizes']} sizes held out one at a time, the law found the best length within a step at "
             f"{own['within_one_step']} and missed the losses near it by {own['near_error_rms']:.3f} nats (the best "
             f"plain baseline, {name}: {baseline['within_one_step']} and {baseline['near_error_rms']:.3f}).")
@@ -125,10 +142,13 @@ def remedies(found, setting):
         names = ", ".join(setting.unfinished[:NAMED]) + (" ..." if len(setting.unfinished) > NAMED else "")
         added.append(f"{len(setting.unfinished)} runs are not at their minimum ({names}): raise --passes to "
                      f"{2 * setting.passes:g} (or --max_iters, if you set it)")
-    if entry["bound"] and not no_effect(found):
-        more = [*lengths, 2 * lengths[-1]] if entry["bound"] == "at least" else [lengths[0] // 2, *lengths]
-        added.append(f"{'longer' if entry['bound'] == 'at least' else 'shorter'} contexts: --context_lengths "
-                     f"{' '.join(map(str, more))}")
+    if entry["bound"] == "at least" and not no_effect(found):
+        longest = 2 * lengths[-1]
+        step = ("" if LEAST_WINDOWS * longest <= setting.step_tokens else
+                f" --tokens_per_step {LEAST_WINDOWS * longest}")
+        added.append(f"longer contexts: --context_lengths {' '.join(map(str, [*lengths, longest]))}{step}")
+    if entry["bound"] == "at most" and not no_effect(found) and lengths[0] > 1:
+        added.append(f"shorter contexts: --context_lengths {' '.join(map(str, [lengths[0] // 2, *lengths]))}")
     if needed > largest * (1 + 1e-9):
         text = ("" if needed <= setting.corpus_tokens else
                 f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")

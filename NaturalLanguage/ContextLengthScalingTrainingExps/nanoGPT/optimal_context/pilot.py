@@ -16,20 +16,34 @@ PATIENCE = 8        # evaluations without a lower loss, after which a run ends
 TOKENS_AN_ENTRY = 10  # training tokens of the smallest size for each entry of the vocabulary, at least
 MANTISSAS = (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.4, 8)  # of training sizes: a half of each is one too
 
-# The model by the kind of device and the hours of all its slots: the first whose least hours are reached. On a GPU with
-# hours enough it is the paper's. "shortest" is the shortest context length that is considered, the longest has a window
-# in LEAST_WINDOWS of a step.
-MODELS = {
-    "cuda": ((1.0, {"n_layer": 6, "n_head": 12, "n_embd": 768, "tokens_per_step": 65_536, "learning_rate": 6e-4,
-                    "eval_tokens": 524_288, "full_context_targets": 1024}, 32),
-             (0.0, {"n_layer": 4, "n_head": 4, "n_embd": 256, "tokens_per_step": 32_768, "learning_rate": 1e-3,
-                    "eval_tokens": 262_144, "full_context_targets": 1024}, 32)),
-    "cpu": ((8.0, {"n_layer": 4, "n_head": 4, "n_embd": 128, "tokens_per_step": 8192, "learning_rate": 2e-3,
-                   "eval_tokens": 32_768, "full_context_targets": 256}, 8),
-            (0.0, {"n_layer": 2, "n_head": 2, "n_embd": 64, "tokens_per_step": 4096, "learning_rate": 3e-3,
-                   "eval_tokens": 16_384, "full_context_targets": 256}, 8))}
 LEAST_WINDOWS = 8   # of a step at the longest length
 VALIDATION_WINDOWS = 8  # of the longest length that the validation text has at least
+
+
+class Model(NamedTuple):
+    """The model of a pilot that has so many hours of all its slots at least; `shortest` is the shortest context length
+    that is considered, and the longest has LEAST_WINDOWS windows in a step."""
+    hours: float
+    shortest: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    tokens_per_step: int
+    learning_rate: float
+    eval_tokens: int
+    full_context_targets: int
+
+    @property
+    def flags(self):
+        """Those of train.py."""
+        own = {name: value for name, value in self._asdict().items() if name not in ("hours", "shortest")}
+        return {**own, "min_lr": round(self.learning_rate / 10, 9)}
+
+
+MODELS = {"cuda": (Model(1.0, 32, 6, 12, 768, 65_536, 6e-4, 524_288, 1024),  # the paper's
+                   Model(0.0, 32, 4, 4, 256, 32_768, 1e-3, 262_144, 1024)),
+          "cpu": (Model(8.0, 8, 4, 4, 128, 8192, 2e-3, 32_768, 256),
+                  Model(0.0, 8, 2, 2, 64, 4096, 3e-3, 16_384, 256))}
 
 
 class Pilot(NamedTuple):
@@ -52,8 +66,8 @@ class Limits(NamedTuple):
 
 
 def model_for(device, slot_hours):
-    """The flags of the model and the shortest length, for a kind of device ("cpu", "cuda") and the hours of slots."""
-    return next((flags, shortest) for least, flags, shortest in MODELS[device] if slot_hours >= least)
+    """The Model for a kind of device ("cpu", "cuda") and the hours of all slots together."""
+    return next(model for model in MODELS[device] if slot_hours >= model.hours)
 
 
 def schedule(size, tokens_per_step, passes):

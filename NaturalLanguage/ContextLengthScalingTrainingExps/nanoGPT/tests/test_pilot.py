@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from optimal_context.analysis import analyse, describe
 from optimal_context.law import optimum, predict
 from optimal_context.pilot import (MANTISSAS, MODELS, REACH, SHAPES, STEPS, WINDOWS, Limits, candidate_lengths,
                                    least_pilot, least_tokens, model_for, plan, schedule, usual_optimum)
-from optimal_context.table import BASELINES, compared
-from test_optimal_context import BY_NAME, LENGTHS, SIZES, table, true_fit
+from optimal_context.selection import baselines
+from pilot_runs import words
+from settings import parse
+from test_optimal_context import BY_NAME, LENGTHS, table, true_fit
 
-SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, model="2 layers")
+SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers")
 
 
 def run_seconds(length, size):
@@ -91,10 +94,12 @@ def test_lengths_models_and_schedules():
     assert candidate_lengths(8, 4096, 10**6) == [8, 16, 32, 64, 128, 256, 512]
     assert candidate_lengths(8, 4096, 1000) == [8, 16, 32, 64] and candidate_lengths(8, 4096, 10) == []
     assert candidate_lengths(8, 48, 10**6) == []
-    assert model_for("cpu", 0.5)[0]["n_embd"] < model_for("cpu", 100)[0]["n_embd"] < model_for("cuda", 100)[0]["n_embd"]
-    for _, flags, shortest in (*MODELS["cpu"], *MODELS["cuda"]):
-        lengths = candidate_lengths(shortest, flags["tokens_per_step"], 10**9)
-        assert len(lengths) >= max(count for _, count, _ in SHAPES) and flags["eval_tokens"] % lengths[-1] == 0
+    assert model_for("cpu", 0.5).n_embd < model_for("cpu", 100).n_embd < model_for("cuda", 100).n_embd
+    for model in (*MODELS["cpu"], *MODELS["cuda"]):
+        lengths = candidate_lengths(model.shortest, model.tokens_per_step, 10**9)
+        assert len(lengths) >= max(count for _, count, _ in SHAPES) and model.eval_tokens % lengths[-1] == 0
+        settings = parse("", [*words(model.flags), "--context_length=1", "--train_bin=train"])
+        assert settings.min_lr == pytest.approx(model.learning_rate / 10) and settings.n_embd % settings.n_head == 0
     for size in (1, 10_000, 10**6):
         found = schedule(size, 4096, 24)
         assert found["max_iters"] == found["lr_decay_iters"] >= STEPS and 0 <= found["max_iters"] * 4096 - max(
@@ -107,9 +112,7 @@ def found():
     """The description of a table of a known law, with little noise, and a prediction inside its lengths."""
     cells = table(true_fit("power_constant"), noise=0.002)
     described = describe(analyse([BY_NAME["power_constant"]], cells, 100, 0), [3.2e6], 0)
-    rows = {name: [compared(cells.of_size(size), baseline(cells.part(cells.sizes != size), size)) for size in SIZES]
-            for name, baseline in BASELINES.items()}
-    return {**described, "check": {"baselines": rows}}
+    return {**described, "check": {"baselines": baselines(cells)}}
 
 
 def with_optimum(found, **entry):
@@ -138,19 +141,28 @@ def test_what_is_not_known_is_not_said(found):
     """An optimum beyond the grid is no number; runs that were still falling, and sizes too far off, are named."""
     beyond = five_lines(with_optimum(found, value=None, low=300.0, high=None, bound="at least", estimate=None), SETTING)
     assert "512 or more" in beyond[0] and "at least 300" in beyond[0] and "double (1,024) is beyond" in beyond[1]
-    assert "--context_lengths 16 32 64 128 256 512 1024" in beyond[4] and "--overwrite" in beyond[4]
+    assert "--context_lengths 16 32 64 128 256 512 1024 --tokens_per_step 8192" in beyond[4] and "--ov" in beyond[4]
     below = five_lines(with_optimum(found, value=None, low=None, high=30.0, bound="at most", estimate=20.0), SETTING)
     assert "16 or less" in below[0] and "--context_lengths 8 16" in below[4]
     unknown = five_lines(with_optimum(found, value=None, low=16.0, high=512.0, bound=None, estimate=None), SETTING)
     assert "cannot be told" in unknown[0] and "cannot be told" in unknown[1]
-    falling = five_lines(found, Setting(10**7, 2.0, 24.0, "2 layers", ("a", "b", "c", "d")))
+    plain = copy.deepcopy(found)
+    plain["baseline"].update(is_better=True, name="nearest size")
+    for length, text in ((64.0, "64 with"), (512.0, "512 or more"), (16.0, "16 or less")):
+        plain["predictions"][0]["baseline_length"] = length
+        lines = five_lines(plain, SETTING)
+        assert f"context length of {text}" in lines[0] and "(nearest size) that predicts better" in lines[0]
+        assert f"half of it ({length / 2:g})" in lines[1]
+    falling = five_lines(found, replace(SETTING, unfinished=("a", "b", "c", "d")))
     assert "4 runs are not at their minimum (a, b, c ...): raise --passes to 48" in falling[4]
     far = copy.deepcopy(found)
     far["predictions"][0].update(train_tokens=1.6e9, trusted=False)
     lines = five_lines(far, SETTING)
     assert "Believe it: no. 1.6 billion tokens are 1,000 times" in lines[3]
     assert "more text than the 10 million" in lines[4]
-    none = {**found, "reasons": ["no effect of the length on the loss is seen (p = 0.5): there is no optimum"]}
-    assert "no effect" in five_lines(none, SETTING)[0] and "cannot be told" in five_lines(none, SETTING)[1]
+    none = {**copy.deepcopy(found), "reasons": ["no effect of the length on the loss is seen (p = 0.5)"]}
+    none["predictions"][0]["baseline_length"] = 64.0
+    assert "No effect" in five_lines(none, SETTING)[0] and "any from 16 to 512 may do" in five_lines(none, SETTING)[0]
+    assert "half of it (32)" in five_lines(none, SETTING)[1]
     few = {**found, "candidates": {**found["candidates"], found["law"]: None}}
     assert "not known" in five_lines(few, SETTING)[2]

@@ -12,6 +12,7 @@ from helpers import FOLDER, run_script
 @pytest.mark.parametrize("script, shown", [
     ("train.py", ["(default: 0.0006)", "(default: outputs/runs)", "(default: 0)", "train on tokens from an offset"]),
     ("sweep.py", ["(default: 384 512 ", "--submit", "(default: outputs/runs)"]),
+    ("plan_context_length.py", ["(default: 2.0)", "(default: outputs/plan)", "--submit", "bpe:1024 under 50 MB"]),
     ("collect_results.py", ["(default: outputs/sweep.csv)"]), ("benchmark.py", ["(default: 256 1024)"])])
 def test_help_shows_the_defaults(script, shown):
     done = run_script(script, "--help")
