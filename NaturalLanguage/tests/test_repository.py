@@ -146,3 +146,21 @@ def test_every_committed_figure_is_redrawn_from_the_committed_results(tmp_path):
         subprocess.run(["bash", "redraw_figures.sh"], cwd=folder, env=environment, check=True)
         redrawn = {path.name for path in (folder / "outputs" / "redrawn").rglob("*.*")}
         assert {path.name for path in (part / "results").rglob("figures/*")} <= redrawn
+
+
+@pytest.mark.slow
+def test_small_models_that_retrieve_from_their_making_to_their_figures(tmp_path):
+    """The training part makes them, of hardly any steps; the measuring part evaluates them."""
+    folder = copy_of_the_parts(tmp_path, "figures", "tests", "results")
+    training, measuring = (folder / part.relative_to(ROOT) for part in (PARTS[2], PARTS[1]))
+    environment = {**os.environ, "PYTHON": sys.executable, "SEEDS": "0 1", "N_SAMPLES": "8",
+                   "CUDA_VISIBLE_DEVICES": "", "KINDS": "key_value_uniform variables labels"}
+    bash = os.environ.get("BASH32", "bash")
+    subprocess.run([bash, "reproduce_retrieval.sh", "smoke"], cwd=training, env=environment, check=True)
+    models = training / "outputs" / "retrieval_smoke" / "models"
+    assert len(list(models.iterdir())) == 6
+    subprocess.run([bash, "downstream/reproduce.sh", "small"], cwd=measuring, check=True,
+                   env={**environment, "MODELS": str(models)})
+    figures = measuring / "outputs" / "downstream" / "small" / "figures"
+    assert {path.stem for path in figures.glob("*.pdf")} == {"recall_by_position", "recall_by_keys", "needles",
+                                                             "chains_and_labels"}

@@ -21,14 +21,15 @@ here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here"
 source launching.sh
 PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
+length=128
 model=(--n_layer 2 --n_head 2 --n_embd 64 --untied --init_std 0.07 --document_mask --weight_decay 0.01 --threads 1
     --tokens_per_step 2048 --full_context_targets 128 --learning_rate 3e-3 --min_lr 3e-4 --patience 100)
 case $PRESET in
 smoke)
-    length=64 tokens=4000
+    tokens=4000
     steps=(--warmup_iters 2 --max_iters 4 --lr_decay_iters 4 --eval_interval 2 --eval_tokens 1024) ;;
 small)
-    length=128 tokens=2000000
+    tokens=2000000
     steps=(--warmup_iters 50 --max_iters 700 --lr_decay_iters 700 --eval_interval 100 --eval_tokens 8192) ;;
 *)  echo "reproduce_retrieval.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
