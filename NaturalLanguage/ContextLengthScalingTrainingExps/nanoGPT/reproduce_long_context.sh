@@ -62,9 +62,9 @@ paper)
 *)  echo "reproduce_long_context.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 source long_context_steps.sh
-for step in ${STEPS:-time memory positions mixes tuning sweeps}; do
+STEPS=${STEPS:-time memory positions mixes tuning sweeps}
+for step in $STEPS; do
     declare -F "measure_$step" > /dev/null || { echo "reproduce_long_context.sh: there is no step $step" >&2; exit 2; }
-    say "$step"
-    "measure_$step"
 done
+for step in $STEPS; do say "$step"; "measure_$step"; done
 draw
