@@ -11,15 +11,16 @@ train() {  # NAME FLAGS: a run of train.py for each seed ({} in the flags), JOBS
 }
 evaluate() { local name=$1; shift; run "$PYTHON" evaluate_long_context.py --out_csv "$OUT/$name.csv" "$@"; }
 recall() {  # LENGTH: documents of recall of up to so many tokens, in the tokens of the corpus
-    run "$PYTHON" data/retrieval/prepare.py --task gap "${pairs[@]}" --corpus "$OUT/short/${text/SPLIT/train}" \
+    run "$PYTHON" data/retrieval/prepare.py --task gap "${pairs[@]}" --corpus "$OUT/corpus/${text/SPLIT/train}" \
         --min_units 1 --max_units $(($1 - 12)) --out_dir "$OUT/recall$1" \
         --test_units $((L - 12)) $((2 * L - 12)) $((4 * L - 12)) $((8 * L - 12))
 }
 mix() {  # FOLDER LONG SHORT WINDOW SHARES: mixes of both splits, SPLIT in the names
-    local to=$1 long=$2 short=$3 window=$4 split; shift 4
+    local to=$1 long=$2 short=$3 window=$4 split tokens; shift 4
     for split in train val; do
+        tokens=$TOKENS; [[ $split == train ]] || tokens=$VALID
         run "$PYTHON" data/mix.py --long "$OUT/${long/SPLIT/$split}" --short "$OUT/${short/SPLIT/$split}" \
-            --window "$window" --long_share "$@" --out_dir "$OUT/$to"
+            --window "$window" --tokens "$tokens" --long_share "$@" --out_dir "$OUT/$to"
     done
 }
 sweep() {  # NAME FLAGS: a sweep of train_sweep.sh with its table
@@ -39,9 +40,9 @@ draw() {  # the figures of what is there
     [[ -z ${costs[*]-} ]] || run "$PYTHON" draw_attention.py "${costs[@]}" --out_dir "$OUT/figures"
 }
 base() {  # text, documents of recall in its tokens (12 beside the gap), mixes of both, and the base runs
-    run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${short[@]}" --out_dir "$OUT/short"
+    run "$PYTHON" data/openwebtext/prepare.py --percent 100 ${corpus[@]+"${corpus[@]}"} --out_dir "$OUT/corpus"
     for length in "$L" "$LONGEST"; do
-        recall "$length"; mix "text$length" "recall$length/gap_SPLIT.bin" "short/$text" "$length" 0.3
+        recall "$length"; mix "text$length" "recall$length/gap_SPLIT.bin" "corpus/$text" "$length" 0.3
     done
     train base --context_length "$L" --train_bin "$OUT/text$L/MIX_train_L0.3_W$L.bin" --train_tokens "$TOKENS" \
         ${training[@]+"${training[@]}"}
@@ -69,14 +70,17 @@ measure_positions() {
     base
     train tuned_none "${from[@]}"
     for kind in $kinds; do train "tuned_$kind" "${from[@]}" --rope_type "$kind" --rope_factor 8; done
-    evaluate positions "$OUT"/base/* "$OUT"/tuned_*/* --texts text="$OUT/short/${text/SPLIT/val}" "${tests[@]}" \
+    evaluate positions "$OUT"/base/* "$OUT"/tuned_*/* --texts text="$OUT/corpus/${text/SPLIT/val}" "${tests[@]}" \
         --rope_types none linear ntk dynamic yarn
 }
 measure_mixes() {
-    local share
+    local share name flags
     base
-    run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${long[@]}" --out_dir "$OUT/long" \
-        --tokenizer "$OUT/short/${text/SPLIT*/tokenizer_P100.0_SFrom0.0.json}"
+    for name in short long; do
+        flags="${name}[@]"
+        run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${!flags}" --out_dir "$OUT/$name" \
+            --tokenizer "$OUT/corpus/${text/SPLIT*/tokenizer_P100.0_SFrom0.0.json}"
+    done
     mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$text" "$LONGEST" 0.3
     mix shorts "recall$L/gap_SPLIT.bin" "short/$text" "$LONGEST" 0.3
     # shellcheck disable=SC2086  # a list of numbers
@@ -95,11 +99,11 @@ measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in
     train tune_lora "${tune[@]}" --lora_rank 8; train tune_lora_norms "${tune[@]}" --lora_rank 8 --trainable norms
     train tune_lora_embeddings "${tune[@]}" --lora_rank 8 --trainable embeddings
     train tune_lora_both "${tune[@]}" --lora_rank 8 --trainable norms embeddings
-    evaluate tuning "$OUT"/tune_*/* "${tests[@]}" --texts text="$OUT/short/${text/SPLIT/val}"
+    evaluate tuning "$OUT"/tune_*/* "${tests[@]}" --texts text="$OUT/corpus/${text/SPLIT/val}"
 }
 measure_sweeps() {
     base
-    export CONTEXT_LENGTHS=$lengths TRAIN_TOKENS=$sweep_tokens SEEDS TRAIN_BIN=$OUT/short/${text/SPLIT/train}
+    export CONTEXT_LENGTHS=$lengths TRAIN_TOKENS=$sweep_tokens SEEDS TRAIN_BIN=$OUT/corpus/${text/SPLIT/train}
     sweep full; sweep shifted_sparse --attention shifted_sparse
     sweep dilated --attention dilated --dilated_pairs "${dilated[@]}"
     sweep sliding_window --attention sliding_window --window "$window"
