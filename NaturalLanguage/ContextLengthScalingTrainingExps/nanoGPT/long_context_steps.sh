@@ -1,5 +1,6 @@
-# The steps of reproduce_long_context.sh, which sets the names in capitals and the lists of flags; read with: source
-LONGEST=$((8 * L)) text=LONGCONTEXTSUBSET_SPLIT_P100.0_SFrom0.0.bin
+# The steps of reproduce_long_context.sh, which sets what they read; used with: source long_context_steps.sh
+LONGEST=$((8 * L)) whole=LONGCONTEXTSUBSET_SPLIT_P100.0_SFrom0.0.bin
+text=LONGCONTEXTSUBSET_SPLIT_P${PERCENT:-100}.0_SFrom0.0.bin
 JOBS=${JOBS:-$("$PYTHON" -c "import os; print(os.cpu_count())")}
 
 train() {  # NAME FLAGS: a run of train.py for each seed ({} in the flags), JOBS at once
@@ -40,7 +41,7 @@ draw() {  # the figures of what is there
     [[ -z ${costs[*]-} ]] || run "$PYTHON" draw_attention.py "${costs[@]}" --out_dir "$OUT/figures"
 }
 base() {  # text, documents of recall in its tokens (12 beside the gap), mixes of both, and the base runs
-    run "$PYTHON" data/openwebtext/prepare.py --percent 100 ${corpus[@]+"${corpus[@]}"} --out_dir "$OUT/corpus"
+    run "$PYTHON" data/openwebtext/prepare.py --percent "${PERCENT:-100}" ${corpus[@]+"${corpus[@]}"} --out_dir "$OUT/corpus"
     for length in "$L" "$LONGEST"; do
         recall "$length"; mix "text$length" "recall$length/gap_SPLIT.bin" "corpus/$text" "$length" 0.3
     done
@@ -79,10 +80,10 @@ measure_mixes() {
     for name in short long; do
         flags="${name}[@]"
         run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${!flags}" --out_dir "$OUT/$name" \
-            --tokenizer "$OUT/corpus/${text/SPLIT*/tokenizer_P100.0_SFrom0.0.json}"
+            --tokenizer "$OUT/corpus/$(basename "${text/SPLIT/tokenizer}" .bin).json"
     done
-    mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$text" "$LONGEST" 0.3
-    mix shorts "recall$L/gap_SPLIT.bin" "short/$text" "$LONGEST" 0.3
+    mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$whole" "$LONGEST" 0.3
+    mix shorts "recall$L/gap_SPLIT.bin" "short/$whole" "$LONGEST" 0.3
     # shellcheck disable=SC2086  # a list of numbers
     mix mixes "longs/MIX_SPLIT_L0.3_W$LONGEST.bin" "shorts/MIX_SPLIT_L0.3_W$LONGEST.bin" "$LONGEST" $shares
     for share in $shares; do
@@ -90,7 +91,7 @@ measure_mixes() {
             --train_tokens "$TOKENS" --document_mask ${training[@]+"${training[@]}"}
     done
     evaluate mixes "$OUT"/mix_*/* "${tests[@]}" \
-        --texts long="$OUT/long/${text/SPLIT/val}" short="$OUT/short/${text/SPLIT/val}"
+        --texts long="$OUT/long/${whole/SPLIT/val}" short="$OUT/short/${whole/SPLIT/val}"
 }
 measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in full
     local tune=("${from[@]}" --rope_type linear --rope_factor 8)

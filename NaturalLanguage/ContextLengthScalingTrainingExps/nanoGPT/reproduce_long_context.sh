@@ -59,7 +59,7 @@ paper)
     training=() tuning=(--learning_rate 2e-5 --min_lr 2e-5 --warmup_iters 20 --max_iters 1000)
     remembering=(--n_layer 1) sweeping=()
     timing=(--device cuda --dtype bfloat16 --n_head 12 --head_width 64)
-    dilated=(512:1 1024:2) window=512 VALID=4194304 corpus=()
+    dilated=(512:1 1024:2) window=512 VALID=4194304 PERCENT=2 corpus=()
     short=(--source docstrings --min_tokens 0) long=(--source code --min_tokens 20000) ;;
 *)  echo "reproduce_long_context.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
