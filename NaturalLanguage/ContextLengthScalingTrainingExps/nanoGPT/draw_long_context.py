@@ -52,7 +52,10 @@ def draw_memory(path):
         line(axis, points, f"{units} tokens back", color=colour)
     axis.set_xscale("symlog", linthresh=min(int(tokens) for _, tokens in cells if int(tokens)))
     axis.set(xlabel="remembered tokens", ylabel=LABELS["accuracy"], ylim=(-0.03, 1.03))
-    set_ticks(axis.xaxis, sorted({int(tokens) for _, tokens in cells}))
+    ticks = [0]
+    for tokens in sorted({int(tokens) for _, tokens in cells}):
+        ticks += [tokens] if tokens >= 1.5 * ticks[-1] and tokens else []
+    set_ticks(axis.xaxis, ticks)
     axis.legend(fontsize=7)
     return figure
 

@@ -10,3 +10,5 @@ done
 for name in synthetic small wikitext; do
     "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"
 done
+"$PYTHON" draw_attention.py --time results/long_context/time.csv --out_dir "$out/long_context"
+"$PYTHON" draw_long_context.py --memory results/long_context/memory.csv --out_dir "$out/long_context"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import evaluate_long_context as script
-from helpers import reference_losses, run_script, training_flags
+from helpers import bash, reference_losses, run_script, training_flags
 from model import rotary_tables
 from run import load_run
 from test_retrieval_data import prepare
@@ -111,3 +111,23 @@ def test_figures_are_drawn_from_the_tables(tmp_path):
         f"long_context_{name}.{kind}" for name in ("memory", "positions", "mixes") for kind in ("pdf", "png")}
     done = run_script("draw_long_context.py", cwd=tmp_path)
     assert done.returncode == 2 and "nothing to draw" in done.stderr
+
+
+@pytest.mark.parametrize("preset, variables, message", [
+    ("large", {}, "unknown preset large"), ("smoke", {"STEPS": "memory speed"}, "there is no step speed")])
+def test_an_unknown_preset_or_step_is_one_line(tmp_path, preset, variables, message):
+    done = bash("reproduce_long_context.sh", preset, OUT=str(tmp_path / "out"), **variables)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_smoke_preset_from_nothing_to_its_figures(tmp_path):
+    done = bash("reproduce_long_context.sh", "smoke", OUT=str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")} == {
+        "attention_loss", "attention_pareto", "attention_time", "long_context_memory", "long_context_mixes",
+        "long_context_positions"}
+    with open(tmp_path / "out" / "tuning.csv", newline="") as file:
+        assert {row["variant"].removeprefix("tune_") for row in csv.DictReader(file)} == {
+            "full", "shifted_sparse", "lora", "lora_norms", "lora_embeddings", "lora_both"}
