@@ -98,6 +98,9 @@ def neighbours(found):
     row, length = found["predictions"][0], advised_length(found)
     if length is None:
         return "What half or double a length costs cannot be told."
+    if no_effect(found):
+        return (f"What half of it ({number(length / 2)}) or double ({number(2 * length)}) would cost is less than this "
+                "pilot can see.")
     return (f"By the law, in nats a token above the best length, half of it ({number(length / 2)}) "
             f"{cost_of(row, length / 2)}, it itself {cost_of(row, length)}, double ({number(2 * length)}) "
             f"{cost_of(row, 2 * length)}.")
@@ -140,8 +143,9 @@ def remedies(found, setting):
     needed, added = row["train_tokens"] / above, []
     if setting.unfinished:
         names = ", ".join(setting.unfinished[:NAMED]) + (" ..." if len(setting.unfinished) > NAMED else "")
-        added.append(f"{len(setting.unfinished)} runs are not at their minimum ({names}): raise --passes to "
-                     f"{2 * setting.passes:g} (or --max_iters, if you set it)")
+        count = len(setting.unfinished)
+        added.append(f"{count} run{'s are' if count > 1 else ' is'} not at {'their' if count > 1 else 'its'} minimum "
+                     f"({names}): raise --passes to {2 * setting.passes:g} (or --max_iters, if you set it)")
     if entry["bound"] == "at least" and not no_effect(found):
         longest = 2 * lengths[-1]
         step = ("" if LEAST_WINDOWS * longest <= setting.step_tokens else
@@ -153,7 +157,7 @@ def remedies(found, setting):
         text = ("" if needed <= setting.corpus_tokens else
                 f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")
         added.append(f"sizes up to about {number(needed)} tokens: --hours {setting.hours * needed / largest:.2g}{text}")
-    if not row["trusted"] and not added:
+    if not row["trusted"] and not any("--hours" in one for one in added) and not entry["bound"]:
         added.append(f"more sizes and seeds: --hours {2 * setting.hours:g}")
     return added
 

@@ -163,6 +163,9 @@ def test_what_is_not_known_is_not_said(found):
     none = {**copy.deepcopy(found), "reasons": ["no effect of the length on the loss is seen (p = 0.5)"]}
     none["predictions"][0]["baseline_length"] = 64.0
     assert "No effect" in five_lines(none, SETTING)[0] and "any from 16 to 512 may do" in five_lines(none, SETTING)[0]
-    assert "half of it (32)" in five_lines(none, SETTING)[1]
+    none["predictions"][0]["trusted"] = False
+    lines = five_lines(none, replace(SETTING, unfinished=("a",)))
+    assert "half of it (32)" in lines[1] and "less than this pilot can see" in lines[1]
+    assert "1 run is not at its minimum (a)" in lines[4] and "more sizes and seeds: --hours 4" in lines[4]
     few = {**found, "candidates": {**found["candidates"], found["law"]: None}}
     assert "not known" in five_lines(few, SETTING)[2]
