@@ -1,4 +1,4 @@
-"""Write the tables of results/README.md from the committed results.
+"""Write the tables of results/README.md and downstream/results/README.md from the committed results.
 
     python make_tables.py            # rewrite what stands between <!-- table NAME --> and <!-- end -->
     python make_tables.py --check    # exit with 1 and name the tables that are not current
@@ -7,9 +7,13 @@ Every number of these tables is rounded here and nowhere else.
 """
 
 import csv
+import math
 from pathlib import Path
 from statistics import stdev
 
+import numpy as np
+
+from downstream.by_seed import by_kind, jump, parts, pooled, read_answers, text
 from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
 from files import load_json
@@ -17,9 +21,12 @@ from readme_tables import markdown, run_make_tables
 from utils import fail, run_main
 
 RESULTS = Path(__file__).parent / "results"
+DOWNSTREAM = Path(__file__).parent / "downstream" / "results"
+ANSWERS = DOWNSTREAM / "small" / "answers.csv"
 TOP = Path(__file__).parents[2] / "README.md"  # has the summary, where this folder lies in the whole repository
 MODELS = ("small/ctl512", "small/ctl512_long")
 LLAMA = "reported/Llama-3.1-8B"
+UNIFORM = "key_value_uniform"  # the models of symbols that were asked for every pair alike
 PAPER_FROM = 8  # the paper's shortest context length
 SHOWN_THRESHOLD = 0.05
 
@@ -108,6 +115,76 @@ def benchmark_table():
          f"{memory['peak_gigabytes']:.2f}")])
 
 
+def recall_table():
+    """Key-value recall of each kind of model by number of keys and by where the key stands."""
+    rows = []
+    for name, cells in by_kind(read_answers(ANSWERS, "kv_retrieval"), "units").items():
+        for (units,), seeds in cells.items():
+            first, middle, last = np.transpose([parts(mine, "accuracy") for mine in seeds])
+            columns = ([pooled(mine, "accuracy") for mine in seeds], first, middle, last, (first + last) / 2 - middle)
+            rows.append((f"`{name}`", f"{units:g}", *map(text, columns)))
+    return markdown(("trained", "keys", "accuracy", "first quarter", "middle half", "last quarter", "ends - middle"),
+                    rows)
+
+
+def needles_table():
+    """Cross entropy of the restated needles as a growing left part of the context is masked."""
+    rows, header = [], None
+    for name, cells in by_kind(read_answers(ANSWERS, "two_needles"), "needle").items():
+        for (needle,), seeds in cells.items():
+            fractions = sorted({row["visible_fraction"] for row in seeds[0]}, reverse=True)
+            losses = [text([pooled([row for row in mine if row["visible_fraction"] == fraction], "cross_entropy")
+                            for mine in seeds], 2) for fraction in fractions]
+            seen, masked = np.transpose([jump(mine) for mine in seeds])
+            values = seeds[0][0]["values"]
+            rows.append((f"`{name}`", needle, *losses, text(masked - seen, 2),
+                         text((masked - seen) / math.log(values), 2)))
+            header = ("trained", "needle", *(f"{1 - fraction:g} masked" for fraction in fractions), "jump",
+                      f"jump / log {values:g}")
+    return markdown(header, rows)
+
+
+def chains_table():
+    """Variable tracking and label maps: accuracy and cross entropy by visible fraction."""
+    rows = []
+    for task in ("ruler_vt", "helmet_icl"):
+        for name, cells in by_kind(read_answers(ANSWERS, task), "visible_fraction").items():
+            for (fraction,), seeds in cells.items():
+                rows.append((f"`{name}`", f"{fraction:g}", *(text([pooled(mine, measure) for mine in seeds])
+                                                             for measure in ("accuracy", "cross_entropy"))))
+    return markdown(("trained on", "visible fraction", "accuracy", "cross entropy (nats)"), rows)
+
+
+def sharing_table():
+    """The teacher-forced measure of several questions about one context, against the plain ways."""
+    rows = []
+    for path in sorted(DOWNSTREAM.glob("benchmark*.json")):
+        found = load_json(path, "the benchmark")
+        generate = found["times_faster_than_generate"]
+        rows.append((f"`{path.name}`", found["layers"], f"{found['max_length']:,}", found["questions"],
+                     *(f"{found['seconds'][name]:.1f}" if found["seconds"][name] else "" for name in
+                       ("ours", "plain", "generate")), f"{found['times_faster_than_plain']:.1f}",
+                     f"{generate:.1f}" if generate else "", f"{found['largest_difference']:.0e}"))
+    return markdown(("file", "layers", "tokens", "questions", "ours (s)", "a pass a question (s)", "model.generate (s)",
+                     "times faster than a pass", "than model.generate", "largest difference (nats)"), rows)
+
+
+def downstream_summary():
+    """The rows of what answers show, for the summary: of the models asked uniformly, at the most keys."""
+    seen = []
+    for (needle,), seeds in by_kind(read_answers(ANSWERS, "two_needles"), "needle")[UNIFORM].items():
+        found, masked = np.transpose([jump(mine) for mine in seeds])
+        seen.append(f"{needle} costs {text(found, 2)} nats where seen, {text(masked, 2)} where masked")
+    (units,), seeds = max(by_kind(read_answers(ANSWERS, "kv_retrieval"), "units")[UNIFORM].items())
+    first, middle, last = (text(values, 2) for values in np.transpose([parts(mine, "accuracy") for mine in seeds]))
+    values = seeds[0][0]["values"]
+    return [("Fig. 5: two needles", "`bash NaturalLanguage/Measuring/downstream/reproduce.sh`",
+             f"small models of symbols: {'; '.join(seen)}; {values:g} equal values cost {math.log(values):.2f}",
+             "perplexity jumps where the needle is masked"),
+            ("Lost in the Middle", "the same", f"recall among {units:g} keys {first} in the first quarter, {middle} in "
+             f"the middle half, {last} in the last quarter", "not in the paper")]
+
+
 def summary_table():
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
     lines = []
@@ -125,11 +202,12 @@ def summary_table():
         ("Figs. 2, 9: cross entropy against entropy", "`bash NaturalLanguage/reproduce.sh`",
          "two small models of our own: " + "; ".join(lines), f"from {PAPER_FROM} tokens on R = {paper}"),
         ("C0 + C / l^gamma", "the same", f"R^2 = {fit.r_squared:.4f}, gamma = {interval(fit.gamma, 2)} for "
-         f"`{MODELS[-1]}`", "a power law with a floor")])
+         f"`{MODELS[-1]}`", "a power law with a floor"), *downstream_summary()])
 
 
 TABLES = {**{f"measures {name}": lambda name=name: measures_table(name) for name in MODELS}, "laws": laws_table,
-          "lines": lines_table, "dimensions": dimensions_table, "benchmark": benchmark_table,
+          "lines": lines_table, "dimensions": dimensions_table, "benchmark": benchmark_table, "recall": recall_table,
+          "needles": needles_table, "chains": chains_table, "sharing": sharing_table,
           "summary_measuring": summary_table}
 
 
@@ -143,7 +221,7 @@ def make(name, path):
 
 
 def main():
-    run_make_tables(__doc__, [RESULTS / "README.md", TOP], make)
+    run_make_tables(__doc__, [RESULTS / "README.md", DOWNSTREAM / "README.md", TOP], make)
 
 
 if __name__ == "__main__":

@@ -9,3 +9,4 @@ for script in draw_CE_vs_context.py draw_CE_vs_entropy.py draw_CEvsPCA/draw_Intr
     "$PYTHON" "$script" --results "${models[@]}" --out_dir "$out/small/figures"
 done
 "$PYTHON" draw_CE_vs_context.py --results results/reported/Llama-3.1-8B --out_dir "$out/reported/figures"
+"$PYTHON" -m downstream.draw_by_seed --results downstream/results/small/answers.csv --out_dir "$out/downstream/figures"

@@ -9,6 +9,7 @@ chains_and_labels (accuracy against the visible fraction); as PDF and PNG. Print
 """
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from downstream.by_seed import COLUMNS, by_kind, interval, jump, parts, pooled, read_answers, text
 from downstream.draw_two_needles import LOOK
@@ -35,7 +36,8 @@ def draw_positions(rows, looks):
             places = [place for units, place in cells if units == size]
             seeds = [[pooled(mine, "accuracy") for mine in cells[size, place]] for place in places]
             line(axis, places, np.transpose(seeds), label=name, **looks[name])
-        axis.set(title=f"{size:g} keys", xlabel="gold unit, from the beginning", ylabel="accuracy")
+        axis.set(title=f"{size:g} keys", xlabel="pair asked for, from the beginning", ylabel="accuracy", ylim=(0, 1.05))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].legend()
     return figure
 
@@ -50,7 +52,7 @@ def draw_sizes(rows, looks):
             print(f"{name}, {units:g} keys, {len(found)} seeds: accuracy "
                   f"{text([pooled(mine, 'accuracy') for mine in found])}; first quarter {text(first)}, middle half "
                   f"{text(middle)}, last quarter {text(last)}; ends - middle {text((first + last) / 2 - middle)}")
-    axes[0].set(xlabel="keys", ylabel="accuracy", xscale="log")
+    axes[0].set(xlabel="keys", ylabel="accuracy", xscale="log", ylim=(0, 1.05))
     axes[0].set_xticks([units for units, in cells], [f"{units:g}" for units, in cells])
     axes[0].minorticks_off()
     axes[0].legend()
