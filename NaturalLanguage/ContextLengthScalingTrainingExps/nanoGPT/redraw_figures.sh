@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python}
 out=${1:-outputs/redrawn}
-for name in small wikitext; do
+for name in small wikitext plan_example; do
     "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
 done
 for name in synthetic small wikitext; do
@@ -12,3 +12,4 @@ for name in synthetic small wikitext; do
 done
 "$PYTHON" draw_attention.py --time results/long_context/time.csv --out_dir "$out/long_context"
 "$PYTHON" draw_long_context.py --memory results/long_context/memory.csv --out_dir "$out/long_context"
+"$PYTHON" draw_optimal_context.py --fit results/plan_example/fit.json --out_dir "$out/plan_example"

@@ -50,7 +50,7 @@ def draw_curves(axis, found, colour):
     losses = [cell["loss"] for cell in found["cells"]]
     axis.set(title="all training sizes" + ("" if found["trusted"] else " (not trusted)"), ylabel="cross entropy (nats)",
              ylim=(min(losses) - 0.06 * np.ptp(losses), max(losses) + 0.06 * np.ptp(losses)))
-    axis.legend(fontsize=7, title="training size", title_fontsize=7)
+    axis.legend(fontsize=7, title="training size", title_fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def optimum_line(row):
