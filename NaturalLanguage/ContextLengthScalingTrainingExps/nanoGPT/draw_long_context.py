@@ -74,9 +74,8 @@ def draw_positions(path):
                  linestyle="--" if tuned else "-")
         axis.set(xlabel="length / trained length", ylabel=LABELS[measure], xscale="log")
         set_ticks(axis.xaxis, sorted({int(cell[3]) / shortest for cell in cells}), lambda x: f"{x:g}")
-    axes[0].set_yscale("log")
     axes[1].set_ylim(-0.03, 1.03)
-    axes[1].legend(fontsize=6.5, ncols=2)
+    axes[0].legend(fontsize=6.5)
     figure.tight_layout()
     return figure
 

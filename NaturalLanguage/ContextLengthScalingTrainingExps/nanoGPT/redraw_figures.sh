@@ -11,5 +11,6 @@ for name in synthetic small wikitext; do
     "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"
 done
 "$PYTHON" draw_attention.py --time results/long_context/time.csv --out_dir "$out/long_context"
-"$PYTHON" draw_long_context.py --memory results/long_context/memory.csv --out_dir "$out/long_context"
+"$PYTHON" draw_long_context.py --memory results/long_context/memory.csv --positions results/long_context/positions.csv \
+    --out_dir "$out/long_context"
 "$PYTHON" draw_optimal_context.py --fit results/plan_example/fit.json --out_dir "$out/plan_example"

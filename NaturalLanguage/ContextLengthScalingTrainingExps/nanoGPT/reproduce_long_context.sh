@@ -35,7 +35,7 @@ smoke)
     timing=(--lengths 256 512 --attention_group 64 --window 64 --dilated_pairs 64:1 128:2 --seconds 0 --threads 1)
     dilated=(16:1 32:2) window=16 VALID=4096 packages=(--packages tqdm numpy)
     corpus=(--source docstrings "${packages[@]}" --min_tokens 500 --tokenizer bpe:512)
-    short=(--source docstrings "${packages[@]}" --min_tokens 0)
+    short=(--source docstrings "${packages[@]}" --min_tokens 1)
     long=(--source code "${packages[@]}" --validation_packages tqdm --min_tokens 500) ;;
 small)
     L=64 FAR=1000 TOKENS=1048576 kinds="linear ntk yarn" shares="0 0.3 0.6 1" lengths="64 256 1024" sweep_tokens=100000
@@ -52,7 +52,7 @@ small)
     timing=(--lengths 4096 8192 16384 --threads 1)
     dilated=(32:1 64:2) window=32 VALID=131072
     corpus=(--source docstrings --validation_fraction 0.1 --tokenizer bpe:1024)
-    short=(--source docstrings --min_tokens 0) long=(--source code --min_tokens 2000) ;;
+    short=(--source docstrings --min_tokens 1) long=(--source code --min_tokens 2000) ;;
 paper)
     L=2048 FAR=65536 TOKENS=80000000 kinds="linear ntk yarn" shares="0 0.3 0.6 1" lengths="1024 2048 4096 8192 16384"
     sweep_tokens="20000000 80000000" model=(--n_embd 768)
@@ -60,7 +60,7 @@ paper)
     remembering=(--n_layer 1) sweeping=()
     timing=(--device cuda --dtype bfloat16 --n_head 12 --head_width 64)
     dilated=(512:1 1024:2) window=512 VALID=4194304 PERCENT=2 corpus=()
-    short=(--source docstrings --min_tokens 0) long=(--source code --min_tokens 20000) ;;
+    short=(--source docstrings --min_tokens 1) long=(--source code --min_tokens 20000) ;;
 *)  echo "reproduce_long_context.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 source long_context_steps.sh
