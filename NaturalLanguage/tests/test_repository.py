@@ -17,7 +17,7 @@ TRACKED = [ROOT / name for name in subprocess.run(["git", "ls-files"], cwd=ROOT,
                                                   check=True).stdout.splitlines()]
 READMES = [path for path in TRACKED if path.name == "README.md"]
 SHELL = [path for path in TRACKED if path.suffix == ".sh"]
-LAUNCHERS = [path for path in SHELL if path.name not in ("launching.sh", "redraw_figures.sh")]
+LAUNCHERS = [path for path in SHELL if path.name != "redraw_figures.sh" and path.read_text().startswith("#!")]
 # What bash 3.2, macOS's own, does not know or does otherwise.
 NOT_IN_BASH_3_2 = {
     "associative arrays": r"\b(declare|local|typeset) -\w*A", "mapfile": r"\b(mapfile|readarray)\b",
