@@ -105,7 +105,8 @@ measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in
 measure_sweeps() {
     base
     export CONTEXT_LENGTHS=$lengths TRAIN_TOKENS=$sweep_tokens SEEDS TRAIN_BIN=$OUT/corpus/${text/SPLIT/train}
-    sweep full; sweep shifted_sparse --attention shifted_sparse
+    sweep full
+    sweep shifted_sparse --attention shifted_sparse --attention_group "$window"
     sweep dilated --attention dilated --dilated_pairs "${dilated[@]}"
     sweep sliding_window --attention sliding_window --window "$window"
 }
