@@ -50,7 +50,7 @@ def limited(small_bins, tmp_path_factory):
     """A job whose lives have a minute each, of which Slurm takes 25 s back by USR1; it runs beside the other tests."""
     folder = copy_of_the_folder(small_bins, tmp_path_factory.mktemp("limited"))
     _, (job,) = submit(folder, *SBATCH, "--nodelist=node1", "--time=1", "--signal=B:USR1@25", "train_script.sh", "32",
-                       "2p0", *FLAGS, "--max_iters", 6 * STEPS, PYTHON=sys.executable)
+                       "2p0", *FLAGS, "--max_iters", 12 * STEPS, PYTHON=sys.executable)
     return folder, job
 
 
@@ -156,6 +156,6 @@ def test_a_plan(folder):
 
 def test_a_job_that_only_ever_reaches_its_time_limit_finishes(limited):
     folder, job = limited
-    record, = wait_for(job)
+    record, = wait_for(job, seconds=600)
     assert record["JobState"] == "COMPLETED" and int(record["Restarts"]) >= 1, log(folder, job)
     assert log(folder, job).count(f"job {job} is requeued") == int(record["Restarts"])
