@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluate_retrieval import read_test
-from files import identity, load_json, make_directory, write_csv
+from files import identity, make_directory, write_csv
 from memory import MemoryStore
 from model import cross_entropies
+from retrieval_documents import describe_test, read_test
 from rope import ROPE_TYPES
 from run import load_run
 from token_files import TokenFile
@@ -90,7 +90,7 @@ class Measured:
             for part in np.array_split(ends, math.ceil(len(ends) * length / TOKENS_AT_ONCE)):
                 rows = torch.from_numpy(tokens[part[:, None] + np.arange(-length, 1)].astype(np.int64)).to(self.device)
                 states = self.model.hidden(rows[:, :-1])[:, -n_targets:].flatten(0, 1)
-                each = cross_entropies(states, self.model.embedding.weight, rows[:, -n_targets:].flatten())
+                each = cross_entropies(states, self.model.output_weight, rows[:, -n_targets:].flatten())
                 means += each.view(len(part), -1).double().mean(1).tolist()
             yield {**columns, "memory_tokens": "", "units": "", "measure": "loss", "of": name,
                    **summary(means, n_targets)}
@@ -106,7 +106,7 @@ class Measured:
         for part in ids.to(self.device).split(window, 1):
             context = {"store": store.segment(slice(None), torch.zeros_like(part))} if store else {}
             states = self.model.hidden(part, **context)
-            found.append((states @ self.model.embedding.weight.T).argmax(-1).cpu())
+            found.append((states @ self.model.output_weight.T).argmax(-1).cpu())
         return torch.cat(found, 1)
 
     def recalls(self, name, units, ids, answers):
@@ -143,17 +143,15 @@ def main():
     tests = {path: read_test(path) for path in args.test}
     rows = []
     for run_dir in progress(args.runs, unit="run", desc="evaluating", leave=False):
-        measured, tokenizer = Measured(args, run_dir, device), identity(Path(run_dir) / "tokenizer.json")
+        measured = Measured(args, run_dir, device)
         for name, text in texts.items():
-            if text.identity["tokenizer_sha256"] != tokenizer:
+            if text.identity["tokenizer_sha256"] != identity(Path(run_dir) / "tokenizer.json"):
                 fail(f"{text.path} and {run_dir} have different tokenizers; prepare the text with the run's")
             if len(text.tokens) < measured.lengths[-1] + 2:
                 fail(f"{text.path} has {len(text.tokens)} tokens, too few for --lengths {measured.lengths[-1]}")
             rows += measured.losses(name, text.tokens) if not measured.memory else []
         for path, documents in tests.items():
-            about = load_json(Path(path).with_suffix(".json"), "the description of the test documents")
-            if about["tokenizer"]["sha256"] != tokenizer:
-                fail(f"{path} has other symbols than {run_dir}; give the test documents of its own tokens")
+            about = describe_test(path, run_dir)
             for units, (ids, answers) in documents.items():
                 if not args.lengths or ids.shape[1] <= measured.lengths[-1]:
                     rows += measured.recalls(about["request"]["task"], units, ids, answers)

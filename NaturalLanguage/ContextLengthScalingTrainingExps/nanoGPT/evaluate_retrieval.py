@@ -12,33 +12,18 @@ with n answers, how often the right token has the largest logit (accuracy), its 
 of the documents. Answers that nothing in the context says (gold -1) count under number alone.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from files import identity, load_json, make_directory, write_csv
+from files import make_directory, write_csv
+from retrieval_documents import describe_test, read_test
 from run import load_run
 from utils import Parser, choose_device, fail, positive_int, progress, run_main, say
 
 BATCH_TOKENS = 16_384
-
-
-def read_test(path):
-    """{units: (token ids int64 (documents, length), answers [[at, gold, number, hops] of each document])}."""
-    try:
-        documents = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-        by_units = defaultdict(list)
-        for document in documents:
-            by_units[document["units"]].append(document)
-        return {units: (torch.tensor([one["ids"] for one in group]), [one["answers"] for one in group])
-                for units, group in sorted(by_units.items())}
-    except OSError as error:
-        fail(f"cannot read the test documents {path}: {error.strerror}; make them with data/retrieval/prepare.py")
-    except (ValueError, KeyError, TypeError) as error:
-        fail(f"{path} holds no test documents ({error!r}); make it again with data/retrieval/prepare.py --overwrite")
 
 
 @torch.no_grad()
@@ -87,9 +72,7 @@ def main():
     model, arguments = load_run(args.run, device)
     if model.memory is not None:
         fail(f"{args.run} reads a text in windows, with a memory; evaluate_long_context.py measures its recall")
-    about = load_json(Path(args.test).with_suffix(".json"), "the description of the test documents")
-    if about.get("tokenizer", {}).get("sha256") != identity(Path(args.run) / "tokenizer.json"):
-        fail(f"{args.test} has other symbols than {args.run}; give the test documents of its own task and sizes")
+    describe_test(args.test, args.run)
     rows = []
     for units, (ids, answers) in progress(read_test(args.test).items(), unit="sizes", desc="evaluating", leave=False):
         scores = score(model, ids, answers, device)

@@ -39,8 +39,20 @@ def evaluate(folder, out, *arguments):
         return list(csv.DictReader(file))
 
 
-def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_documents(trained, tmp_path):
+@pytest.fixture(params=["tied", "untied"])
+def whole(request, trained, tmp_path):
+    """The folder of the token files, and a run without a memory."""
     folder, run_dir, _ = trained
+    if request.param == "untied":
+        done = run_script("train.py", *training_flags(folder / "gap_train.bin", tmp_path / "plain", "--max_iters", 5,
+                                                      "--untied", context_length=LENGTH, train_tokens=4_000))
+        assert done.returncode == 0, done.stderr
+        run_dir, = (tmp_path / "plain").iterdir()
+    return folder, run_dir
+
+
+def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_documents(whole, tmp_path):
+    folder, run_dir = whole
     rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                     16, 48, "--windows", 5)
     weights, tokens = torch.load(run_dir / "best.pt"), np.fromfile(folder / "gap_val.bin", np.uint16).astype(int)
