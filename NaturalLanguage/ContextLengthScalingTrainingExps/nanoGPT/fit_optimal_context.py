@@ -26,7 +26,7 @@ from optimal_context.analysis import analyse, describe
 from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, number_of_draws
 from optimal_context.law import LAWS, with_ceiling
 from optimal_context.report import report
-from optimal_context.selection import baselines, check_larger_half
+from optimal_context.selection import check_larger_half
 from optimal_context.table import Columns, read_losses, refuse_what_cannot_carry_a_fit
 from utils import Parser, fail, positive_float, run_main
 from utils import seed as seed_number
@@ -56,11 +56,6 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def check(laws, cells, seed):
-    """The baselines on each left-out size, and how all predict the larger half of the sizes."""
-    return {"baselines": baselines(cells), "larger_half": check_larger_half(laws, cells, seed)}
-
-
 def main():
     args = parse_arguments()
     cells = read_losses(args.results, Columns(args.length_column, args.size_column, args.loss_column, args.seed_column,
@@ -76,7 +71,7 @@ def main():
     found = {"results": args.results, "seed": args.seed, "draws": args.draws,
              **describe(analysis, args.predict_train_tokens, args.seed)}
     if args.check:
-        found["check"] = check(laws, cells, args.seed)
+        found["check"] = {"baselines": analysis.baselines, "larger_half": check_larger_half(laws, cells, args.seed)}
     save_json(args.out, found)
     report(found)
     print(f"-> {args.out}")

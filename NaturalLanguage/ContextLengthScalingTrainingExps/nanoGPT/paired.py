@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, ttest_1samp
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Difference:
     @property
     def interval(self):
         """The 95% interval (low, high) of the mean, by Student's t."""
-        return tuple(map(float, ttest_rel(self.values, np.zeros(len(self.values))).confidence_interval(0.95)))
+        return tuple(map(float, ttest_1samp(self.values, 0).confidence_interval(0.95)))
 
     @property
     def sign_p(self):

@@ -9,7 +9,7 @@ from optimal_context.law import described, optimum, predict
 from optimal_context.lack_of_fit import effect_of_length
 from optimal_context.optima import Answer, answer, bounded, find_losses, find_optima
 from optimal_context.selection import Candidate, baselines, choose, span, supported_factor
-from optimal_context.table import BASELINES, sizes_with_their_lowest_loss_inside
+from optimal_context.table import BASELINES, sizes_with_their_lowest_loss_inside, summary
 
 LEAST_CELLS = 3   # for each parameter, for a fit to be trusted
 NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
@@ -19,16 +19,14 @@ NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
 class Analysis:
     """A table with its kept Candidate, all candidates, the Answer, and p of an effect of the length (None: unknown).
 
-    baseline: the name of the one that predicts left-out sizes best, baseline_error: its root mean square error near
-    the optima, in nats.
+    baselines: of each its rows on left-out sizes (selection.baselines).
     """
     cells: object
     kept: Candidate
     candidates: list
     answer: Answer
     effect: float | None
-    baseline: str
-    baseline_error: float
+    baselines: dict
 
     @property
     def no_effect(self):
@@ -36,9 +34,19 @@ class Analysis:
         return self.effect is not None and self.effect > NO_EFFECT
 
     @property
+    def baseline(self):
+        """The name of the baseline that predicts left-out sizes best."""
+        return min(self.baselines, key=lambda name: summary(self.baselines[name])["near_error_rms"])
+
+    @property
+    def baseline_error(self):
+        """Its root mean square error near the optima, in nats."""
+        return summary(self.baselines[self.baseline])["near_error_rms"]
+
+    @property
     def law_error(self):
         """The same of the kept law; None where it cannot be compared."""
-        return float(np.sqrt(self.kept.errors.mean())) if self.kept.rows else None
+        return summary(self.kept.rows)["near_error_rms"] if self.kept.rows else None
 
     @property
     def is_beaten(self):
@@ -53,11 +61,8 @@ def analyse(laws, cells, draws, seed, name=None, compare_all=True):
         kept = next(candidate for candidate in candidates if candidate.law.name == name)
     if kept is None or kept.fit is None:
         return None
-    errors = {name: float(np.sqrt(np.mean([row["near_square"] for row in rows])))
-              for name, rows in baselines(cells).items()}
-    best = min(errors, key=errors.get)
     return Analysis(cells, kept, candidates, answer(kept, candidates, cells, draws, seed), effect_of_length(cells),
-                    best, errors[best])
+                    baselines(cells))
 
 
 def misfit_reasons(kept, cells):
