@@ -14,8 +14,8 @@ from correlation import correlations, load_by_seed
 from entropy import intrinsic_dimension
 from measures import load_measures, right_thresholds
 from position_weighting import load_grids, summarise
-from readme_tables import markdown, run_make_tables
-from utils import fail, run_main
+from readme_tables import markdown, run_make_tables, table_maker
+from utils import run_main
 
 RESULTS = Path(__file__).with_name("results")
 TOP = Path(__file__).parents[1] / "README.md"  # has the summary, where this folder lies in the whole repository
@@ -220,11 +220,8 @@ TABLES = {
 
 def make(name, path):
     """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown name."""
-    if name not in TABLES and name.startswith("summary_"):
-        return None
-    if name not in TABLES:
-        fail(f"{path} has the marker of a table {name}; there are {', '.join(TABLES)}")
-    return TABLES[name]()
+    maker = table_maker(TABLES, name, path)
+    return maker and maker()
 
 
 def main():

@@ -17,8 +17,8 @@ from downstream.by_seed import by_kind, jump, parts, pooled, read_answers, text
 from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
 from files import load_json
-from readme_tables import markdown, run_make_tables
-from utils import fail, run_main
+from readme_tables import markdown, run_make_tables, table_maker
+from utils import run_main
 
 RESULTS = Path(__file__).parent / "results"
 DOWNSTREAM = Path(__file__).parent / "downstream" / "results"
@@ -213,11 +213,8 @@ TABLES = {**{f"measures {name}": lambda name=name: measures_table(name) for name
 
 def make(name, path):
     """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown name."""
-    if name not in TABLES and name.startswith("summary_"):
-        return None
-    if name not in TABLES:
-        fail(f"{path} has the marker of a table {name}; there are {', '.join(TABLES)}")
-    return TABLES[name]()
+    maker = table_maker(TABLES, name, path)
+    return maker and maker()
 
 
 def main():

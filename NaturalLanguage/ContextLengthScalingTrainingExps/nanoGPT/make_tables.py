@@ -16,9 +16,9 @@ from files import load_json, read_table
 from optimal_context.report import shown
 from optimal_context.tables import TABLES
 from paired import crossings
-from readme_tables import markdown, run_make_tables
+from readme_tables import markdown, run_make_tables, table_maker
 from sweep_table import READINGS, optimum, read_cells
-from utils import fail, run_main
+from utils import run_main
 
 FOLDER = Path(__file__).parent
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
@@ -173,11 +173,8 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
 def make(name, path):
     """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown kind."""
     kind, _, file = name.partition(" ")
-    if kind not in KINDS and kind.startswith("summary_"):
-        return None
-    if kind not in KINDS:
-        fail(f"there is no kind of table {kind}; there are {', '.join(KINDS)}")
-    return KINDS[kind](path.parent / file)
+    maker = table_maker(KINDS, kind, path)
+    return maker and maker(path.parent / file)
 
 
 def main():

@@ -5,12 +5,23 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from files import replacing
-from utils import Parser
+from utils import Parser, fail
 
 
 def markdown(header, rows):
     """A Markdown table, as text, of the names of its columns and a list of cells for each row."""
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows))
+
+
+def table_maker(tables, name, path):
+    """What makes the table `name` of a README, of {name: function}; None for the summary of another part.
+
+    Exits with code 2 at an unknown name.
+    """
+    if name not in tables and not name.startswith("summary_"):
+        fail(f"{path} has the marker of a table {name}, but there is no kind of table {name}; there are "
+             f"{', '.join(tables)}")
+    return tables.get(name)
 
 
 def rewrite(path, make, check=False):

@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from downstream.by_seed import COLUMNS, by_kind, interval, jump, parts, pooled, read_answers, text
-from downstream.draw_two_needles import LOOK
-from downstream.plotting import style
+from downstream.plotting import LOOK, style
 from draw_CEvsPCA.plotting import panels, save_figure
 from files import read_table
 from utils import Parser, run_main

@@ -13,12 +13,10 @@ import math
 
 import numpy as np
 
-from downstream.plotting import drawing_parser, read_runs, save_figure
+from downstream.plotting import LOOK, drawing_parser, read_runs, save_figure
 from downstream.results import interval, resamples
 from draw_CEvsPCA.plotting import panels
 from utils import run_main
-
-LOOK = {"A": {"color": "tab:blue", "marker": "o"}, "B": {"color": "tab:orange", "marker": "s"}}
 
 
 def jump(values, visible, weights):
