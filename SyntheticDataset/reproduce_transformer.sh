@@ -35,7 +35,7 @@ small)
         --learning_rate 1e-3 --cycle_steps 6000 --settling_steps 0
         --eval_interval 500 --final_contexts 256 --device cpu) ;;
 paper)
-    tasks=() training=(--dtype bfloat16 --compile) ;;
+    tasks=() training=(--unlearned_weight 10 --dtype bfloat16 --compile) ;;
 *)
     echo "reproduce_transformer.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac

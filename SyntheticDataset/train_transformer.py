@@ -10,7 +10,8 @@ answers by the subtasks' frequencies: the mean over samples of a context and a s
 subtask. Writes SAVE_POSITION/TAG/ (see run.py). The cross entropy is measured in the same way at each visible length
 from the first solvable one to all bits: metrics.csv logs its difference from the Bayes risk, final.json holds both. A
 subtask is learned after a plateau of its own: the learning rate falls to 0 in cycles until every subtask is learned at
-the end of one, and then once more in the settling steps, with a new optimizer and a weight decay of their own. Started
+the end of one, and then once more in the settling steps, with a new optimizer and a weight decay of their own. A rare
+subtask can miss its plateau's end in all cycles; --unlearned_weight makes it count more until it is learned. Started
 again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
@@ -45,6 +46,12 @@ def learning_rate(step, learned, args):
     return args.learning_rate * min(number / args.warmup_steps, (steps - number) / steps)
 
 
+def emphasised(frequencies, unlearned, factor):
+    """Weights (T,) of the subtasks in the loss: their frequencies, times `factor` if not learned, with the same sum."""
+    weights = torch.where(unlearned, factor * frequencies, frequencies)
+    return weights * (frequencies.sum() / weights.sum())
+
+
 def share_of_peak(flops_per_second, device):
     """Of the dense bfloat16 peak of a GPU that the table knows, else None."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -62,6 +69,7 @@ def train(args, run, model, sampler, tasks):
     risks = torch.tensor([bayes_risk(tasks, length) for length in lengths], dtype=torch.float64)
     optimizer = new_optimizer(model, args.weight_decay)
     state = {"history": [], "step": 0,
+             "unlearned": torch.ones(len(tasks), dtype=torch.bool, device=device),  # subtasks, at the last evaluation
              "loss_sum": torch.zeros((), dtype=torch.float64, device=device)}  # since the last evaluation
     saved = run.resume(device)
     if saved:
@@ -69,7 +77,7 @@ def train(args, run, model, sampler, tasks):
         model.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])
     history = state["history"]
-    weights = sampler.weights.float()
+    frequencies = sampler.weights.float()
     forward = torch.compile(model) if args.compile else model
     precision = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
 
@@ -87,10 +95,13 @@ def train(args, run, model, sampler, tasks):
             optimizer.param_groups[0]["lr"] = learning_rate(step, learned, args)
             falls_to_0 = step % args.cycle_steps == 0 if learned is None else step == learned + args.settling_steps
             batch = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
+            weights = (frequencies if learned is not None
+                       else emphasised(frequencies, state["unlearned"], args.unlearned_weight))
             state["loss_sum"] += weighted_train_step(forward, optimizer, *batch, weights, precision)
             bar.update()
             if step % args.eval_interval == 0 or falls_to_0:
                 losses, _, task_losses = cross_entropies(model, sampler, lengths, args.eval_contexts, args.seed)
+                state["unlearned"] = (task_losses[-1] >= args.learned_loss).to(device)
                 row = evaluation_row(state, task_losses, losses - risks, lengths, optimizer, run)
                 history.append(row)
                 run.log(row)
@@ -136,6 +147,8 @@ def parse_args():
     add("--settling_weight_decay", type=non_negative_float, default=1.0, help="of AdamW, in the settling steps")
     add("--learned_loss", type=non_negative_float, default=0.35,
         help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
+    add("--unlearned_weight", type=positive_float, default=1.0,
+        help="in the cycles, a subtask not learned at the last evaluation counts so many times in the loss")
     add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
     add("--eval_contexts", type=positive_int, default=64, help="of an evaluation, each asked all subtasks")
     add("--final_contexts", type=positive_int, default=1024, help="of the last one, other contexts")

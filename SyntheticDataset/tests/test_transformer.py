@@ -14,7 +14,7 @@ import run
 from measures import load_measures
 from samples import make_splits
 from tasks import as_lists, bayes_risk, position_weighted_tasks, solvable_tasks, task_weights
-from train_transformer import learning_end, learning_rate
+from train_transformer import emphasised, learning_end, learning_rate
 from transformer import (MASKED, TaskSampler, Transformer, cross_entropies, flops_per_sample, tokens,
                          weighted_train_step)
 
@@ -180,14 +180,23 @@ def tiny_tasks(tmp_path):
     return "--task_definition", "tasks.json", *TINY
 
 
+def test_what_is_not_learned_counts_more_in_a_loss_of_the_same_scale():
+    frequencies = torch.tensor([0.5, 0.3, 0.2])
+    weights = emphasised(frequencies, torch.tensor([False, True, False]), 10)
+    torch.testing.assert_close(weights, torch.tensor([0.5, 3.0, 0.2]) / 3.7)
+    assert torch.equal(emphasised(frequencies, torch.tensor([False, True, False]), 1), frequencies)
+
+
 def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path, monkeypatch):
-    """Stopped in the first cycle, right before the settling and in it; --overwrite replaces a finished run."""
+    """Stopped in the first cycle, before some subtasks count more and after, right before the settling and in it;
+    --overwrite replaces a finished run."""
+    tiny_tasks = *tiny_tasks, "--learned_loss", 0.69, "--unlearned_weight", 5
     script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
     name = "transformer_bits8_width16_layers2_seed0"
     directory = tmp_path / "cut" / name
     whole = torch.load(tmp_path / "whole" / name / "last.pt", weights_only=True)
     save_tensors = run.save_tensors
-    for step in (1, 20, 23):
+    for step in (1, 7, 20, 23):
         def save_and_stop(path, contents, step=step):
             save_tensors(path, contents)
             if contents.get("step") == step:
