@@ -5,6 +5,7 @@ What is given on the command line (-m slow, -k NAME, ...) goes to each.
 """
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def run_part(part, arguments):
 def pytest_cmdline_main(config):
     if Path(config.rootpath) != ROOT:
         return None
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it starts with &
     total, codes = {}, []
     for part in PARTS:
         code, counts = run_part(part, config.invocation_params.args)
