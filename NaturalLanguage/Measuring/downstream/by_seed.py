@@ -79,9 +79,9 @@ def text(values, digits=3):
 def parts(rows, measure):
     """A measure over the first quarter of the gold units, the middle half, and the last quarter: three floats."""
     units = rows[0]["units"]
-    quarter = [min(3, int(4 * row["gold_index"] / units)) for row in rows]
-    return [pooled([row for row, place in zip(rows, quarter) if place in places], measure)
-            for places in ((0,), (1, 2), (3,))]
+    quarters = [min(3, int(4 * row["gold_index"] / units)) for row in rows]
+    return [pooled([row for row, quarter in zip(rows, quarters) if quarter in part], measure)
+            for part in ((0,), (1, 2), (3,))]
 
 
 def jump(rows):

@@ -29,14 +29,14 @@ def groups(run, bins):
     """The relative position of each point (0: beginning of the context) and the samples that belong to it (n,)."""
     lines = run.first_lines()
     indices = np.array([line["gold_index"] for line in lines])
-    places = np.array([1 - line["gold_distance"] / line["context_tokens"] for line in lines])
+    positions = np.array([1 - line["gold_distance"] / line["context_tokens"] for line in lines])
     if len(set(indices)) <= bins:
         names = sorted(set(indices))
         which = np.searchsorted(names, indices)
     else:
-        which = np.minimum((places * bins).astype(int), bins - 1)
+        which = np.minimum((positions * bins).astype(int), bins - 1)
         which = np.searchsorted(sorted(set(which)), which)
-    return np.array([places[which == point].mean() for point in range(which.max() + 1)]), which
+    return np.array([positions[which == point].mean() for point in range(which.max() + 1)]), which
 
 
 def means(values, which, weights):
@@ -53,20 +53,20 @@ def draw_run(axis, run, args, colour):
     """A line; prints its points and its contrast."""
     table, contexts = run.table(args.measure)
     values = table[-1]
-    places, which = groups(run, args.bins)
+    positions, which = groups(run, args.bins)
     points = means(values, which, np.ones(len(values)))
     errors = [1.96 * (clustered_error(values[which == point], contexts[which == point]) or 0)
-              for point in range(len(places))]
+              for point in range(len(positions))]
     size = f"{run.units} units" if run.units else f"{run.max_length} tokens"
     label = f"{run.model}, {size}" + (", query first" if run.query_first else "")
-    axis.errorbar(places, points, errors, marker="o", capsize=2, color=colour, label=label)
+    axis.errorbar(positions, points, errors, marker="o", capsize=2, color=colour, label=label)
     drawn = []
     for weights in resamples(contexts, args.draws):
-        if (np.bincount(which, weights, minlength=len(places)) > 0).all():
+        if (np.bincount(which, weights, minlength=len(positions)) > 0).all():
             drawn.append(contrast(means(values, which, weights)))
     span = " [{:.3f}, {:.3f}]".format(*interval(drawn)) if drawn else ""
     print(f"{label}, {run.task}: {args.measure} by position "
-          + " ".join(f"{place:.2f}:{point:.3f}" for place, point in zip(places, points))
+          + " ".join(f"{position:.2f}:{point:.3f}" for position, point in zip(positions, points))
           + f"; ends - middle {contrast(points):.3f}{span}")
     if args.measure == "score" and run.comparable and (run.task, run.units) in REPORTED:
         for index, (name, (indices, accuracies)) in enumerate(REPORTED[run.task, run.units].items()):

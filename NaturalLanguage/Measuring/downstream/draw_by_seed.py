@@ -32,9 +32,9 @@ def draw_positions(rows, looks):
     figure, axes = panels(len(sizes), width=3.4)
     for axis, size in zip(axes, sizes):
         for name, cells in kinds.items():
-            places = [place for units, place in cells if units == size]
-            seeds = [[pooled(mine, "accuracy") for mine in cells[size, place]] for place in places]
-            line(axis, places, np.transpose(seeds), label=name, **looks[name])
+            indices = [index for units, index in cells if units == size]
+            seeds = [[pooled(mine, "accuracy") for mine in cells[size, index]] for index in indices]
+            line(axis, indices, np.transpose(seeds), label=name, **looks[name])
         axis.set(title=f"{size:g} keys", xlabel="pair asked for, from the beginning", ylabel="accuracy", ylim=(0, 1.05))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].legend()
@@ -69,11 +69,11 @@ def draw_needles(rows):
             axis.plot(x, np.exp(np.mean(seeds, axis=1)), label=f"restatement of {needle}", **look)
             axis.plot(x, np.exp(seeds), linestyle="none", marker=".", markersize=3, color=look["color"], alpha=0.5)
             mine = [row for row in rows if row["needle"] == needle]
-            place = np.mean([row["gold_index"] / row["units"] for row in mine])
-            axis.axvline(place, color=look["color"], linestyle=":", linewidth=1)
+            position = np.mean([row["gold_index"] / row["units"] for row in mine])
+            axis.axvline(position, color=look["color"], linestyle=":", linewidth=1)
             seen, masked = np.transpose([jump(seed) for seed in by_kind(mine, "needle")[name][needle,]])
             values = mine[0]["values"]
-            print(f"{name}, needle {needle} (masked beyond {place:.3f}): {text(seen)} nats where visible, "
+            print(f"{name}, needle {needle} (masked beyond {position:.3f}): {text(seen)} nats where visible, "
                   f"{text(masked)} where masked, jump {text(masked - seen)}, "
                   f"{text((masked - seen) / np.log(values))} of log {values:g}")
         axis.axhline(rows[0]["values"], color="grey", linestyle="--", linewidth=1, label="all values alike")

@@ -39,9 +39,9 @@ def draw_run(axis, run, draws):
         if not mine.any():
             continue
         axis.plot(masked, np.exp(values[:, mine].mean(axis=1)), label=f"restatement of {needle}", **look)
-        place = np.mean([1 - line["gold_distance"] / line["context_tokens"]
+        position = np.mean([1 - line["gold_distance"] / line["context_tokens"]
                          for line in first if line["needle"] == needle])
-        axis.axvline(place, color=look["color"], linestyle=":", linewidth=1)
+        axis.axvline(position, color=look["color"], linestyle=":", linewidth=1)
         if visible[:, mine].all() or not visible[:, mine].any():
             print(f"{run.model}, needle {needle}: at these visible fractions it is never or always masked, no jump")
             continue
@@ -49,8 +49,8 @@ def draw_run(axis, run, draws):
         drawn = [jump(values[:, mine], visible[:, mine], weights) for weights in resamples(contexts[mine], draws)]
         low, high = interval([value for value in drawn if math.isfinite(value)]) if draws else (found, found)
         ratio = f", {found / math.log(run.values):.3f} of log {run.values}" if run.values and run.values > 1 else ""
-        print(f"{run.model}, needle {needle} (masked beyond {place:.3f}): jump {found:.4f} nats [{low:.4f}, {high:.4f}]"
-              f"{ratio}; with it visible {np.mean(values[:, mine][visible[:, mine]]):.4f} nats")
+        print(f"{run.model}, needle {needle} (masked beyond {position:.3f}): jump {found:.4f} nats "
+              f"[{low:.4f}, {high:.4f}]{ratio}; with it visible {np.mean(values[:, mine][visible[:, mine]]):.4f} nats")
     axis.set(title=run.model, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
              yscale="log")
     axis.legend()

@@ -94,12 +94,12 @@ class Encoder:
         if self.tokenizer.unk_token_id is not None and ids.count(self.tokenizer.unk_token_id) * 2 > len(ids):
             fail(f"most of the text is unknown to the tokenizer of {self.name}; it needs samples of its own symbols "
                  "(generate_tasks.py --style symbols)")
-        places = [bisect_right(ends, border) for border in (start, end, len(text))]
-        before, context, after = ids[:places[0]], ids[places[0]:places[1]], ids[places[1]:places[2]]
+        cuts = [bisect_right(ends, border) for border in (start, end, len(text))]
+        before, context, after = ids[:cuts[0]], ids[cuts[0]:cuts[1]], ids[cuts[1]:cuts[2]]
         gold = None
         if len(sample["gold"]) == 1:
             index, = sample["gold"]
             first = start + sum(len(unit) + len(sample["separator"]) for unit in sample["units"][:index])
             last = first + len(sample["units"][index])
-            gold = tuple(bisect_right(ends, border) - places[0] for border in (first, last))
-        return Prompt(self.begin * self.added(ids) + before, context, after, ids[places[2]:], gold)
+            gold = tuple(bisect_right(ends, border) - cuts[0] for border in (first, last))
+        return Prompt(self.begin * self.added(ids) + before, context, after, ids[cuts[2]:], gold)

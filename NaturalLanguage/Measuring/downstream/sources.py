@@ -133,11 +133,11 @@ def natural_questions(path):
         try:
             ranked = [(Passage(entry.get("title", ""), entry["text"]),
                        int(entry.get("label", entry.get("isgold") or 0))) for entry in passages]
-            held = [entry.get("hasanswer") or holds_answer(entry["text"], answers) for entry in passages]
-            best = max(range(len(ranked)), key=lambda index: (ranked[index][1], bool(held[index]), -index))
+            answerable = [entry.get("hasanswer") or holds_answer(entry["text"], answers) for entry in passages]
+            best = max(range(len(ranked)), key=lambda index: (ranked[index][1], bool(answerable[index]), -index))
         except (KeyError, TypeError, AttributeError, ValueError):
             fail(f"the questions {path}: question {number} has no list of passages (title, text)")
-        if ranked[best][1] or held[best]:
+        if ranked[best][1] or answerable[best]:
             ranked[best] = (ranked[best][0], ranked[best][1] or 1)
             found.append(Question(question.strip(), tuple(answers), ranked[best][0], "", tuple(ranked)))
     return from_file(path, True, found, "questions with a gold passage")

@@ -22,12 +22,12 @@ def two_needles(size, rng, source, options):
     values = [10_000 + int(value) for value in rng.choice(options.values, 2, replace=False)]
     start = int(rng.integers(len(source.items)))  # prose goes on where it does in its source
     units = [source.items[(start + index) % len(source.items)] for index in range(size)]
-    places = [int(depth * size) for depth in options.depths]
+    indices = [int(depth * size) for depth in options.depths]
     facts = [f"The secret number of {city} is {value}." for city, value in zip(cities, values)]
-    units = units[:places[0]] + facts[:1] + units[places[0]:places[1]] + facts[1:] + units[places[1]:]
+    units = units[:indices[0]] + facts[:1] + units[indices[0]:indices[1]] + facts[1:] + units[indices[1]:]
     queries = [Query([gold], "\n\nRestate the secret number.", f"What is the secret number of {city}?\n\n",
                      f" The secret number of {city} is", [str(value)], f" {value}", {"needle": needle})
-               for needle, gold, city, value in zip("AB", (places[0], places[1] + 1), cities, values)]
+               for needle, gold, city, value in zip("AB", (indices[0], indices[1] + 1), cities, values)]
     return Draft(NEEDLES, units, " ", queries)
 
 

@@ -126,13 +126,13 @@ def chain(repeats, letters, rng):
     value = int(rng.integers(10_000, 99_999))
     lines = [f"VAR {names[0]} = {value}"]
     lines += [f"VAR {name} = VAR {before}" for before, name in zip(names, names[1:])]
-    places = sorted(rng.choice(repeats + 1, len(lines), replace=False).tolist())  # before which repeat each line stands
+    indices = sorted(rng.choice(repeats + 1, len(lines), replace=False).tolist())  # of the repeat behind each line
     units, gold = [], []
-    for place in range(repeats + 1):
-        if place in places:
+    for repeat in range(repeats + 1):
+        if repeat in indices:
             gold.append(len(units))
-            units.append(lines[places.index(place)])
-        units += [NOISE] if place < repeats else []
+            units.append(lines[indices.index(repeat)])
+        units += [NOISE] if repeat < repeats else []
     return units, gold, names, value
 
 
