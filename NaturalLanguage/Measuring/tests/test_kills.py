@@ -1,5 +1,6 @@
 """kill -9 at random moments of every script that writes: the same command then ends with the undisturbed result."""
 
+import os
 import random
 import shutil
 import signal
@@ -12,7 +13,7 @@ import torch
 
 from helpers import FOLDER, make_model, make_texts, make_tokenizer
 
-KILLS = 8  # of each script
+KILLS = int(os.environ.get("KILLS", 3))  # of each script; more for a campaign
 MEASURED = ("--model_name", "model", "--dataset_path", "corpus", "--window", 33, "--stride", 8, "--trim", 0, 0,
             "--n_samples", 90, "--out_dir", "measured", "--device", "cpu")
 STAGES = [  # script and arguments, in the order in which they need each other's files

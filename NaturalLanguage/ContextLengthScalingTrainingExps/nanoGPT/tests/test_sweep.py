@@ -168,3 +168,20 @@ def test_the_smoke_preset_from_nothing_and_again(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("prepared before") == 1 and done.stdout.count("finished before") == 5
     assert "exported before" in done.stdout and made == {path: path.read_bytes() for path in made}
+
+
+@pytest.mark.slow
+def test_the_optimum_from_nothing_and_again(tmp_path):
+    """Two sizes with their own schedules, two seeds on parts of the corpus of their own; --dry_run writes no run."""
+    out = tmp_path / "an optimum"
+    done = bash("reproduce_optimum.sh", "smoke", "--dry_run", OUT=str(out))
+    assert done.returncode == 0 and not (out / "runs").exists(), done.stderr
+    done = bash("reproduce_optimum.sh", "smoke", OUT=str(out))
+    assert done.returncode == 0, done.stderr
+    runs = {path.parent: json.loads(path.read_text())["arguments"] for path in out.glob("runs/*/args.json")}
+    assert len(runs) == 8 and len(list(out.glob("figures/*.pdf"))) == 2
+    assert all(request["data_seed"] == request["seed"] and
+               request["lr_decay_iters"] == request["max_iters"] == {20000: 10, 40000: 20}[request["train_tokens"]]
+               for request in runs.values())
+    done = bash("reproduce_optimum.sh", "smoke", OUT=str(out))
+    assert done.returncode == 0 and done.stdout.count("finished before") == 8, done.stderr

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Does the best context length grow with the training tokens? bash reproduce_optimum.sh [smoke|docstrings|code]
+#
+#   smoke        every step once, under a minute; learns nothing
+#   docstrings   the default: docstrings of installed packages; about 12 minutes of a core for a length and a seed
+#   code         the source code of installed packages; validation on packages that no run was trained on
+#
+# Each seed has its own weights, batches and part of the corpus, and each training size its own schedule: a cosine that
+# ends behind the lowest validation loss, so that no run stops before its minimum. Writes outputs/optimum_PRESET (OUT to
+# change it) and does only what is missing there. SCHEDULES ("TOKENS:STEPS ..."), CONTEXT_LENGTHS and SEEDS name a part of
+# the grid; flags behind the preset go to sweep.py and train.py (--dry_run: what the grid costs; --submit: on a cluster,
+# and then the same without it for table and figures).
+#SBATCH --job-name=reproduce_optimum
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=64G
+#SBATCH --time=24:00:00
+#SBATCH --output=reproduce_optimum_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/train.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+source launching.sh
+
+PRESET=${1:-docstrings}; [[ $# -eq 0 ]] || shift
+model=(--n_layer 2 --n_head 2 --n_embd 64 --init_std 0.07 --tokens_per_step 4096 --learning_rate 3e-3 --min_lr 3e-4
+    --eval_tokens 65536 --full_context_targets 20480 --patience 1000 --threads 1)
+schedules="50000:300 100000:700 200000:1400 400000:2500 800000:4500 1600000:8000"
+lengths="16 32 64 128 256" seeds="1 2 3 4 5 6" data=(--percent 100 --tokenizer bpe:1024)
+case $PRESET in
+smoke)
+    data=(--source docstrings --percent 100 --packages tqdm numpy --min_tokens 500 --tokenizer bpe:512)
+    model+=(--n_embd 32 --tokens_per_step 1024 --eval_tokens 4096 --full_context_targets 64)
+    schedules="20000:10 40000:20" lengths="16 64" seeds="1 2" ;;
+docstrings) data+=(--source docstrings --validation_fraction 0.1) ;;
+code)       data+=(--source code) ;;
+*)  echo "reproduce_optimum.sh: unknown preset $PRESET; use smoke, docstrings or code" >&2; exit 2 ;;
+esac
+OUT=${OUT:-outputs/optimum_$PRESET}
+export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} SEEDS=${SEEDS:-$seeds} OUT_DIR=$OUT/runs
+
+run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --out_dir "$OUT/data"
+bins=("$OUT"/data/LONGCONTEXTSUBSET_train_*.bin); export TRAIN_BIN=${bins[0]}
+for schedule in ${SCHEDULES:-$schedules}; do
+    steps=${schedule#*:}
+    export TRAIN_TOKENS=${schedule%:*}
+    run bash train_sweep.sh "${model[@]}" --vary_data --max_iters "$steps" --lr_decay_iters "$steps" \
+        --warmup_iters $((steps / 20)) --eval_interval $(((steps + 49) / 50)) "$@"
+done
+[[ " $* " != *" --dry_run "* && " $* " != *" --submit "* ]] || exit 0
+run "$PYTHON" collect_results.py --runs "$OUT_DIR" --out_csv "$OUT/sweep.csv"
+run "$PYTHON" draw_loss_vs_context.py --results "$OUT/sweep.csv" --out_dir "$OUT/figures"
