@@ -107,7 +107,7 @@ def report_other(found):
     """Print what a fit of both readings says of full context, and what a fit of one says of the other."""
     print()
     report(found["other_reading"])
-    print("\nfitted to one reading, the other but for one constant, but for a constant a size (nats, root mean square):")
+    print("\nfitted to one reading, the other but for one constant, for a constant a size (nats, root mean square):")
     for direction, row in found["carry_over"].items():
         shown_errors = (f"{name.replace('_', ' ')} {entry['one_constant']:.4f}, {entry['constant_a_size']:.4f}"
                         for name, entry in row.items())
