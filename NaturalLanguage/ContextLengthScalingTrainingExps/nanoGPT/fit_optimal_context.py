@@ -2,8 +2,13 @@
 
     python fit_optimal_context.py --results results/small/sweep.csv --predict_train_tokens 1000000 --check
     python fit_optimal_context.py --results pilot.csv --length_column window --size_column tokens --loss_column nats
+    python fit_optimal_context.py --results results/small/sweep.csv --reading both --check
 
 Reads one table or several with a row a run (commas, semicolons or tabs). optimal_context/law.py says what is fitted.
+--reading says what a loss is: of targets with exactly l tokens before them (full), or a mean over the positions of a
+window of l tokens (mean), as best_valid_loss of train.py is. With both, one set of parameters is fitted to the column
+of window means and to that of full context, each by its noise over seeds (optimal_context/readings.py); laws are
+compared on the window mean, and what the kept one says of full context stands under "other_reading" of the JSON.
 Candidate laws are compared by leaving one training size out: each is fitted to the other sizes and predicts the losses
 at the left-out size's best length and the lengths on either side. A law that leaves more than noise of the table
 (optimal_context/lack_of_fit.py) is put aside, unless all do. Of those within one standard error of the lowest mean
@@ -25,9 +30,10 @@ from files import make_directory, save_json
 from optimal_context.analysis import analyse, describe
 from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, number_of_draws
 from optimal_context.law import LAWS, with_ceiling
-from optimal_context.report import report
+from optimal_context.readings import READINGS, carry_over, laws_of, other_reading, read_as_asked
+from optimal_context.report import report, report_other
 from optimal_context.selection import check_larger_half
-from optimal_context.table import Columns, read_losses, refuse_what_cannot_carry_a_fit
+from optimal_context.table import Columns, refuse_what_cannot_carry_a_fit
 from utils import Parser, fail, positive_float, run_main
 from utils import seed as seed_number
 
@@ -40,6 +46,10 @@ def parse_arguments():
     parser.add_argument("--size_column", help="column of the training size; default train_tokens or train_dataset_size")
     parser.add_argument("--loss_column", help="column of the loss (nats); default best_valid_loss, val_loss or "
                                               "valid_loss")
+    parser.add_argument("--reading", choices=READINGS, default="full",
+                        help="of the loss: with full context, a mean over the window, or a column of each at once")
+    parser.add_argument("--full_context_column", help="column of the loss with full context, for --reading both, where "
+                                                      "--loss_column is the window mean; default: full_context_loss")
     parser.add_argument("--seed_column", help="column of the seed; default: seed; none: there is no such column, and "
                                               "the rows of a cell are its seeds")
     parser.add_argument("--separator", help="of the columns; default: comma, semicolon or tab, as the header has")
@@ -53,27 +63,42 @@ def parse_arguments():
                         help=f"of the bootstrap, at least {LEAST_DRAWS}")
     parser.add_argument("--seed", type=seed_number, default=0, help="of the starts and of the bootstrap")
     parser.add_argument("--out", default="outputs/optimal_context.json", help="file to write")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.full_context_column and args.reading != "both":
+        fail("--full_context_column is for --reading both; name the column of one reading with --loss_column")
+    return args
+
+
+def examine(args, cells, name):
+    """The Analysis of cells in their reading by the law of this name (None: the best), and all of it for JSON."""
+    laws = laws_of([with_ceiling(law, args.ceiling) for law in LAWS], cells)
+    analysis = analyse(laws, cells, args.draws, args.seed, name)
+    if analysis is None:
+        least = min(len(law.parameters) for law in laws if name in (None, law.name))
+        fail(f"the table has {len(cells.losses)} cells of length and size, too few for a law of {least} parameters"
+             f"{'' if name else ' with a size left out'}; train more cells of the grid")
+    found = describe(analysis, args.predict_train_tokens, args.seed)
+    if args.check:
+        found["check"] = {"baselines": analysis.baselines, "larger_half": check_larger_half(laws, cells, args.seed)}
+    return analysis, found
 
 
 def main():
     args = parse_arguments()
-    cells = read_losses(args.results, Columns(args.length_column, args.size_column, args.loss_column, args.seed_column,
-                                              args.separator))
+    columns = Columns(args.length_column, args.size_column, args.loss_column, args.seed_column, args.separator,
+                      (args.full_context_column or "full_context_loss") if args.reading == "both" else None)
+    cells = read_as_asked(args.reading, args.results, columns)
     refuse_what_cannot_carry_a_fit(cells)
-    laws = [with_ceiling(law, args.ceiling) for law in LAWS]
-    analysis = analyse(laws, cells, args.draws, args.seed, args.law)
-    if analysis is None:
-        least = min(len(law.parameters) for law in laws if args.law in (None, law.name))
-        fail(f"the table has {len(cells.losses)} cells of length and size, too few for a law of {least} parameters"
-             f"{'' if args.law else ' with a size left out'}; train more cells of the grid")
+    analysis, found = examine(args, cells, args.law)
+    found = {"results": args.results, "seed": args.seed, "draws": args.draws, **found}
+    if args.reading == "both":
+        found["other_reading"] = examine(args, other_reading(cells), found["law"])[1]
+        found["carry_over"] = carry_over(analysis.kept.law, cells, args.seed)
     make_directory(Path(args.out).parent)
-    found = {"results": args.results, "seed": args.seed, "draws": args.draws,
-             **describe(analysis, args.predict_train_tokens, args.seed)}
-    if args.check:
-        found["check"] = {"baselines": analysis.baselines, "larger_half": check_larger_half(laws, cells, args.seed)}
     save_json(args.out, found)
     report(found)
+    if args.reading == "both":
+        report_other(found)
     print(f"-> {args.out}")
 
 

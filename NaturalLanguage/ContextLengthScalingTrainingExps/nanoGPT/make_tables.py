@@ -14,7 +14,7 @@ import numpy as np
 import long_context_tables
 from files import load_json, read_table
 from optimal_context.report import shown
-from optimal_context.tables import TABLES
+from optimal_context.tables import TABLES, readings
 from paired import crossings
 from readme_tables import markdown, run_make_tables, table_maker
 from sweep_table import READINGS, optimum, read_cells
@@ -125,6 +125,12 @@ def advice(path):
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
+def fit_readings(path):
+    """The fits of a sweep by its readings, in one table."""
+    return markdown(*readings({name: load_json(path / f"{name}.json", "the fit")
+                               for name in ("fit", "fit_mean", "fit_both", "fit_full_context")}))
+
+
 def check(path):
     """What the fit of PATH/fit.json said beforehand of the lengths that PATH/check.csv then trained at."""
     cells, found = read_cells(f"{path}/check.csv"), load_json(f"{path}/fit.json", "the fit")
@@ -163,7 +169,7 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
          "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
          "summary_training": summary, "crossings": lambda path: compared(path, "best_valid_loss"),
          "full_context_crossings": lambda path: compared(path, "full_context_loss"),
-         "plan": plan, "advice": advice, "check": check,
+         "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()},
          **{kind: lambda path, table=table: markdown(*table(read_table(f"{path}.csv")))

@@ -219,8 +219,8 @@ def describe(analysis, predict_sizes, seed):
     for row in optima + asked:
         row["trusted"] = row["trusted"] and not table_reasons(analysis)
     return {
-        "trusted": not reasons, "reasons": reasons, "law": law.name, "alpha": law.exponent, "bounded": law.bounded,
-        "offset": law.offset, "given_ceiling": law.ceiling,
+        "trusted": not reasons, "reasons": reasons, "reading": law.reading, "joint": law.joint, "law": law.name,
+        "alpha": law.exponent, "bounded": law.bounded, "offset": law.offset, "given_ceiling": law.ceiling,
         "near_laws": [fit.law.name for fit in analysis.answer.others],
         "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),
         "parameters": {name: interval(values[name], draws[name]) for name in values},

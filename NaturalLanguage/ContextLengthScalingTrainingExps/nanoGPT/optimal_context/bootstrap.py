@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import norm as normal, t as student_t
 
 from optimal_context.lack_of_fit import orthonormal
-from optimal_context.law import predict, tangents
-from optimal_context.solver import logarithms, solve
+from optimal_context.law import predict, read_as, residuals, tangents
+from optimal_context.solver import solve
 from utils import argument_type
 
 DRAWS, LEAST_DRAWS, LEVEL = 500, 100, 0.95
@@ -78,12 +78,15 @@ def resampled_losses(fit, cells, draws, generator, misfit=False):
 
 
 def bootstrap(fit, cells, draws=DRAWS, seed=0, misfit=False):
-    """The Fit with its `draws`: the law fitted again, from where it is, to losses that are resampled."""
-    losses = resampled_losses(fit, cells, draws, np.random.default_rng(seed), misfit)
-    scale = np.sqrt(((cells.losses - predict(fit, cells.lengths, cells.sizes)[1])**2).sum()
-                    / max(len(cells.losses) - len(fit.theta), 1)) + 1e-9
-    theta, _ = solve(fit.law, np.repeat(fit.theta[None], draws, 0), *logarithms(cells, fit.reference), losses,
-                     np.ones((1, len(cells.losses))), np.full((draws, 1), scale), tolerance=1e-5)
+    """The Fit with its `draws`: the law fitted again, from where it is, to losses that are resampled.
+
+    Two readings of a cell are of the same runs, so that the same seeds and signs are drawn for both.
+    """
+    losses = np.concatenate([one.scale * resampled_losses(read_as(fit, one), one, draws, np.random.default_rng(seed),
+                                                          misfit) for one in cells.readings], 1)
+    scale = np.sqrt((residuals(fit, cells)**2).sum() / max(losses.shape[1] - len(fit.theta), 1)) + 1e-9
+    theta, _ = solve(fit.law, np.repeat(fit.theta[None], draws, 0), fit.reference, cells, losses,
+                     np.ones((1, losses.shape[1])), np.full((draws, 1), scale), tolerance=1e-5)
     return replace(fit, draws=theta)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy.stats import bartlett, f as f_distribution, t as student_t
 
-from optimal_context.law import optimum, predict, tangents
+from optimal_context.law import optimum, residuals, tangents
 
 SHAPES = 8          # smooth shapes that are tested at most
 DEGREE = 5          # of them in log l and log D together
@@ -48,6 +48,21 @@ def seed_noise(cells):
     variance = np.maximum(np.where(np.isnan(own), pooled, own), 1e-3 * pooled) / counts
     known = variance[counts > 1]
     return Noise(variance, known.sum()**2 / (known**2 / (counts[counts > 1] - 1)).sum())
+
+
+def noise_of_all(cells):
+    """The Noise of all readings of the cells, in units of their scales: they are of the same runs, so that the other
+    reading adds no degrees of freedom."""
+    found = [seed_noise(one) for one in cells.readings]
+    if any(noise.variance is None for noise in found):
+        return Noise(None, 0)
+    return Noise(np.concatenate([one.scale**2 * noise.variance for one, noise in zip(cells.readings, found)]),
+                 min(noise.freedom for noise in found))
+
+
+def in_rows(cells, shapes):
+    """Shapes (n, k) of the cells as columns (N, k) over all their readings: 0 in the other one."""
+    return np.concatenate([one.scale * shapes * (one.reading == cells.reading) for one in cells.readings])
 
 
 def orthonormal(columns):
@@ -138,8 +153,8 @@ def lack_of_fit(fit, cells):
     one seed a cell), and `excess`: how many times larger the error of the shape that is found is than that of noise of
     the same mean square, at least 1.
     """
-    noise, basis = seed_noise(cells), orthonormal(tangents(fit, cells))
-    residual = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
+    noise, basis = noise_of_all(cells), orthonormal(tangents(fit, cells))
+    residual = residuals(fit, cells)
     residual = residual - basis @ (basis.T @ residual)
     freedom = len(residual) - basis.shape[1]
     if freedom < 1:
@@ -147,13 +162,15 @@ def lack_of_fit(fit, cells):
                 "excess": 1.0}
     pooled_ratio, pooled = pooled_test(basis, residual, noise, freedom)
     most = int(np.clip(freedom // 4, 1, SHAPES))
-    smooth_ratio, smooth = explained(beside(smooth_shapes(cells), basis, most), residual, noise, freedom)
-    lean_ratio, lean = explained(beside(leaning_shapes(fit, cells), basis, 2), residual, noise, freedom)
+    smooth_ratio, smooth = explained(beside(in_rows(cells, smooth_shapes(cells)), basis, most), residual, noise,
+                                     freedom)
+    lean_ratio, lean = explained(beside(in_rows(cells, leaning_shapes(fit, cells)), basis, 2), residual, noise, freedom)
     outlier, worst = outlier_test(basis, residual, noise, freedom)
     excess = np.sqrt(max(smooth_ratio or 1, lean_ratio or 1, 1) / max(pooled_ratio or 1, 1))
-    return {"pooled": pooled, "smooth": smooth, "lean": lean, "outlier": outlier, "worst": worst,
-            "residual_error": float(np.sqrt((residual**2).sum() / freedom)),
-            "seed_error": None if noise.variance is None else float(np.sqrt(noise.variance.mean())),
+    return {"pooled": pooled, "smooth": smooth, "lean": lean, "outlier": outlier,
+            "worst": worst % len(cells.losses),
+            "residual_error": float(np.sqrt((residual**2).sum() / freedom)) / cells.scale,
+            "seed_error": None if noise.variance is None else float(np.sqrt(noise.variance.mean())) / cells.scale,
             "excess": float(max(excess, 1))}
 
 
@@ -173,9 +190,9 @@ def prediction_test(fit, cells, fitted):
     Their errors are held against the noise of their cells and that of the parameters, by the law's tangents. None: the
     fitted cells are too few to tell the noise.
     """
-    slopes, noise = tangents(fit, cells), seed_noise(cells)
+    slopes, noise, fitted = tangents(fit, cells), noise_of_all(cells), np.tile(fitted, len(cells.readings))
     inverse = np.linalg.pinv(slopes[fitted], rcond=1e-8)
-    error = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
+    error = residuals(fit, cells)
     if noise.variance is not None:
         variance, freedom = noise.variance, noise.freedom
     else:

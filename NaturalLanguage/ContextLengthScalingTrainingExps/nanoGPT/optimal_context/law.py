@@ -13,11 +13,18 @@ learns nothing keeps the loss H of one without context, so only K(l) = H - R_Bay
 share exp(-L_approx / K) is:
 
     loss(l, D) = H - K exp(-L_approx / K)  ->  R_Bayes + L_approx  for large D
+
+A loss is read in one of two ways. "full": of targets with exactly l tokens before them, as above. "mean": a mean over
+the positions of a window, of which position p has p tokens; then R_Bayes = C0 + C M(l, gamma) (window_mean.py), and
+L_approx, a mean too, is given the same form. Where both readings are fitted with the same parameters (joint), their
+targets may be different tokens, so the loss with full context has a constant more, the shift.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from optimal_context.window_mean import log_power_mean
 
 BAYES, APPROXIMATION = ("C0", "log_gain", "log_gamma"), ("log_A", "a", "log_alpha")
 
@@ -27,6 +34,7 @@ class Law:
     """A candidate: how alpha depends on l, whether the loss is bounded by H, whether L_approx has an offset B.
 
     own_exponent: the offset's exponent beta is not alpha. ceiling is H in nats, where it is given; None: it is fitted.
+    reading: "full" or "mean", of the losses it gives; joint: its parameters are those of both readings.
     """
     name: str
     exponent: str
@@ -34,12 +42,15 @@ class Law:
     offset: bool = False
     own_exponent: bool = False
     ceiling: float | None = None
+    reading: str = "full"
+    joint: bool = False
 
     @property
     def parameters(self):
         """The names of the fitted parameters; logarithms of what must be positive."""
         return (*BAYES, *APPROXIMATION, *(["b"] if self.exponent != "constant" else []),
                 *(["log_B"] if self.offset else []), *(["log_beta"] if self.own_exponent else []),
+                *(["shift"] if self.joint else []),
                 *(["ceiling"] if self.bounded and self.ceiling is None else []))
 
 
@@ -84,23 +95,38 @@ def approximation_slopes(law, value, log_length, log_size):
     return growing + constant, slopes
 
 
-def parts(law, theta, log_length, log_size, slopes=False):
-    """R_Bayes and loss, (batch, n) each, of theta (batch, p) at log(l / l_ref) and log(D / D_ref), (n,) each.
+def bayes_slopes(law, value, lengths, length_ref):
+    """R_Bayes (batch, n) in the law's reading at lengths (n,), without the shift, and {parameter: its slope}."""
+    gamma = np.exp(np.minimum(value["log_gamma"], 5))
+    log_length = np.log(lengths / length_ref)
+    if law.reading == "mean":
+        log_mean, of_gamma = log_power_mean(lengths, gamma)
+        log_share, of_gamma = log_mean + gamma * np.log(length_ref), of_gamma + np.log(length_ref)
+    else:
+        log_share, of_gamma = -gamma * log_length, -log_length
+    gain = np.exp(np.clip(value["log_gain"] + log_share, -50, 50))
+    bayes = value["C0"] + gain
+    return bayes, {"C0": np.ones_like(bayes), "log_gain": gain, "log_gamma": gain * gamma * of_gamma}
+
+
+def parts(law, theta, reference, lengths, sizes, slopes=False):
+    """R_Bayes and loss, (batch, n) each, of theta (batch, p) around a reference, at lengths and sizes (n,).
 
     With slopes, the loss and its derivatives by the parameters (batch, n, p) instead.
     """
     value = dict(zip(law.parameters, np.moveaxis(theta, -1, 0)[..., None]))
-    gamma = np.exp(np.minimum(value["log_gamma"], 5))
-    gain = np.exp(np.clip(value["log_gain"] - gamma * log_length, -50, 50))
-    bayes = value["C0"] + gain
-    approximation, of_approximation = approximation_slopes(law, value, log_length, log_size)
-    of_bayes = {"C0": np.ones_like(bayes), "log_gain": gain, "log_gamma": -gain * gamma * log_length}
+    bayes, of_bayes = bayes_slopes(law, value, lengths, reference[0])
+    approximation, of_approximation = approximation_slopes(law, value, np.log(lengths / reference[0]),
+                                                           np.log(sizes / reference[1]))
+    if law.joint:
+        shifted = float(law.reading == "full")
+        bayes, of_bayes["shift"] = bayes + shifted * value["shift"], shifted * np.ones_like(bayes)
     if not law.bounded:
         if not slopes:
             return bayes, bayes + approximation
         columns = {**of_bayes, **of_approximation}
         return bayes + approximation, np.stack([columns[name] for name in law.parameters], -1)
-    ceiling = value.get("ceiling", law.ceiling)
+    ceiling = value.get("ceiling", law.ceiling) + (shifted * value["shift"] if law.joint else 0)
     possible = np.maximum(ceiling - bayes, 1e-9)
     ratio = np.minimum(approximation / possible, 50)
     missing = np.exp(-ratio)
@@ -108,7 +134,7 @@ def parts(law, theta, log_length, log_size, slopes=False):
     if not slopes:
         return np.minimum(bayes, ceiling), loss
     by_bayes = missing * (1 + ratio)
-    columns = {**{name: by_bayes * slope for name, slope in of_bayes.items()},
+    columns = {**{name: by_bayes * slope for name, slope in of_bayes.items()}, "shift": of_bayes.get("shift"),
                **{name: missing * slope for name, slope in of_approximation.items()}, "ceiling": 1 - by_bayes}
     return loss, np.stack([columns[name] for name in law.parameters], -1)
 
@@ -116,15 +142,30 @@ def parts(law, theta, log_length, log_size, slopes=False):
 def predict(fit, lengths, sizes, draws=False):
     """R_Bayes and loss in nats, (n,) each, or with draws (draws, n), at lengths and sizes (n,)."""
     theta = fit.draws if draws else fit.theta[None]
-    bayes, loss = parts(fit.law, theta, np.log(np.asarray(lengths) / fit.reference[0]),
-                        np.log(np.asarray(sizes) / fit.reference[1]))
+    bayes, loss = parts(fit.law, theta, fit.reference, np.asarray(lengths), np.asarray(sizes))
     return (bayes, loss) if draws else (bayes[0], loss[0])
 
 
+def read_as(fit, cells):
+    """The Fit in the reading of the cells."""
+    return replace(fit, law=replace(fit.law, reading=cells.reading))
+
+
+def fitted(law, theta, reference, cells):
+    """The losses (batch, N) of all readings of cells, and their slopes (batch, N, p), in units of their scales."""
+    found = [(one.scale, parts(replace(law, reading=one.reading), theta, reference, one.lengths, one.sizes, True))
+             for one in cells.readings]
+    return tuple(np.concatenate([scale * pair[index] for scale, pair in found], 1) for index in (0, 1))
+
+
 def tangents(fit, cells):
-    """The slopes (n, p) of the fitted losses of the cells by the parameters."""
-    return parts(fit.law, fit.theta[None], np.log(cells.lengths / fit.reference[0]),
-                 np.log(cells.sizes / fit.reference[1]), slopes=True)[1][0]
+    """The slopes (N, p) of the fitted losses of the cells, of all their readings, by the parameters."""
+    return fitted(fit.law, fit.theta[None], fit.reference, cells)[1][0]
+
+
+def residuals(fit, cells):
+    """What a fit leaves of the losses (N,) of all readings of the cells, in units of their scales."""
+    return cells.targets - fitted(fit.law, fit.theta[None], fit.reference, cells)[0][0]
 
 
 def optimum(fit, sizes, shortest, longest, draws=False, points=240):
@@ -155,7 +196,7 @@ def described(fit, theta):
             "A_ref": np.exp(value["log_A"]), "a": value["a"], "alpha_ref": np.exp(value["log_alpha"]),
             **{name: np.exp(value[f"log_{name.removesuffix('_ref')}"]) for name in ("B_ref", "beta")
                if f"log_{name.removesuffix('_ref')}" in value},
-            **{name: value[name] for name in ("b", "ceiling") if name in value}}
+            **{name: value[name] for name in ("b", "shift", "ceiling") if name in value}}
 
 
 def with_ceiling(law, ceiling):

@@ -2,6 +2,8 @@
 
 from optimal_context.table import summary
 
+NAMES = {"full": "full context only", "mean": "mean over the window"}
+
 
 def shown(entry, digits=4):
     """"0.12 [0.1, 0.15]" of an interval; "cannot be told" of one without value."""
@@ -80,6 +82,8 @@ def print_sizes(found):
 def report(found):
     """Print what was found, the verdict first."""
     print(verdict(found))
+    if found["reading"] == "mean" or found["joint"]:
+        print(f"reading: {NAMES[found['reading']]}{', fitted together with the other one' if found['joint'] else ''}")
     check = found.get("check", {"baselines": {}})
     print_errors("held out, one training size at a time:", {**found["candidates"], **check["baselines"]})
     if "larger_half" in check:
@@ -97,3 +101,14 @@ def report(found):
         print("not trusted, because:")
         for reason in found["reasons"]:
             print(f"  - {reason}")
+
+
+def report_other(found):
+    """Print what a fit of both readings says of full context, and what a fit of one says of the other."""
+    print()
+    report(found["other_reading"])
+    print("\nfitted to one reading, the other but for one constant, for a constant a size (nats, root mean square):")
+    for direction, row in found["carry_over"].items():
+        shown_errors = (f"{name.replace('_', ' ')} {entry['one_constant']:.4f}, {entry['constant_a_size']:.4f}"
+                        for name, entry in row.items())
+        print(f"  {direction}: {'; '.join(shown_errors)}")

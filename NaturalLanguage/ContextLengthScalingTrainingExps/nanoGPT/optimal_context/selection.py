@@ -50,7 +50,7 @@ def leave_one_size_out(law, cells, seed):
     """For each training size, what a fit to the others says of it (`evaluate`); None if they are too few cells."""
     sizes = np.unique(cells.sizes)
     masks = [cells.sizes != size for size in sizes]
-    if min(mask.sum() for mask in masks) <= len(law.parameters):
+    if min(mask.sum() for mask in masks) * len(cells.readings) <= len(law.parameters):
         return None
     return [evaluate(fit, cells, size) for size, fit in zip(sizes, fit_law(law, cells, masks, seed))]
 
@@ -63,7 +63,7 @@ def baselines(cells):
 
 def examine(law, cells, seed):
     """The Candidate of a law, as yet without rows."""
-    if len(cells.losses) <= len(law.parameters):
+    if len(cells.targets) <= len(law.parameters):
         return Candidate(law, None, None, None)
     fit = fit_law(law, cells, seed=seed)
     return Candidate(law, fit, None, lack_of_fit(fit, cells))
@@ -71,8 +71,9 @@ def examine(law, cells, seed):
 
 def reached(candidate, cells):
     """Whether the losses come near a fitted bound: it is no further above them than they are apart."""
-    return ("ceiling" not in candidate.law.parameters
-            or candidate.fit.theta[-1] <= cells.losses.max() + np.ptp(cells.losses))
+    value = dict(zip(candidate.law.parameters, candidate.fit.theta))
+    shift = value.get("shift", 0.0) if cells.reading == "full" else 0.0
+    return value.get("ceiling", -np.inf) + shift <= cells.losses.max() + np.ptp(cells.losses)
 
 
 def near_best(candidates):
@@ -133,7 +134,7 @@ def supported_factor(law, cells, seed, upwards):
     count = (len(sizes) + 1) // 2
     edge = sizes[count - 1] if upwards else sizes[-count]
     fitted = cells.sizes <= edge if upwards else cells.sizes >= edge
-    if count < 2 or fitted.sum() <= len(law.parameters):
+    if count < 2 or fitted.sum() * len(cells.readings) <= len(law.parameters):
         return 1.0
     p = prediction_test(fit_law(law, cells, [fitted], seed)[0], cells, fitted)
     return 1.0 if p is None or p < PREDICTED else float(sizes[-1] / edge if upwards else edge / sizes[0])
@@ -147,7 +148,7 @@ def check_larger_half(laws, cells, seed):
     kept = choose(laws, small, seed)[0] if count > 2 else None
     found = {}
     for law in laws:
-        if len(small.losses) > len(law.parameters):
+        if len(small.targets) > len(law.parameters):
             fit = fit_law(law, small, seed=seed)
             found[law.name] = [evaluate(fit, cells, size) for size in sizes[count:]]
     for name, baseline in BASELINES.items():

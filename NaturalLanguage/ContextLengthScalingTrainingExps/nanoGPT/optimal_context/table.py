@@ -1,7 +1,7 @@
 """Tables of (length, size, loss, seed), and what can be said of them without a law."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,16 +15,35 @@ LEAST_SIZES, LEAST_LENGTHS = 3, 4
 
 @dataclass(frozen=True)
 class Cells:
-    """Mean losses (n,) in nats at context lengths and training sizes (n,), and the losses of each cell's seeds (n)."""
+    """Mean losses (n,) in nats at context lengths and training sizes (n,), and the losses of each cell's seeds (n).
+
+    reading: "full" or "mean" (law.py). beside: the same cells in the other reading, where both are fitted at once; then
+    a fit takes the losses of each times its `scale`.
+    """
     lengths: np.ndarray
     sizes: np.ndarray
     losses: np.ndarray
     seeds: tuple
+    reading: str = "full"
+    beside: "Cells | None" = None
+    scale: float = 1.0
+
+    @property
+    def readings(self):
+        """What a fit takes: these cells, and those beside them, the window mean first."""
+        found = [replace(self, beside=None)] + ([self.beside] if self.beside else [])
+        return sorted(found, key=lambda cells: cells.reading != "mean")
+
+    @property
+    def targets(self):
+        """The losses (N,) of all readings, in units of their scales."""
+        return np.concatenate([cells.scale * cells.losses for cells in self.readings])
 
     def part(self, keep):
         """The cells of a mask (n,)."""
-        return Cells(self.lengths[keep], self.sizes[keep], self.losses[keep],
-                     tuple(seeds for seeds, kept in zip(self.seeds, keep) if kept))
+        return replace(self, lengths=self.lengths[keep], sizes=self.sizes[keep], losses=self.losses[keep],
+                       seeds=tuple(seeds for seeds, kept in zip(self.seeds, keep) if kept),
+                       beside=self.beside and self.beside.part(keep))
 
     def of_size(self, size):
         """The cells of one training size, by ascending context length."""
@@ -50,7 +69,8 @@ def find_columns(path, header, columns):
     seed = None if columns.seed == "none" else seed
     for name in filter(None, (columns.length, size, loss, seed)):
         if name not in header:
-            fail(f"{path} has no column {name}; name yours with --length_column, --size_column, --loss_column and "
+            losses = "--loss_column" + (", --full_context_column" if columns.full_context else "")
+            fail(f"{path} has no column {name}; name yours with --length_column, --size_column, {losses} and "
                  f"--seed_column (it has: {', '.join(header) or 'none'})")
     return columns.length, size, loss, seed
 
@@ -82,12 +102,16 @@ def refuse_other_settings(path, rows, names, found):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table; None: the usual name; seed "none": the rows of a cell are its seeds."""
+    """The columns of a table; None: the usual name; seed "none": the rows of a cell are its seeds.
+
+    full_context: of the losses with full context, where those of `loss` are window means and both are read.
+    """
     length: str = "context_length"
     size: str | None = None
     loss: str | None = None
     seed: str | None = None
     separator: str | None = None
+    full_context: str | None = None
 
 
 def read_losses(paths, columns=Columns()):

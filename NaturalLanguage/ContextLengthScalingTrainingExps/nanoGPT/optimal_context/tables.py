@@ -1,5 +1,7 @@
 """Tables of the results README from committed fits: each a function of the JSON to a header and rows of texts."""
 
+import statistics
+
 from optimal_context.report import shown_optimum
 from optimal_context.table import summary
 
@@ -78,5 +80,34 @@ def widths(found):
         for name, row in found["laws"].items()]
 
 
+def readings(fits):
+    """Fits {name: JSON} of one sweep, each of the window mean or of full context: what each predicts of new sizes."""
+    rows, both = [], fits["fit_both"]
+    for losses, form, found in (("window mean", "C / l^gamma", fits["fit"]),
+                                ("window mean", "its mean over the window", fits["fit_mean"]),
+                                ("window mean", "both readings at once", both),
+                                ("full context", "C / l^gamma", fits["fit_full_context"]),
+                                ("full context", "both readings at once", both["other_reading"])):
+        row, half = [losses, form, found["law"]], found["check"]["larger_half"]["rows"]
+        for laws, plain in ((found["candidates"], found["check"]["baselines"]),
+                            ({name: half.get(name) for name in found["candidates"]},
+                             {name: half[name] for name in found["check"]["baselines"]})):
+            errors_of = {name: summary(rows)["near_error_rms"] for name, rows in (laws | plain).items() if rows}
+            best = min(plain, key=errors_of.get)
+            of_laws = [errors_of[name] for name in laws if name in errors_of]
+            row += [f"{errors_of[found['law']]:.3f} ({statistics.median(of_laws):.3f})",
+                    f"{errors_of[best]:.3f} ({best})"]
+        rows.append(row)
+    return ["losses", "Bayes risk fitted", "law kept", "left-out size: law kept (median of all laws)", "best baseline",
+            "larger half: that law (median of all laws)", "best baseline"], rows
+
+
+def carry_over(found):
+    """What the kept law, fitted to one reading alone, leaves of the other but for constants."""
+    return ["fitted, predicted", "constants free", "carried fit (nats)", "own fit", "first reading's curve", "flat"], [
+        [direction, constants.replace("_", " "), *(f"{row[name][constants]:.3f}" for name in row)]
+        for direction, row in found["carry_over"].items() for constants in row["error"]]
+
+
 TABLES = {"fit_optima": optima, "fit_held_out": held_out, "fit_larger_half": larger_half, "fit_verdict": verdict,
-          "fit_recovery": recovery, "fit_coverage": coverage, "fit_widths": widths}
+          "fit_recovery": recovery, "fit_coverage": coverage, "fit_widths": widths, "fit_carry_over": carry_over}

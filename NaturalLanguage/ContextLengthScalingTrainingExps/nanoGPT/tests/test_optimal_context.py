@@ -68,7 +68,7 @@ def test_a_table_without_noise_gives_its_law_back(name):
 def test_the_fit_is_that_of_scipy():
     truth = true_fit("bounded")
     cells = table(truth, noise=0.01)
-    inputs = np.log(cells.lengths / truth.reference[0]), np.log(cells.sizes / truth.reference[1])
+    inputs = truth.reference, cells.lengths, cells.sizes
     fit = fit_law(truth.law, cells)
 
     def residuals(theta):
@@ -119,7 +119,7 @@ def test_a_law_that_leaves_more_than_noise_is_put_aside_for_one_that_does_not():
 def test_the_slopes_are_those_of_finite_differences(name):
     truth = true_fit(name)
     cells = table(truth)
-    inputs = np.log(cells.lengths / truth.reference[0]), np.log(cells.sizes / truth.reference[1])
+    inputs = truth.reference, cells.lengths, cells.sizes
     loss, slopes = parts(truth.law, truth.theta[None], *inputs, slopes=True)
     assert np.allclose(loss, parts(truth.law, truth.theta[None], *inputs)[1])
     for index, step in enumerate(1e-6 * np.eye(len(truth.theta))):
@@ -141,7 +141,7 @@ def test_the_pooled_test_is_that_of_the_textbook():
     fit = fit_law(truth.law, cells)
     lack = lack_of_fit(fit, cells)
     within = sum(((seeds - seeds.mean())**2).sum() for seeds in cells.seeds)
-    inputs = np.log(cells.lengths / fit.reference[0]), np.log(cells.sizes / fit.reference[1])
+    inputs = fit.reference, cells.lengths, cells.sizes
     least = least_squares(lambda theta: parts(fit.law, theta[None], *inputs)[1][0] - cells.losses, fit.theta).fun
     freedom, rest = len(cells.losses) - len(fit.theta), sum(len(seeds) - 1 for seeds in cells.seeds)
     ratio = 3 * (least**2).sum() / freedom / (within / rest)
