@@ -106,15 +106,21 @@ def load_tensors(path, what, device="cpu", mmap=False, kind=dict):
 
 
 def json_text(value, indent=""):
-    """JSON text of plain values: on one line whatever fits there and every list of numbers, else an entry a line."""
+    """JSON text of plain values, in lines as full as LINE allows; a list of numbers is one line, however long."""
     line = json.dumps(value)
     pairs = [(json.dumps(key) + ": ", entry) for key, entry in value.items()] if isinstance(value, dict) else [
         ("", entry) for entry in value] if isinstance(value, list) else []
     numbers = isinstance(value, list) and all(entry is None or isinstance(entry, (int, float)) for entry in value)
     if not pairs or numbers or len(indent) + len(line) < LINE:
         return line
-    inner = indent + " "
-    body = ",\n".join(inner + key + json_text(entry, inner) for key, entry in pairs)
+    inner, lines = indent + " ", []
+    for key, entry in pairs:
+        text = key + json_text(entry, inner)
+        if lines and "\n" not in lines[-1] + text and len(inner) + len(lines[-1]) + len(text) + 3 < LINE:
+            lines[-1] += f", {text}"
+        else:
+            lines.append(text)
+    body = ",\n".join(inner + line for line in lines)
     return f"{line[0]}\n{body}\n{indent}{line[-1]}"
 
 
