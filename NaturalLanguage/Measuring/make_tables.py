@@ -130,17 +130,16 @@ def recall_table():
 def needles_table():
     """Cross entropy of the restated needles as a growing left part of the context is masked."""
     rows, header = [], None
-    for name, cells in by_kind(read_answers(ANSWERS, "two_needles"), "needle").items():
-        for (needle,), seeds in cells.items():
+    for name, cells in by_kind(read_answers(ANSWERS, "two_needles"), "values", "needle").items():
+        for (values, needle), seeds in cells.items():
             fractions = sorted({row["visible_fraction"] for row in seeds[0]}, reverse=True)
             losses = [text([pooled([row for row in mine if row["visible_fraction"] == fraction], "cross_entropy")
                             for mine in seeds], 2) for fraction in fractions]
             seen, masked = np.transpose([jump(mine) for mine in seeds])
-            values = seeds[0][0]["values"]
-            rows.append((f"`{name}`", needle, *losses, text(masked - seen, 2),
+            rows.append((f"`{name}`", f"{values:g}", needle, *losses, text(masked - seen, 2),
                          text((masked - seen) / math.log(values), 2)))
-            header = ("trained", "needle", *(f"{1 - fraction:g} masked" for fraction in fractions), "jump",
-                      f"jump / log {values:g}")
+            header = ("trained", "values", "needle", *(f"{1 - fraction:g} masked" for fraction in fractions), "jump",
+                      "jump / log(values)")
     return markdown(header, rows)
 
 

@@ -2,11 +2,11 @@
 # Small models that retrieve from their context, from nothing: bash reproduce_retrieval.sh [smoke|small]
 #
 #   smoke   every step once; learns nothing
-#   small   the default: key-value recall (asked for uniformly, and mostly at the ends), variable tracking and label
-#           maps, a model of each seed, half a minute of one core each
+#   small   the default: key-value recall (asked for uniformly, mostly at the ends, and uniformly with fewer and more
+#           values), variable tracking and label maps, a model of each seed, half a minute of one core each
 #
 # Writes outputs/retrieval_PRESET (OUT to change it), the models as OUT/models/NAME_seedN, and does only what is missing
-# there. KINDS="key_value" and SEEDS="0 1" for fewer. Flags behind the preset go to train.py.
+# there. KINDS="key_value_uniform" and SEEDS="0 1" for fewer. Flags behind the preset go to train.py.
 #SBATCH --job-name=reproduce_retrieval
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=8G
@@ -34,13 +34,15 @@ small)
 *)  echo "reproduce_retrieval.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/retrieval_$PRESET}
-KINDS=${KINDS:-key_value_uniform key_value_ends variables labels}
+KINDS=${KINDS:-key_value_uniform key_value_ends values_4 values_64 variables labels}
 export SEEDS=${SEEDS:-1 2 3} CONTEXT_LENGTHS=$length TRAIN_TOKENS=$tokens
 
 for kind in $KINDS; do
     case $kind in
     key_value_uniform)  task=key_value documents=(--max_units 32 --n_queries 8) ;;
     key_value_ends)     task=key_value documents=(--max_units 32 --n_queries 8 --gold ends) ;;
+    values_4 | values_64)
+        task=key_value documents=(--max_units 32 --n_queries 8 --n_values "${kind#values_}") ;;
     variables)          task=variables documents=(--max_units 16) ;;
     labels)             task=labels documents=(--max_units 6) ;;
     *)  echo "reproduce_retrieval.sh: unknown kind $kind in KINDS" >&2; exit 2 ;;

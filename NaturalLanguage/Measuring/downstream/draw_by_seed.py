@@ -62,6 +62,7 @@ def draw_needles(rows):
     kinds = by_kind(rows, "needle", "visible_fraction")
     figure, axes = panels(len(kinds), width=3.4)
     for axis, (name, cells) in zip(axes, kinds.items()):
+        values = next(iter(cells.values()))[0][0]["values"]
         for needle, look in LOOK.items():
             fractions = [fraction for which, fraction in cells if which == needle]
             seeds = [[pooled(mine, "cross_entropy") for mine in cells[needle, fraction]] for fraction in fractions]
@@ -72,11 +73,10 @@ def draw_needles(rows):
             position = np.mean([row["gold_index"] / row["units"] for row in mine])
             axis.axvline(position, color=look["color"], linestyle=":", linewidth=1)
             seen, masked = np.transpose([jump(seed) for seed in by_kind(mine, "needle")[name][needle,]])
-            values = mine[0]["values"]
             print(f"{name}, needle {needle} (masked beyond {position:.3f}): {text(seen)} nats where visible, "
                   f"{text(masked)} where masked, jump {text(masked - seen)}, "
                   f"{text((masked - seen) / np.log(values))} of log {values:g}")
-        axis.axhline(rows[0]["values"], color="grey", linestyle="--", linewidth=1, label="all values alike")
+        axis.axhline(values, color="grey", linestyle="--", linewidth=1, label="all values alike")
         axis.set(title=name, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
                  yscale="log")
         axis.legend()

@@ -47,7 +47,9 @@ small)
             --no-figures --no-generate --no-share --no-features
     }
     evaluate key_value kv_retrieval "18 34 66" "" 1
-    evaluate key_value two_needles 66 "" 0.125 0.25 0.375 0.5 0.625 0.75 0.875 1
+    for name in key_value values; do
+        evaluate "$name" two_needles 66 "" 0.125 0.25 0.375 0.5 0.625 0.75 0.875 1
+    done
     evaluate variables ruler_vt 51 "" 0.25 0.5 0.75 1
     evaluate labels helmet_icl 50 "--keys x[0-9]+ --values_pattern y[0-9]+" 0.25 0.5 0.75 1
     run "$PYTHON" -m downstream.collect_answers --runs "$OUT"/runs/*/* --out_csv "$OUT/answers.csv"
