@@ -83,6 +83,13 @@ def test_from_features_to_figures(measured, tmp_path):
         "made up_ce_vs_dimension", "made up_ce_vs_sum_log_3_6", "made up_ce_vs_sum_log_10_10", "made up_correlations"}
     printed = run("draw_CE_vs_entropy", "--results", measured, "--exclude", 2, "--out_dir", "figures")
     assert "at 3 context lengths" in printed
+    printed = run("draw_line_in_training", "--results", measured, "--train_tokens", 500, "--from_lengths", 1,
+                  "--out_dir", "figures")
+    assert f"500 tokens seen, context lengths from 1 on: R {np.corrcoef(x, y)[0, 1]:.4f}" in printed
+    assert f"slope {np.polyfit(x, y, 1)[0]:.5f} [" in printed
+    assert (tmp_path / "figures" / "line_in_training.pdf").exists()
+    code, _, err = run_main("draw_line_in_training", "--results", measured, "--train_tokens", 1, 2)
+    assert code == 2 and "one number for each" in err
 
 
 def test_sums_of_log_eigenvalues_are_those_of_the_covariance(measured):
