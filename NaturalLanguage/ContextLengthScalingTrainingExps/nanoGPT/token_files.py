@@ -128,10 +128,12 @@ def validation_starts(tokens, eval_tokens, context_length):
     return np.arange(0, eval_tokens, context_length)
 
 
-def full_context_starts(tokens, n_targets, context_length):
+def full_context_starts(tokens, n_targets, context_length, packed=1):
     """Starts of windows whose last target is the same token at every context length.
 
     The targets are spread evenly over the second half of the stream, so that each has the longest context before it.
+    In tokens that are packed (data/mix.py) each lies at a random place of its even part, or all could lie at one place
+    of their windows.
     """
     first = len(tokens) // 2
     if context_length > first:
@@ -140,5 +142,6 @@ def full_context_starts(tokens, n_targets, context_length):
     if n_targets > len(tokens) - first:
         fail(f"--full_context_targets {n_targets} needs as many tokens in half of the validation set, there are "
              f"{len(tokens) - first}; ask for fewer")
-    targets = first + np.arange(n_targets) * (len(tokens) - first) // n_targets
+    edges = first + np.arange(n_targets + 1) * (len(tokens) - first) // n_targets
+    targets = edges[:-1] if packed == 1 else np.random.default_rng(0).integers(edges[:-1], edges[1:])
     return targets - context_length

@@ -125,7 +125,7 @@ class Trainer:
             self.documents = {"train": Documents(train_tokens, end), "valid": Documents(valid_tokens, end)}
         self.valid_tokens = valid_tokens
         self.valid_starts = validation_starts(valid_tokens, args.eval_tokens, args.context_length)
-        self.full_starts = full_context_starts(valid_tokens, args.full_context_targets, args.context_length)
+        self.full_starts = full_context_starts(valid_tokens, args.full_context_targets, args.context_length, packed)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [{"params": [p for p in self.parameters if p.dim() >= 2], "weight_decay": args.weight_decay},
                   {"params": [p for p in self.parameters if p.dim() < 2], "weight_decay": 0.0}]

@@ -45,6 +45,14 @@ def test_the_full_context_targets_are_the_same_at_every_context_length():
     assert len(set(last[1][1][:, -1].tolist())) == 37
 
 
+def test_targets_in_packed_tokens_lie_anywhere_in_their_windows():
+    """Also where there are as many of them as windows; the same ones at every context length."""
+    tokens = np.arange(64 * 200)
+    targets = {length: full_context_starts(tokens, 100, length, packed=64) + length for length in (8, 64)}
+    assert (targets[8] == targets[64]).all() and (np.diff(targets[8]) > 0).all() and targets[8].min() >= 64 * 100
+    assert np.bincount(targets[8] % 64, minlength=64).max() < 10
+
+
 def test_the_first_tokens_are_those_of_the_whole(small_bins):
     whole, part = TokenFile(small_bins), TokenFile(small_bins, 500)
     assert len(part.tokens) == 500 < len(whole.tokens) == whole.about["tokens"]
