@@ -2,7 +2,7 @@
 # Does the best context length grow with the training tokens? bash reproduce_optimum.sh [smoke|docstrings|code]
 #
 #   smoke        every step once, under a minute; learns nothing
-#   docstrings   the default: docstrings of installed packages; about 12 minutes of a core for a length and a seed
+#   docstrings   the default: docstrings of installed packages; hours of a core, which --dry_run estimates
 #   code         the source code of installed packages; validation on packages that no run was trained on
 #
 # Each seed has its own weights, batches and part of the corpus, and each training size its own schedule: a cosine that
@@ -26,9 +26,9 @@ source launching.sh
 
 PRESET=${1:-docstrings}; [[ $# -eq 0 ]] || shift
 model=(--n_layer 2 --n_head 2 --n_embd 64 --init_std 0.07 --tokens_per_step 4096 --learning_rate 3e-3 --min_lr 3e-4
-    --eval_tokens 65536 --full_context_targets 20480 --patience 1000 --threads 1)
-schedules="50000:300 100000:700 200000:1400 400000:2500 800000:4500 1600000:8000"
-lengths="16 32 64 128 256" seeds="1 2 3 4 5 6" data=(--percent 100 --tokenizer bpe:1024)
+    --eval_tokens 65536 --full_context_targets 4096 --patience 1000 --threads 1)
+schedules="12500:120 50000:300 200000:1400 400000:2500 1600000:8000"
+lengths="16 64 256 1024" seeds="1 2 3 4 5 6" data=(--percent 100 --tokenizer bpe:1024)
 case $PRESET in
 smoke)
     data=(--source docstrings --percent 100 --packages tqdm numpy --min_tokens 500 --tokenizer bpe:512)
@@ -47,7 +47,7 @@ for schedule in ${SCHEDULES:-$schedules}; do
     steps=${schedule#*:}
     export TRAIN_TOKENS=${schedule%:*}
     run bash train_sweep.sh "${model[@]}" --vary_data --max_iters "$steps" --lr_decay_iters "$steps" \
-        --warmup_iters $((steps / 20)) --eval_interval $(((steps + 49) / 50)) "$@"
+        --warmup_iters $((steps / 20)) --eval_interval $(((steps + 24) / 25)) "$@"
 done
 [[ " $* " != *" --dry_run "* && " $* " != *" --submit "* ]] || exit 0
 run "$PYTHON" collect_results.py --runs "$OUT_DIR" --out_csv "$OUT/sweep.csv"
