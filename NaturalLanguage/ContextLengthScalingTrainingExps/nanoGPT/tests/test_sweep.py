@@ -1,5 +1,6 @@
 """The grid: sweep.py inside this process, and its launcher and the others as users run them."""
 
+import csv
 import json
 import os
 import shutil
@@ -185,3 +186,27 @@ def test_the_optimum_from_nothing_and_again(tmp_path):
                for request in runs.values())
     done = bash("reproduce_optimum.sh", "smoke", OUT=str(out))
     assert done.returncode == 0 and done.stdout.count("finished before") == 8, done.stderr
+
+
+@pytest.mark.slow
+def test_settings_are_compared_at_each_length(small_bins, tmp_path):
+    """Two rates and two lengths; the table's losses are those of the runs, the best rate that of the lowest loss."""
+    out = tmp_path / "settings"
+    flags = ["--train_bin", str(small_bins), *map(str, TINY), "--max_iters", "10", "--lr_decay_iters", "10"]
+    done = bash("tune_settings.sh", *flags, OUT=str(out), LEARNING_RATES="1e-3 1e-2", TOKENS_PER_STEP="256",
+                CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000")
+    assert done.returncode == 0, done.stderr
+    with open(out / "settings.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = {}
+    for row in rows:
+        run = out / "runs" / f"rate{'1e-3' if row['learning_rate'] == '0.001' else '1e-2'}_decay0.1_step256"
+        result = json.loads((run / f"ctl{row['context_length']}_tok3000_seed0" / "final.json").read_text())
+        assert float(row["best_valid_loss"]) == result["best_valid_loss"]
+        losses.setdefault(row["context_length"], {})[float(row["learning_rate"])] = result["best_valid_loss"]
+    assert len(rows) == 4
+    for length, found in losses.items():
+        best = min(found, key=found.get)
+        assert f"context {length}: {found[best]:.4f} with learning_rate {best}\n" in done.stdout
+    done = run_script("collect_settings.py", "--runs", tmp_path / "nothing")
+    assert done.returncode == 2 and "no finished run" in done.stderr

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Is the best context length a matter of the optimizer? Trains each length with each setting, at one number of tokens:
+#
+#   LEARNING_RATES="1e-3 3e-3 1e-2" WEIGHT_DECAYS="0.03 0.1 0.3" CONTEXT_LENGTHS="64 256" TRAIN_TOKENS=50000 \
+#       bash tune_settings.sh --train_bin TOKENS.bin --max_iters 300 --lr_decay_iters 300 --n_layer 2
+#
+# LEARNING_RATES (0.0006), WEIGHT_DECAYS (0.1) and TOKENS_PER_STEP (491520) are lists, in brackets what they are if not
+# given; the lowest rate is a tenth of the highest. Further flags go to sweep.py and train.py. Writes OUT
+# (outputs/settings): runs/SETTING/ and settings.csv, with the best setting at each length. Does only what is missing.
+#SBATCH --job-name=tune_settings
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=64G
+#SBATCH --time=24:00:00
+#SBATCH --output=tune_settings_%j.log
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+[[ -f $here/train.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
+cd "$here"
+source launching.sh
+
+OUT=${OUT:-outputs/settings}
+for rate in ${LEARNING_RATES:-0.0006}; do
+    lowest=$("$PYTHON" -c "import sys; print(float(sys.argv[1]) / 10)" "$rate")
+    for decay in ${WEIGHT_DECAYS:-0.1}; do
+        for tokens in ${TOKENS_PER_STEP:-491520}; do
+            OUT_DIR=$OUT/runs/rate${rate}_decay${decay}_step$tokens
+            export OUT_DIR
+            run bash train_sweep.sh "$@" --learning_rate "$rate" --min_lr "$lowest" --weight_decay "$decay" \
+                --tokens_per_step "$tokens"
+        done
+    done
+done
+run "$PYTHON" collect_settings.py --runs "$OUT"/runs/* --out_csv "$OUT/settings.csv"
