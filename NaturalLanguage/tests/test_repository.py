@@ -173,3 +173,15 @@ def test_small_models_that_retrieve_from_their_making_to_their_figures(tmp_path)
     figures = measuring / "outputs" / "downstream" / "small" / "figures"
     assert {path.stem for path in figures.glob("*.pdf")} == {"recall_by_position", "recall_by_keys", "needles",
                                                              "chains_and_labels"}
+
+
+@pytest.mark.slow
+def test_a_model_at_steps_of_its_training_from_nothing_to_its_figure(tmp_path):
+    """Weights of two steps are exported and measured; the figure is of both."""
+    folder = copy_of_the_parts(tmp_path, "figures", "tests")
+    done = subprocess.run([os.environ.get("BASH32", "bash"), "measure_training.sh", "smoke"], text=True,
+                          cwd=folder / "NaturalLanguage", env={**os.environ, "PYTHON": sys.executable, "DRAWS": "0"},
+                          stdout=subprocess.PIPE, check=True)
+    assert "2048 tokens seen" in done.stdout and "4096 tokens seen" in done.stdout
+    assert (folder / "NaturalLanguage" / "Measuring" / "outputs" / "training_smoke" / "figures"
+            / "line_in_training.pdf").exists()
