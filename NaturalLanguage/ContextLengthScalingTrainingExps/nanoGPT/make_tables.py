@@ -15,7 +15,7 @@ import long_context_tables
 from files import load_json, read_table
 from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
-from paired import crossings
+from paired import crossings, differences
 from readme_tables import markdown, run_make_tables, table_maker
 from sweep_table import READINGS, optimum, read_cells
 from utils import run_main
@@ -71,6 +71,34 @@ def compared(path, reading):
                     [[f"{shorter}, {longer}", difference(small), difference(large),
                       f"{len(small.values)}, {len(large.values)}", f"{small.sign_p:.2g}, {large.sign_p:.2g}"]
                      for shorter, longer, small, large in crossings(read_cells(f"{path}.csv"), reading)])
+
+
+def neighbours(path):
+    """Each context length against the next shorter one by seed, at each training size, by both readings (paired.py)."""
+    cells = read_cells(f"{path}.csv")
+    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    pairs, rows = list(zip(lengths, lengths[1:])), []
+    for reading, name in READINGS.items():
+        found = {pair: {row.tokens: row for row in differences(cells, reading, *pair, least_seeds=2)} for pair in pairs}
+        for tokens in sorted({tokens for by_size in found.values() for tokens in by_size}):
+            shown = [found[pair].get(tokens) for pair in pairs]
+            rows.append([name, f"{tokens:,}", *(", ".join(f"{value:+.3f}" for value in row.values)
+                                                + " (mean {:+.3f} [{:+.3f}, {:+.3f}])".format(row.mean, *row.interval)
+                                                if row else "" for row in shown)])
+    return markdown(["reading", "training tokens", *(f"{longer} minus {shorter}" for shorter, longer in pairs)], rows)
+
+
+def settings(path):
+    """The losses of collect_settings.py's table: a row a setting and seed, a column a context length."""
+    losses, lengths = {}, set()
+    for row in read_table(f"{path}.csv"):
+        key = (int(row["seed"]), int(row["tokens_per_step"]), float(row["learning_rate"]), int(row["max_iters"]))
+        falling = " (at the last step)" if row["best_step"] == row["last_step"] else ""
+        losses.setdefault(key, {})[int(row["context_length"])] = f"{float(row['best_valid_loss']):.3f}{falling}"
+        lengths.add(int(row["context_length"]))
+    return markdown(["seed", "tokens a step", "learning rate", "steps", *map(str, sorted(lengths))],
+                    [[str(key[0]), f"{key[1]:,}", f"{key[2]:g}", str(key[3]),
+                      *(found.get(length, "") for length in sorted(lengths))] for key, found in sorted(losses.items())])
 
 
 def runs(path):
@@ -169,6 +197,7 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
          "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
          "summary_training": summary, "crossings": lambda path: compared(path, "best_valid_loss"),
          "full_context_crossings": lambda path: compared(path, "full_context_loss"),
+         "neighbours": neighbours, "settings": settings,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()},
