@@ -84,6 +84,11 @@ def train(args, run, model, sampler, tasks):
     def snapshot():
         return {**state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
 
+    def loss_weights():
+        return (frequencies if learning_end(history, args) is not None
+                else emphasised(frequencies, state["unlearned"], args.unlearned_weight))
+
+    weights = loss_weights()
     with (run.open_metrics((*METRICS, *(f"difference_{length}" for length in lengths)), history),
           progress(total=args.max_cycles * args.cycle_steps + args.settling_steps, initial=state["step"], unit="steps",
                    desc=run.name) as bar):
@@ -95,8 +100,6 @@ def train(args, run, model, sampler, tasks):
             optimizer.param_groups[0]["lr"] = learning_rate(step, learned, args)
             falls_to_0 = step % args.cycle_steps == 0 if learned is None else step == learned + args.settling_steps
             batch = sampler.training_batch(args.seed, step, args.batch_size, args.max_masked)
-            weights = (frequencies if learned is not None
-                       else emphasised(frequencies, state["unlearned"], args.unlearned_weight))
             state["loss_sum"] += weighted_train_step(forward, optimizer, *batch, weights, precision)
             bar.update()
             if step % args.eval_interval == 0 or falls_to_0:
@@ -104,6 +107,7 @@ def train(args, run, model, sampler, tasks):
                 state["unlearned"] = (task_losses[-1] >= args.learned_loss).to(device)
                 row = evaluation_row(state, task_losses, losses - risks, lengths, optimizer, run)
                 history.append(row)
+                weights = loss_weights()
                 run.log(row)
                 bar.set_postfix(train=f"{row['train_loss']:.4f}", largest_difference=f"{row['largest_difference']:.4f}")
             run.save_when_due(snapshot, due=falls_to_0)

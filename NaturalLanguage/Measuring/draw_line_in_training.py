@@ -10,23 +10,8 @@ error over half samples of documents where measure_entropy.py drew them. Prints 
 
 import numpy as np
 
-from draw_CEvsPCA.fits import fit_draws, fit_line
+from draw_CEvsPCA.fits import PAPER_FROM, line_from
 from draw_CEvsPCA.plotting import drawing_parser, fail, panels, parse_results, read_measures, run_main, save_figure
-
-PAPER_FROM = 8  # the shortest context length of the paper's Fig. 2
-
-
-def line_from(measures, least):
-    """The Line over context lengths from `least` on, and the standard error of R (NaN without draws)."""
-    lengths = [length for length in measures.lengths() if length >= least]
-    try:
-        fit = fit_line(*([measures.rows[length][name] for length in lengths]
-                         for name in ("kde_entropy", "cross_entropy")))
-    except ValueError as error:
-        fail(f"{measures.name} from {least} tokens on: {error}; choose other --from_lengths")
-    drawn = fit_draws([measures.draws.get(length, []) for length in lengths], "kde_entropy", "cross_entropy")
-    return fit, float(np.std([line.r for line in drawn], ddof=1)) if len(drawn) > 1 else np.nan
-
 
 def main():
     parser = drawing_parser(__doc__, "measures.csv")
@@ -41,7 +26,10 @@ def main():
     found = [read_measures(args.results[index]) for index in order]
     figure, axes = panels(2, width=3.6, height=2.8)
     for least in args.from_lengths:
-        fits, errors = zip(*(line_from(measures, least) for measures in found))
+        try:
+            fits, errors = zip(*(line_from(measures, least) for measures in found))
+        except ValueError as error:
+            fail(f"context lengths from {least} on: {error}; choose other --from_lengths")
         r, slopes = np.array([fit.r for fit in fits]), np.array([fit.slope for fit in fits])
         axes[0].errorbar(tokens, r, 2 * np.nan_to_num(errors), marker="o", capsize=2, label=f"from {least} tokens")
         axes[1].errorbar(tokens, slopes[:, 0], [slopes[:, 0] - slopes[:, 1], slopes[:, 2] - slopes[:, 0]], marker="o",

@@ -14,7 +14,7 @@ from statistics import stdev
 import numpy as np
 
 from downstream.by_seed import by_kind, jump, parts, pooled, read_answers, text
-from draw_CEvsPCA.fits import fit_draws, fit_line, fit_power_law
+from draw_CEvsPCA.fits import PAPER_FROM, fit_line, fit_power_law, line_from
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
 from files import load_json
 from readme_tables import markdown, run_make_tables, table_maker
@@ -27,7 +27,6 @@ TOP = Path(__file__).parents[2] / "README.md"  # has the summary, where this fol
 MODELS = ("small/ctl512", "small/ctl512_long")
 LLAMA = "reported/Llama-3.1-8B"
 UNIFORM = "key_value_uniform"  # the models of symbols that were asked for every pair alike
-PAPER_FROM = 8  # the paper's shortest context length
 SHOWN_THRESHOLD = 0.05
 
 
@@ -73,11 +72,9 @@ def lines_table():
     for name in MODELS:
         measures = read_measures(RESULTS / name)
         for least in (min(measures.rows), PAPER_FROM):
-            kept = {length: row for length, row in measures.rows.items() if length >= least}
-            fit = fit_line(*([row[column] for row in kept.values()] for column in ("kde_entropy", "cross_entropy")))
-            drawn = fit_draws([measures.draws.get(length, []) for length in kept], "kde_entropy", "cross_entropy")
-            error = f"{stdev(line.r for line in drawn):.3f}" if len(drawn) > 1 else ""
-            rows.append((f"`{name}`", f"{least} to {max(kept)}", interval(fit.slope, 4), f"{fit.r:.3f}", error))
+            fit, error = line_from(measures, least)
+            rows.append((f"`{name}`", f"{least} to {max(measures.rows)}", interval(fit.slope, 4), f"{fit.r:.3f}",
+                         "" if math.isnan(error) else f"{error:.3f}"))
     with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             rows.append((f"{row['model']}, the paper's", f"from {PAPER_FROM}", row["slope"], row["r"], ""))
@@ -189,9 +186,7 @@ def summary_table():
     lines = []
     for name in MODELS:
         measures = read_measures(RESULTS / name)
-        kept = [row for length, row in measures.rows.items() if length >= PAPER_FROM]
-        fits = [fit_line(*([row[column] for row in rows] for column in ("kde_entropy", "cross_entropy")))
-                for rows in (kept, measures.rows.values())]
+        fits = [line_from(measures, least)[0] for least in (PAPER_FROM, min(measures.rows))]
         lines.append(f"R = {fits[0].r:.3f} from {PAPER_FROM} tokens on ({fits[1].r:.3f} over all) for `{name}`")
     rows = read_losses(RESULTS / MODELS[-1])
     fit = fit_power_law([row["context_length"] for row in rows], [row["cross_entropy"] for row in rows])

@@ -19,13 +19,10 @@ from pathlib import Path
 import torch
 
 from files import load_json, load_tensors, make_directory, save_json, save_tensors, write_csv
-from run import INCIDENTAL, METRICS, difference, request_of, run_tag
+from run import AXES, INCIDENTAL, METRICS, SCHEDULE, difference, request_of, run_tag
 from utils import Parser, fail, positive_int, run_main, seed
 
-AXES = ("context_length", "train_tokens", "seed")
-# What may differ between the runs of a sweep, and what may differ from one number of training tokens to another.
-SWEPT = {*AXES, "data_seed"}
-SCHEDULE = {"max_iters", "lr_decay_iters", "warmup_iters", "eval_interval", "patience"}
+SWEPT = {*AXES, "data_seed"}  # what may differ between the runs of a sweep
 
 
 def read_curve(run_dir):

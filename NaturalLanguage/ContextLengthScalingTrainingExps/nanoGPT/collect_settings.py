@@ -12,15 +12,13 @@ from pathlib import Path
 from statistics import mean
 
 from files import load_json, make_directory, write_csv
-from run import request_of
+from run import AXES, SCHEDULE, request_of
 from utils import Parser, fail, run_main
 
-AXES = ("context_length", "train_tokens", "seed")
 RESULTS = ("best_valid_loss", "full_context_loss", "full_context_standard_error", "best_train_loss", "best_step",
            "last_step")
 # Arguments that follow from the others, or say how a run is judged: columns, but no settings to choose from.
-INCIDENTAL = {"max_iters", "lr_decay_iters", "warmup_iters", "min_lr", "data_seed", "eval_interval", "patience",
-              "full_context_targets"}
+NOT_CHOSEN = SCHEDULE | {"min_lr", "data_seed", "full_context_targets"}
 
 
 def read_runs(folders):
@@ -41,12 +39,12 @@ def settings_of(requests):
     """The names of the arguments in which the requests differ, but for AXES; incidental ones last."""
     names = [name for name in requests[0] if name not in AXES
              and any(request.get(name) != requests[0][name] for request in requests)]
-    return sorted(names, key=lambda name: name in INCIDENTAL)
+    return sorted(names, key=lambda name: name in NOT_CHOSEN)
 
 
 def print_best(rows, settings):
     """The best setting at each training size and length."""
-    swept = [name for name in settings if name not in INCIDENTAL]
+    swept = [name for name in settings if name not in NOT_CHOSEN]
     losses = defaultdict(lambda: defaultdict(list))
     for row in rows:
         losses[row["train_tokens"], row["context_length"]][tuple(row[name] for name in swept)].append(

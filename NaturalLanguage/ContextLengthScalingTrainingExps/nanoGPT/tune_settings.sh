@@ -26,8 +26,7 @@ for rate in ${LEARNING_RATES:-0.0006}; do
     lowest=$("$PYTHON" -c "import sys; print(float(sys.argv[1]) / 10)" "$rate")
     for decay in ${WEIGHT_DECAYS:-0.1}; do
         for tokens in ${TOKENS_PER_STEP:-491520}; do
-            OUT_DIR=$OUT/runs/rate${rate}_decay${decay}_step$tokens
-            export OUT_DIR
+            export OUT_DIR=$OUT/runs/rate${rate}_decay${decay}_step$tokens
             run bash train_sweep.sh "$@" --learning_rate "$rate" --min_lr "$lowest" --weight_decay "$decay" \
                 --tokens_per_step "$tokens"
         done

@@ -40,7 +40,7 @@ def draw_run(axis, run, draws):
             continue
         axis.plot(masked, np.exp(values[:, mine].mean(axis=1)), label=f"restatement of {needle}", **look)
         position = np.mean([1 - line["gold_distance"] / line["context_tokens"]
-                         for line in first if line["needle"] == needle])
+                            for line in first if line["needle"] == needle])
         axis.axvline(position, color=look["color"], linestyle=":", linewidth=1)
         if visible[:, mine].all() or not visible[:, mine].any():
             print(f"{run.model}, needle {needle}: at these visible fractions it is never or always masked, no jump")

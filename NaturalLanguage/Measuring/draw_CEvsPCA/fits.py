@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+PAPER_FROM = 8  # the shortest context length of the paper's Fig. 2
 GAMMAS = np.geomspace(0.01, 10, 3001)
 
 
@@ -90,3 +91,13 @@ def fit_draws(draws, x, y):
     A draw takes the same documents at every context length. Their spread is the standard error of the line.
     """
     return [fit_line([row[x] for row in rows], [row[y] for row in rows]) for rows in zip(*draws)]
+
+
+def line_from(measures, least):
+    """The Line of cross entropy against KDE entropy over context lengths from `least` on, and the standard error of R
+    over draws (NaN without); raises ValueError for fewer than 3 lengths."""
+    lengths = [length for length in measures.lengths() if length >= least]
+    names = "kde_entropy", "cross_entropy"
+    fit = fit_line(*([measures.rows[length][name] for length in lengths] for name in names))
+    drawn = fit_draws([measures.draws.get(length, []) for length in lengths], *names)
+    return fit, float(np.std([line.r for line in drawn], ddof=1)) if len(drawn) > 1 else float("nan")
