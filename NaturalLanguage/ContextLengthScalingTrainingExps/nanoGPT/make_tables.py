@@ -3,7 +3,8 @@
     python make_tables.py               # rewrites the text between <!-- table NAME --> and <!-- end -->
     python make_tables.py --check       # changes nothing; names the tables that are not current and exits with 1
 
-NAME is a kind of table and a file or folder, as seen from the README, for example `losses small/sweep`.
+NAME is a kind of table and a file or folder, as seen from the README, for example `losses small/sweep`; tables of
+losses take several files (`crossings optimum/sweep optimum/seeds`).
 """
 
 import statistics
@@ -24,9 +25,9 @@ FOLDER = Path(__file__).parent
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
 
 
-def losses(path, reading):
+def losses(reading, *paths):
     """Mean [lowest, highest] over seeds at each training size and context length; the lowest mean of a size bold."""
-    cells = read_cells(f"{path}.csv")
+    cells = read_cells(*paths)
     lengths = sorted({length for by_length in cells.values() for length in by_length})
     rows = []
     for tokens, by_length in cells.items():
@@ -60,7 +61,7 @@ def optima(path):
                      "optimum, full context only", "cost of the longest context"], rows)
 
 
-def compared(path, reading):
+def compared(reading, *paths):
     """Pairs of context lengths whose order turns with the training size, for every seed (paired.py)."""
     def difference(row):
         low, high = row.interval
@@ -70,12 +71,12 @@ def compared(path, reading):
                      "seeds", "p of the sign tests"],
                     [[f"{shorter}, {longer}", difference(small), difference(large),
                       f"{len(small.values)}, {len(large.values)}", f"{small.sign_p:.2g}, {large.sign_p:.2g}"]
-                     for shorter, longer, small, large in crossings(read_cells(f"{path}.csv"), reading)])
+                     for shorter, longer, small, large in crossings(read_cells(*paths), reading)])
 
 
-def neighbours(path):
+def neighbours(*paths):
     """Each context length against the next shorter one by seed, at each training size, by both readings (paired.py)."""
-    cells = read_cells(f"{path}.csv")
+    cells = read_cells(*paths)
     lengths = sorted({length for by_length in cells.values() for length in by_length})
     pairs, rows = list(zip(lengths, lengths[1:])), []
     for reading, name in READINGS.items():
@@ -177,7 +178,7 @@ def check(path):
                      "loss measured, mean [lowest, highest] over seeds", "above the best"], rows)
 
 
-def summary(path):
+def summary():
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
     cells = read_cells(RESULTS / "small" / "sweep.csv")
     found = {reading: [] for reading in READINGS}
@@ -193,11 +194,16 @@ def summary(path):
          "`bash NaturalLanguage/reproduce.sh`", ours, "an optimum at every size, growing with the size"]])
 
 
-KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optima, "runs": runs, "cost": cost,
-         "full_context_losses": lambda path: losses(path, "full_context_loss"), "benchmark": benchmark,
-         "summary_training": summary, "crossings": lambda path: compared(path, "best_valid_loss"),
-         "full_context_crossings": lambda path: compared(path, "full_context_loss"),
-         "neighbours": neighbours, "settings": settings,
+def of_sweeps(table, *arguments):
+    """A kind of table of one or more sweeps, whose files are given without their ending."""
+    return lambda *paths: table(*arguments, *(f"{path}.csv" for path in paths))
+
+
+KINDS = {"losses": of_sweeps(losses, "best_valid_loss"), "full_context_losses": of_sweeps(losses, "full_context_loss"),
+         "crossings": of_sweeps(compared, "best_valid_loss"),
+         "full_context_crossings": of_sweeps(compared, "full_context_loss"), "neighbours": of_sweeps(neighbours),
+         "optima": optima, "runs": runs, "cost": cost, "benchmark": benchmark, "summary_training": summary,
+         "settings": settings,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()},
@@ -207,9 +213,9 @@ KINDS = {"losses": lambda path: losses(path, "best_valid_loss"), "optima": optim
 
 def make(name, path):
     """A table of this part, or None for the summary of another one. Exits with code 2 at an unknown kind."""
-    kind, _, file = name.partition(" ")
+    kind, *files = name.split()
     maker = table_maker(KINDS, kind, path)
-    return maker and maker(path.parent / file)
+    return maker and maker(*(path.parent / file for file in files))
 
 
 def main():

@@ -11,19 +11,20 @@ READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "ful
 COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", *READINGS)
 
 
-def read_cells(path):
-    """{training tokens: {context length: {seed: {reading: loss, "at_last_step": bool}}}}, ascending.
+def read_cells(*paths):
+    """{training tokens: {context length: {seed: {reading: loss, "at_last_step": bool}}}}, ascending, of all the tables.
 
     Exits with code 2 on a damaged file.
     """
     cells = defaultdict(lambda: defaultdict(dict))
-    try:
-        for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
-            length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
-            cells[int(tokens)][int(length)][int(seed)] = {**dict(zip(READINGS, losses)),
-                                                          "at_last_step": bool(at_last_step)}
-    except ValueError as error:
-        fail(f"{path} lacks a number ({error}); make it again with collect_results.py")
+    for path in paths:
+        try:
+            for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
+                length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
+                cells[int(tokens)][int(length)][int(seed)] = {**dict(zip(READINGS, losses)),
+                                                              "at_last_step": bool(at_last_step)}
+        except ValueError as error:
+            fail(f"{path} lacks a number ({error}); make it again with collect_results.py")
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
 
 

@@ -131,12 +131,14 @@ def test_a_second_sweep_over_the_same_cells_is_refused(grid, tmp_path):
              "--patience", "100000"]
     process = subprocess.Popen([sys.executable, str(FOLDER / "sweep.py"), *flags], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("runs/logs/*.log")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    done = bash("train_sweep.sh", *flags)
-    process.terminate()
-    process.wait()
+    try:
+        while not list(tmp_path.glob("runs/logs/*.log")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        done = bash("train_sweep.sh", *flags)
+    finally:
+        process.terminate()
+        process.wait()
     assert done.returncode == 2 and "another sweep is running ctl16_tok3000_seed0" in done.stderr
 
 
