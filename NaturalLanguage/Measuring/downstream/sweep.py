@@ -34,8 +34,8 @@ def tokenizer_sha256(model):
 
 
 @cache
-def config_of(model, rope_scaling):
-    return load_config(model, rope_scaling)
+def config_of(model, rope_scaling, rope_factor):
+    return load_config(model, rope_scaling, rope_factor)
 
 
 class Evaluation:
@@ -61,7 +61,7 @@ class Evaluation:
         if not final.exists() or not current(about_path, samples.request_of(self.generation, tokenizer_sha256(model))):
             return False
         about = load_json(about_path, "the description of the samples")
-        config = config_of(model, self.evaluation.rope_scaling)
+        config = config_of(model, self.evaluation.rope_scaling, self.evaluation.rope_factor)
         return current(final, run.request_of(self.evaluation, about, config, choose_device(self.evaluation.device)))
 
     def cell(self):
