@@ -14,17 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from draw_CEvsPCA.fits import fit_power_law
+from draw_CEvsPCA.fits import fit_power_law, interval
 from draw_CEvsPCA.plotting import (
     FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_losses, run_main, save_figure,
 )
 
 REPORTED_LOSSES = MEASURING / "results" / "reported" / "Llama-3.1-8B"
-
-
-def interval(parameter, digits=4):
-    """(value, low, high) as text."""
-    return "{:.{d}g} [{:.{d}g}, {:.{d}g}]".format(*parameter, d=digits)
 
 
 def draw_losses(axis, name, rows, reported):
@@ -41,9 +36,10 @@ def draw_losses(axis, name, rows, reported):
         fine = np.geomspace(min(lengths), max(lengths), 200)
         axis.plot(fine, fit(fine), **FIT, label=f"$C_0 + C / l^\\gamma$, $R^2$ = {fit.r_squared:.4f}")
         axis.axhline(fit.c0[0], color="grey", linewidth=0.8, linestyle=":", label=f"$C_0$ = {fit.c0[0]:.3f}")
-        print(f"{name}: C0 {interval(fit.c0)}, C {interval(fit.c)}, gamma {interval(fit.gamma)}, "
-              f"R^2 {fit.r_squared:.5f}, largest residual {abs(fit.residuals).max():.4f}; at context "
-              f"{max(lengths):g} the fit is {fit(max(lengths)) - fit.c0[0]:.3f} above C0")
+        c0, c, gamma = (interval(parameter, ".4g") for parameter in (fit.c0, fit.c, fit.gamma))
+        print(f"{name}: C0 {c0}, C {c}, gamma {gamma}, R^2 {fit.r_squared:.5f}, "
+              f"largest residual {abs(fit.residuals).max():.4f}; at context {max(lengths):g} the fit is "
+              f"{fit(max(lengths)) - fit.c0[0]:.3f} above C0")
     if [row["cross_entropy"] for row in reported] != losses:
         other = axis.twinx()
         other.plot([row["context_length"] for row in reported], [row["cross_entropy"] for row in reported], **REPORTED)

@@ -27,16 +27,17 @@ DISTINCT = 3  # points that a line needs
 
 
 def draw_line(axis, x, y, lengths, excluded, labels):
-    """Points by context length, hollow where excluded, and the line through the others. Returns the fit."""
+    """Points by context length, hollow where excluded, and the line through the others. Returns the fit or None."""
     x, y = np.array(x, dtype=float), np.array(y, dtype=float)
     for index, (length, colour) in enumerate(length_colours(lengths).items()):
         axis.plot(x[index], y[index], "o", color=colour, label=f"{length}",
                   markerfacecolor="none" if length in excluded else colour)
     axis.set(xlabel=labels[0], ylabel=labels[1])
     kept = np.array([length not in excluded for length in lengths])
-    if kept.sum() < DISTINCT or np.ptp(x[kept]) == 0:
+    try:
+        fit = fit_line(x[kept], y[kept])
+    except ValueError:
         return None
-    fit = fit_line(x[kept], y[kept])
     ends = np.array([x[kept].min(), x[kept].max()])
     axis.plot(ends, fit(ends), **FIT)
     return fit
@@ -53,7 +54,7 @@ def draw_ce_vs_entropy(axis, measures, excluded):
         return print(f"{name}: fewer than {DISTINCT} context lengths are left to fit")
     axis.set_title(f"{name}: slope {fit.slope[0]:.4f}, R = {fit.r:.4f}", fontsize=8)
     print(f"{name}: cross entropy against KDE entropy at {len(lengths) - len(excluded & {*lengths})} context lengths: "
-          f"slope {fit.slope[0]:.5f} [{fit.slope[1]:.5f}, {fit.slope[2]:.5f}], R {fit.r:.4f}, R^2 {fit.r_squared:.4f}")
+          f"{fit}")
     drawn = fit_draws([measures.draws.get(length, []) for length in lengths if length not in excluded],
                       "kde_entropy", "cross_entropy")
     if len(drawn) > 1:

@@ -14,7 +14,7 @@ from statistics import stdev
 import numpy as np
 
 from downstream.by_seed import by_kind, jump, parts, pooled, read_answers, text
-from draw_CEvsPCA.fits import PAPER_FROM, fit_line, fit_power_law, line_from
+from draw_CEvsPCA.fits import PAPER_FROM, fit_line, fit_power_law, interval, line_from
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
 from files import load_json
 from readme_tables import markdown, run_make_tables, table_maker
@@ -28,11 +28,6 @@ MODELS = ("small/ctl512", "small/ctl512_long")
 LLAMA = "reported/Llama-3.1-8B"
 UNIFORM = "key_value_uniform"  # the models of symbols that were asked for every pair alike
 SHOWN_THRESHOLD = 0.05
-
-
-def interval(parameter, digits):
-    """(value, low, high) as text."""
-    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*parameter, d=digits)
 
 
 def measures_table(name):
@@ -60,8 +55,9 @@ def laws_table():
         lengths, losses = zip(*((row["context_length"], row["cross_entropy"]) for row in read_losses(RESULTS / name)))
         fit = fit_power_law(lengths, losses)
         left = tuple(losses[-1] - bound for bound in (fit.c0[0], fit.c0[2], fit.c0[1]))
-        rows.append((f"`{name}`", interval(fit.c0, 3), interval(fit.c, 2), interval(fit.gamma, 3),
-                     f"{fit.r_squared:.5f}", f"{abs(fit.residuals).max():.3f}", f"{lengths[-1]:g}", interval(left, 3)))
+        rows.append((f"`{name}`", interval(fit.c0, ".3f"), interval(fit.c, ".2f"), interval(fit.gamma, ".3f"),
+                     f"{fit.r_squared:.5f}", f"{abs(fit.residuals).max():.3f}", f"{lengths[-1]:g}",
+                     interval(left, ".3f")))
     return markdown(("losses", "C0", "C", "gamma", "R^2", "largest residual", "longest context", "loss there above C0"),
                     rows)
 
@@ -73,7 +69,7 @@ def lines_table():
         measures = read_measures(RESULTS / name)
         for least in (min(measures.rows), PAPER_FROM):
             fit, error = line_from(measures, least)
-            rows.append((f"`{name}`", f"{least} to {max(measures.rows)}", interval(fit.slope, 4), f"{fit.r:.3f}",
+            rows.append((f"`{name}`", f"{least} to {max(measures.rows)}", interval(fit.slope, ".4f"), f"{fit.r:.3f}",
                          "" if math.isnan(error) else f"{error:.3f}"))
     with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -195,7 +191,7 @@ def summary_table():
     return markdown(("figure", "command", "ours", "the paper's"), [
         ("Figs. 2, 9: cross entropy against entropy", "`bash NaturalLanguage/reproduce.sh`",
          "two small models of our own: " + "; ".join(lines), f"from {PAPER_FROM} tokens on R = {paper}"),
-        ("C0 + C / l^gamma", "the same", f"R^2 = {fit.r_squared:.4f}, gamma = {interval(fit.gamma, 2)} for "
+        ("C0 + C / l^gamma", "the same", f"R^2 = {fit.r_squared:.4f}, gamma = {interval(fit.gamma, '.2f')} for "
          f"`{MODELS[-1]}`", "a power law with a floor"), *downstream_summary()])
 
 

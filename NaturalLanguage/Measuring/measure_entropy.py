@@ -4,22 +4,10 @@
     python measure_entropy.py outputs/Llama-3.1-8B --device cuda --draws 50
 
 For each feature_tensors_seq_{l}.pt, puts its spectrum into spectra.pt (see compute_eigvals.py) and its measures into
-measures.csv, in nats; dimensions and sums of log eigenvalues follow from the spectrum (draw_CEvsPCA draws them):
-    context_length, n, width, dtype, layer   l, samples, features of each, precision of the model, --layer (empty: last)
-    draw                       empty: all samples; a number: a random half of the documents
-    rank                       directions in which the features vary by more than rounding; the others are left out
-    cross_entropy              of the same chunks
-    kde_entropy                S(l): -mean log density of a Gaussian KDE, full covariance, Scott's factor
-    log_determinant_part       of it: half the log-determinant of 2 pi times the kernel covariance; the rest lies
-                               between 0 (points far apart) and log n (points all together)
-    leave_one_out_entropy      the same with each point's density from the others alone
-    two_nn_dimension           from the ratios of distances to the two nearest neighbours (Facco et al. 2017)
-    *_standard_error           counts the chunks of a document as dependent; of an entropy it is the standard deviation
-                               of its draws
-    draws, features_sha256     what the row was made from: --draws and the features file
-Each of --draws draws takes a random half of the documents without repetition, whose spread is that of the whole sample.
-(A bootstrap with repetition would put points on each other, which no KDE survives.) The draws are the same documents at
-every context length, so that what is fitted to the measures has intervals too.
+measures.csv, in nats (columns: results/README.md); dimensions and sums of log eigenvalues follow from the spectrum
+(draw_CEvsPCA draws them). Each of --draws draws takes a random half of the documents without repetition, whose spread
+is that of the whole sample. (A bootstrap with repetition would put points on each other, which no KDE survives.) The
+draws are the same documents at every context length, so that what is fitted to the measures has intervals too.
 """
 
 from argparse import BooleanOptionalAction

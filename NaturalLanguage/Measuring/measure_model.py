@@ -5,14 +5,15 @@
 
 Runs prepare_data.py (with the flags behind `--`), save_mid_features.py, evaluate_CE.py and measure_entropy.py, each of
 which does what is missing; with several GPUs each measures a part of the chunks. Writes OUT_DIR/data/NAME and
-OUT_DIR/NAME, there at the end final.json. sweep.py does it for several models.
+OUT_DIR/NAME, there at the end final.json: the settings, the model's and the texts' identity, and how many chunks were
+measured. sweep.py does it for several models.
 """
 
 import sys
 
 from files import save_json
 from jobs import run_script
-from pipeline import model_directory, parse, pipeline_parser, request_of, steps
+from pipeline import measured_chunks, model_directory, parse, pipeline_parser, request_of, steps
 from utils import run_main
 
 
@@ -20,11 +21,11 @@ def main():
     parser = pipeline_parser(__doc__)
     parser.add_argument("model", help="hub name or directory of a causal language model")
     args = parse(parser, sys.argv[1:])
-    directory = model_directory(args, args.model)
+    directory, request = model_directory(args, args.model), request_of(args, args.model)
     for command in steps(args, args.model):
         if run_script(*command):
             raise SystemExit(1)
-    save_json(directory / "final.json", {"request": request_of(args, args.model)})
+    save_json(directory / "final.json", {"request": request, "n_samples": measured_chunks(args, args.model)})
     print(f"{args.model}: measured -> {directory}")
 
 

@@ -8,11 +8,13 @@ import os
 import shlex
 from pathlib import Path
 
-from files import current
+import prepare_data
+from files import current, load_json, read_table
 from hub import local_revision
 from jobs import from_environment, visible_gpus
 from measurement import add_scoring_flags
-from run import measurement_name
+from run import MADE, measurement_name
+from text_files import CorpusError
 from utils import Parser, fail, non_negative_int, positive_int
 
 FEATURE_LENS = "8 12 16 24 32 48 64 128 256 512"
@@ -20,7 +22,6 @@ SEQ_LENS = "8 12 16 24 32 48 64 128 256 384 512 768 1024"
 DATA = "--percent 10 --max_documents 12000 --splits train"
 SCORING = ("window", "stride", "trim", "tokens_per_batch", "dtype", "rope_scaling", "rope_factor",
            "device", "device_map")
-RESULTS = ("cross_entropy.csv", "spectra.pt", "measures.csv")
 
 
 def script(name):
@@ -84,18 +85,35 @@ def model_command(args, model):
 
 
 def request_of(args, model):
-    """What a model's measurement is made from."""
-    names = ("feature_lens", "seq_lens", "n_samples", "draws", "window", "stride", "trim", "dtype", "rope_scaling")
-    return {"model": model, "model_revision": local_revision(model), "data": args.data,
+    """What a model's measurement is made from, beside the number of chunks; the corpus by what identifies it now.
+
+    Exits with code 2 if the corpus cannot be read.
+    """
+    names = ("feature_lens", "seq_lens", "draws", "window", "stride", "trim", "dtype", "rope_scaling")
+    try:
+        inputs, _ = prepare_data.choose_source(prepare_data.parse_args(args.data))
+    except CorpusError as error:
+        fail(error)
+    return {"model": model, "model_revision": local_revision(model), "data": args.data, "inputs": inputs,
             **{name: getattr(args, name) for name in names},
             **({"rope_factor": args.rope_factor} if args.rope_factor else {})}
 
 
+def measured_chunks(args, model):
+    """The chunks that have been measured at every context length that the namespace says: n_samples or more."""
+    return min(int(row[column]) for name, column, lengths in (
+        ("cross_entropy.csv", "n_chunks", args.seq_lens), ("measures.csv", "n", args.feature_lens))
+        for row in read_table(model_directory(args, model) / name, ("context_length", column))
+        if int(row["context_length"]) in lengths and not row.get("draw"))
+
+
 def is_done(args, model):
-    """Whether a model has been measured as the namespace says."""
+    """Whether a model has been measured as the namespace says, on n_samples chunks or more."""
     directory = model_directory(args, model)
-    return (current(directory / "final.json", request_of(args, model))
-            and all((directory / name).is_file() for name in RESULTS))
+    final = directory / "final.json"
+    return (all((directory / name).is_file() for name in ("final.json", *MADE))
+            and current(final, request_of(args, model))
+            and load_json(final, "what was measured")["n_samples"] >= args.n_samples)
 
 
 def steps(args, model):

@@ -42,7 +42,7 @@ percentage = argument_type(float, lambda value: 0 <= value <= 100, "a number fro
 share = argument_type(float, lambda value: 0 <= value <= 0.99, "a number from 0 to 0.99")
 
 
-def parse_args():
+def parse_args(argv=None):
     parser = Parser(__doc__)
     group = parser.add_argument_group("which documents").add_argument
     group("--source", choices=tuple(SOURCE_FLAGS), default="openwebtext", help="the corpus")
@@ -73,7 +73,7 @@ def parse_args():
     group("--model_name", default="meta-llama/Llama-3.1-8B", help="model whose tokenizer counts: hub name or directory")
     group("--save_path", default="./filtered_dataset", help="directory for the data set")
     group("--overwrite", action=BooleanOptionalAction, default=False, help="replace the data set that is there")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.percent == 0 or args.start_from + args.percent > 100:
         fail("--percent must lie above 0, and --percent plus --start_from at 100 or below")
     for source, flag in (("text", "text_files"), ("dataset", "dataset"), ("tokens", "tokens_file")):
@@ -122,7 +122,7 @@ def differences(stored, request):
     return ", ".join(f"{name} {stored.get(name)} (now {request.get(name)})" for name in names)
 
 
-def current(target, request, overwrite):
+def is_prepared(target, request, overwrite):
     """Whether the data set of this request is there. Exits with code 2 if something else is."""
     provenance = target / "provenance.json"
     if not target.exists() or target.is_dir() and not any(target.iterdir()):
@@ -239,7 +239,7 @@ def prepare(args):
     request = json.loads(json.dumps({
         **{name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])},
         "inputs": {**inputs, "tokenizer": tokenizer_sha256}}))
-    if current(target, request, args.overwrite):
+    if is_prepared(target, request, args.overwrite):
         print(f"{target}: prepared before")
         return
     corpus = read_corpus()

@@ -5,8 +5,9 @@
     cross_entropy.csv             from it, one row a context length: means, standard errors, differences
     feature_tensors_seq_{l}.pt    {"features": float32 (n, width), "losses", "documents", "dtype", "layer", "request"}
 
-and what is made from the features: spectra.pt, measures.csv. Files are replaced after each context length; one that is
-there with as many chunks, or more, is not measured again.
+and what is made from the features: spectra.pt, measures.csv; at the end measure_model.py's final.json. Files are
+replaced after each context length; one that is there with as many chunks, or more, is not measured again. --overwrite
+deletes all of them.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from entropies import document_standard_error
 from files import load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors, write_csv
 from utils import fail
 
+MADE = ("cross_entropy.csv", "measures.csv", "spectra.pt")  # from losses and features
 COLUMNS = ("context_length", "n_chunks", "n_documents", "cross_entropy", "standard_error", "difference",
            "difference_standard_error")
 
@@ -79,7 +81,8 @@ class Run:
         for path in self.directory.glob("*.tmp"):  # what a killed process was writing
             path.unlink()
         if overwrite:
-            for path in (*self.directory.glob("feature_tensors_seq_*.pt"), losses, about):
+            for path in (self.directory / "final.json", *self.directory.glob("feature_tensors_seq_*.pt"),
+                         *(self.directory / name for name in MADE), losses, about):
                 path.unlink(missing_ok=True)
         if about.exists():
             self.refuse_other(load_json(about, "the description of the measurement"), about)

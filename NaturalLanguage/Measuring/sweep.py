@@ -7,7 +7,8 @@
 
 The flags of prepare_data.py stand behind ` -- ` or, quoted as in a shell, in the environment variable DATA; CHUNKS
 holds flags such as --window 513 --stride 64. FEATURE_LENS, SEQ_LENS, N_SAMPLES, DRAWS, OUT, DEVICE, DEVICE_MAP and
-EXCLUDE are the defaults of the flags so called. A model is measured if its final.json says so with these very settings.
+EXCLUDE are the defaults of the flags so called. A model is measured if its final.json says so with these very settings
+and texts, on as many chunks or more.
 """
 
 import os

@@ -3,7 +3,7 @@
 from argparse import BooleanOptionalAction
 
 from downstream.tasks import TASKS
-from utils import Parser, fraction, non_negative_int, positive_int, seed
+from utils import Parser, fraction, non_negative_int, positive_float, positive_int, seed
 
 
 def generation_parser(description):
@@ -66,8 +66,10 @@ def add_evaluation_flags(parser):
             help="tokens that go through the model at once; halves by itself when memory runs out"),
         add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
             help="of the model; auto: bfloat16 on a GPU, float32 on the CPU"),
-        add("--rope_scaling", help="JSON, as transformers takes it (and of the kind ntk): rotary positions "
-            "beyond the trained length"),
+        add("--rope_scaling", metavar="NAME", help="rotary positions beyond the trained length: none, linear, ntk, "
+            "dynamic or yarn, or JSON as transformers takes it"),
+        add("--rope_factor", type=positive_float,
+            help="how many times longer texts may get, for --rope_scaling by name"),
         add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process"),
         add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)"),
     ]

@@ -77,7 +77,7 @@ def evaluate(args):
     if tokenizer_sha256 != about["tokenizer_sha256"]:
         fail(f"the samples {args.samples} were made for the tokenizer of {about['tokenizer']}, {args.model_name} has "
              "another one; generate samples with --tokenizer of this model")
-    config = load_config(args.model_name, args.rope_scaling)
+    config = load_config(args.model_name, args.rope_scaling, args.rope_factor)
     dtype, request = choose_dtype(args.dtype, device), request_of(args, about, config, device)
     new_tokens = request["new_tokens"]
     run = EvaluationRun(args, about, request, device)

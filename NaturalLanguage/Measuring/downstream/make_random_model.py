@@ -5,14 +5,15 @@
         --key_value_heads 8 --head_dim 128 --intermediate_size 3072 --vocabulary 151936               # 0.6B in shape
 
 Its tokenizer is a byte-level BPE trained on the docstrings of pinned packages (or on --text_files). Its answers are
-noise: scores are near chance, which the tests hold the scripts to.
+noise: scores are near chance, which the tests hold the scripts to. made_from.json, written last, says what the model
+was made from; started again with the same flags and texts, nothing is done.
 """
 
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from downstream.sources import docstring_entries
-from files import make_directory
+from downstream.sources import about_docstrings, docstring_entries
+from files import current, identity, make_directory, save_json
 from utils import Parser, fail, positive_int, run_main, say, seed
 
 # Each as the family's own, less what tools and system prompts need.
@@ -87,8 +88,16 @@ def main():
     add("--overwrite", action=BooleanOptionalAction, default=False, help="replace a model that is there")
     args = parser.parse_args()
     directory = make_directory(args.out_dir)
+    made_from = directory / "made_from.json"
+    request = {**{name: value for name, value in vars(args).items() if name not in ("out_dir", "overwrite")},
+               "texts": [identity(path) for path in args.text_files] if args.text_files else about_docstrings()}
+    if not args.overwrite and current(made_from, request):
+        say(f"{directory}: made before")
+        return
     if (directory / "config.json").exists() and not args.overwrite:
-        fail(f"{directory} has a model; add --overwrite to replace it, or choose another --out_dir")
+        fail(f"{directory} has a model of other flags or texts, or half of one; add --overwrite to replace it, or "
+             "choose another --out_dir")
+    made_from.unlink(missing_ok=True)
     if args.text_files:
         texts = [Path(path).read_text(encoding="utf-8", errors="replace") for path in args.text_files]
     else:
@@ -97,6 +106,7 @@ def main():
     model = make_model(args.family, tokenizer, args)
     tokenizer.save_pretrained(directory)
     model.save_pretrained(directory)
+    save_json(made_from, {"request": request})
     say(f"{directory}: a random {args.family} with {sum(weight.numel() for weight in model.parameters()):,} weights")
 
 

@@ -29,8 +29,10 @@ PRESET=${1:-small}
 OUT=${OUT:-outputs/downstream/$PRESET}
 case $PRESET in
 smoke)
-    MODEL=${MODEL:-$OUT/random_qwen3}
-    [[ -f $MODEL/config.json ]] || run "$PYTHON" -m downstream.make_random_model --out_dir "$MODEL"
+    if [[ -z ${MODEL:-} ]]; then
+        MODEL=$OUT/random_qwen3
+        run "$PYTHON" -m downstream.make_random_model --out_dir "$MODEL"
+    fi
     TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles kv_retrieval multi_document_qa helmet_recall
         helmet_rag helmet_rerank helmet_icl}
     export TASKS GENERATE_FLAGS=${GENERATE_FLAGS:---new_tokens 12} MAX_LENGTHS=${MAX_LENGTHS:-2048}

@@ -37,7 +37,8 @@ def request_of(args, about, config, device):
             "new_tokens": (args.new_tokens or about["new_tokens"]) if args.generate else 0,
             "visible_fractions": sorted(set(args.visible_fractions)),
             **{name: getattr(args, name) for name in ("query_first", "chat", "generate", "limit", "features",
-                                                      "rope_scaling")}}
+                                                      "rope_scaling")},
+            **({"rope_factor": args.rope_factor} if args.rope_factor else {})}
 
 
 class EvaluationRun:

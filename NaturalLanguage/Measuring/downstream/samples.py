@@ -5,7 +5,7 @@ from pathlib import Path
 
 from downstream.prompts import Encoder
 from downstream.tasks import TASKS, make_samples, read_source
-from files import current, identity, load_json, lock, make_directory, replacing, save_json
+from files import identity, load_json, lock, make_directory, replacing, same_request, save_json
 from hub import load_tokenizer
 from utils import fail, say
 
@@ -33,8 +33,21 @@ def sample_name(args):
     return f"{args.task}_{size}" + (f"_q{args.questions}" if args.questions > 1 else "") + f"_n{args.n}_seed{args.seed}"
 
 
+def is_made(path, about_path, request):
+    """Whether the samples of this request are there; exits with code 2 if those of another request are."""
+    if not about_path.exists():
+        return False
+    about = load_json(about_path, "the description of the samples")
+    stored = about.get("request") or {}
+    for name, value in request.items():
+        if not same_request(stored.get(name), value):
+            fail(f"{path} holds samples with {name} {stored.get(name)}, not {value}; add --overwrite to replace them, "
+                 "or choose another --out_dir")
+    return path.is_file() and identity(path) == about.get("sha256")
+
+
 def generate(args):
-    """Make the samples of parsed flags unless they are there; returns their path."""
+    """Make the samples of parsed flags unless they are there; returns their path. Exits with code 2 if others are."""
     task = TASKS[args.task]
     args.new_tokens = args.new_tokens or task.new_tokens
     refuse(args, task)
@@ -46,8 +59,7 @@ def generate(args):
     make_directory(path.parent)
     request = request_of(args, tokenizer_sha256)
     with lock(path.with_suffix(".lock"), wait=True):
-        if not args.overwrite and current(about_path, request) and path.is_file() \
-                and identity(path) == load_json(about_path, "the description of the samples")["sha256"]:
+        if not args.overwrite and is_made(path, about_path, request):
             say(f"{path}: made before")
             return path
         encoder = Encoder(tokenizer, args.tokenizer, args.chat, task.chat)

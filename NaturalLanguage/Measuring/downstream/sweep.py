@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 
 import jobs
+from downstream import run, samples
 from downstream.arguments import add_evaluation_flags, as_flags, evaluation_parser, generation_parser
-from downstream.run import request_of, run_directory
-from downstream.samples import generate, sample_name
 from downstream.tasks import SINGLE_GOLD, TASKS
 from files import current, load_json
 from hub import load_tokenizer
@@ -30,14 +29,13 @@ DEFAULT_TASKS = "ruler_qa1 ruler_cwe ruler_fwe ruler_vt"
 
 
 @cache
-def tokenizer_name(model):
-    """A folder name for what a tokenizer does."""
-    return load_tokenizer(model)[1][:12]
+def tokenizer_sha256(model):
+    return load_tokenizer(model)[1]
 
 
 @cache
-def config_of(model, rope_scaling):
-    return load_config(model, rope_scaling)
+def config_of(model, rope_scaling, rope_factor):
+    return load_config(model, rope_scaling, rope_factor)
 
 
 class Evaluation:
@@ -49,21 +47,22 @@ class Evaluation:
                       *shlex.split(args.generate_flags)]
         self.generation = generation_parser("").parse_args([*map(str, generation)])
         self.generation.new_tokens = self.generation.new_tokens or TASKS[task].new_tokens
-        name = f"{sample_name(self.generation)}.jsonl"
-        self.generation.out = str(Path(args.out_dir) / "samples" / tokenizer_name(model) / name)
+        folder = Path(args.out_dir) / "samples" / tokenizer_sha256(model)[:12]
+        self.generation.out = str(folder / f"{samples.sample_name(self.generation)}.jsonl")
         self.flags = ["--model_name", model, "--samples", self.generation.out, "--out_dir", f"{args.out_dir}/runs",
                       *flags]
         self.evaluation = evaluation_parser("").parse_args([*map(str, self.flags)])
-        self.directory = run_directory(self.evaluation)
+        self.directory = run.run_directory(self.evaluation)
 
     def is_done(self):
-        """Whether its run has finished, on the samples that are there now."""
+        """Whether its run has finished, on the samples that these flags make."""
         about_path, final = Path(self.generation.out).with_suffix(".json"), self.directory / "final.json"
-        if not about_path.exists() or not final.exists():
+        model = self.evaluation.model_name
+        if not final.exists() or not current(about_path, samples.request_of(self.generation, tokenizer_sha256(model))):
             return False
         about = load_json(about_path, "the description of the samples")
-        config = config_of(self.evaluation.model_name, self.evaluation.rope_scaling)
-        return current(final, request_of(self.evaluation, about, config, choose_device(self.evaluation.device)))
+        config = config_of(model, self.evaluation.rope_scaling, self.evaluation.rope_factor)
+        return current(final, run.request_of(self.evaluation, about, config, choose_device(self.evaluation.device)))
 
     def cell(self):
         name = f"{Path(self.evaluation.model_name).absolute().name}_{self.generation.task}_{self.generation.max_length}"
@@ -124,7 +123,7 @@ def main():
     if not (args.submit or args.collect or args.missing):
         for evaluation in evaluations if args.cell is None else [evaluations[int(args.cell)]]:
             if not evaluation.is_done():
-                generate(evaluation.generation)
+                samples.generate(evaluation.generation)
     jobs.dispatch(args, cells, "downstream/downstream.sh", collect, f"{args.out_dir}/logs",
                   cores_per_run=args.cores_per_run)
     if args.cell is None and not (args.submit or args.missing):

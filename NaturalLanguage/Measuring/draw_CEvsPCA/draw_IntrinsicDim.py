@@ -13,7 +13,7 @@ measured on.
 
 import numpy as np
 
-from fits import fit_line, fit_power_law
+from fits import fit_line, fit_power_law, interval
 from plotting import (
     FIT, THRESHOLDS, drawing_parser, label_ticks, length_colours, panels, parse_results, plt, read_measures, run_main,
     save_figure,
@@ -56,9 +56,8 @@ def draw_dimension(measures):
             fit = fit_power_law(lengths, dimensions)
             fine = np.geomspace(lengths[0], lengths[-1], 200)
             axis.plot(fine, fit(fine), **{**FIT, "color": colour})
-            print(f"  dimension at threshold {threshold}: C0 {fit.c0[0]:.4g} [{fit.c0[1]:.4g}, {fit.c0[2]:.4g}], "
-                  f"C {fit.c[0]:.4g}, gamma {fit.gamma[0]:.3g} [{fit.gamma[1]:.3g}, {fit.gamma[2]:.3g}], "
-                  f"R^2 {fit.r_squared:.4f}")
+            print(f"  dimension at threshold {threshold}: C0 {interval(fit.c0, '.4g')}, C {fit.c[0]:.4g}, "
+                  f"gamma {interval(fit.gamma, '.3g')}, R^2 {fit.r_squared:.4f}")
     axis.set(xscale="log", xlabel="context length (tokens)", ylabel="intrinsic dimension")
     label_ticks(axis.xaxis, lengths)
     axis.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
@@ -79,8 +78,7 @@ def draw_ce_vs_dimension(measures):
             ends = [min(dimensions), max(dimensions)]
             axis.plot(ends, fit(ends), **FIT)
             title += f": $R^2$ = {fit.r_squared:.3f}"
-            print(f"  cross entropy against dimension at threshold {threshold}: slope {fit.slope[0]:.5f} "
-                  f"[{fit.slope[1]:.5f}, {fit.slope[2]:.5f}], R {fit.r:.4f}, R^2 {fit.r_squared:.4f}")
+            print(f"  cross entropy against dimension at threshold {threshold}: {fit}")
         axis.set_title(title, fontsize=7)
     figure.supxlabel("intrinsic dimension")
     figure.supylabel("cross entropy (nats)")

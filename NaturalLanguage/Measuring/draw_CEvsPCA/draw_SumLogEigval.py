@@ -30,8 +30,7 @@ def draw_ce_vs_sums(measures, group):
         fit = fit_line(sums, losses)
         axis.plot([min(sums), max(sums)], fit([min(sums), max(sums)]), **FIT)
         axis.set_title(f"N = {n}: $R^2$ = {fit.r_squared:.3f}", fontsize=8)
-        print(f"  cross entropy against the sum over the first {n}: slope {fit.slope[0]:.5f} [{fit.slope[1]:.5f}, "
-              f"{fit.slope[2]:.5f}], R {fit.r:.4f}, R^2 {fit.r_squared:.4f}")
+        print(f"  cross entropy against the sum over the first {n}: {fit}")
     figure.supxlabel(r"$\sum_{i \leq N}\,\log(\lambda_i / \lambda_1)$")
     figure.supylabel("cross entropy (nats)")
     return figure

@@ -9,6 +9,12 @@ PAPER_FROM = 8  # the shortest context length of the paper's Fig. 2
 GAMMAS = np.geomspace(0.01, 10, 3001)
 
 
+def interval(parameter, form):
+    """(value, low, high) as text, each in this format: "1.963 [1.95, 1.976]" in ".4g"."""
+    value, low, high = (format(number, form) for number in parameter)
+    return f"{value} [{low}, {high}]"
+
+
 class PowerLaw(NamedTuple):
     """y = c0 + c / l^gamma: each parameter (value, low, high), R^2, and residuals (n,) in the order given."""
     c0: tuple
@@ -22,7 +28,7 @@ class PowerLaw(NamedTuple):
 
 
 class Line(NamedTuple):
-    """y = slope x + intercept: slope (value, low, high), intercept, correlation R, R^2."""
+    """y = slope x + intercept: slope (value, low, high), intercept, correlation R, R^2; as text without intercept."""
     slope: tuple
     intercept: float
     r: float
@@ -30,6 +36,9 @@ class Line(NamedTuple):
 
     def __call__(self, x):
         return self.slope[0] * np.asarray(x, dtype=float) + self.intercept
+
+    def __str__(self):
+        return f"slope {interval(self.slope, '.5f')}, R {self.r:.4f}, R^2 {self.r_squared:.4f}"
 
 
 def linear_parts(lengths, y, gammas):

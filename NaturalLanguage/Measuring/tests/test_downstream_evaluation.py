@@ -242,6 +242,9 @@ def test_bad_input(models, samples, tmp_path):
     (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 500}))
     line = error_of("evaluate_tasks", "--model_name", short, "--samples", path, "--out_dir", tmp_path / "runs")
     assert "sees at most 500 tokens" in line
+    succeed("evaluate_tasks", "--model_name", short, "--samples", path, "--out_dir", tmp_path / "runs", "--limit", 3,
+            "--rope_scaling", "yarn", "--rope_factor", 4, "--no-generate", "--visible_fractions", 1)
+    assert "--rope_factor needs --rope_scaling" in error(path, "qwen3", "--rope_factor", 4)
     assert "some the same" in error(path, "qwen3", "--visible_fractions", 0.5, 0.5001)
     base = shutil.copytree(models["qwen3"], tmp_path / "base")
     (base / "chat_template.jinja").unlink()

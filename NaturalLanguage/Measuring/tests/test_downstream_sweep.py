@@ -40,6 +40,17 @@ def test_cells_one_by_one(model, flags, tmp_path):
     assert run("sweep", model, *flags, "--no-generate", "--missing")[1].splitlines() == names  # another request
 
 
+def test_samples_of_other_flags_are_not_those_of_the_cell(model, flags, tmp_path):
+    """Their file has the same name: the cell is missing, and the samples that are there are not replaced unasked."""
+    flags = [*flags, "--tasks", "two_needles", "--no-generate", "--no-figures"]
+    succeed("sweep", model, *flags)
+    assert run("sweep", model, *flags, "--missing")[0] == 0
+    other = [*flags, "--generate_flags", "--new_tokens 4 --values 100"]
+    assert run("sweep", model, *other, "--missing")[:2] == (1, "qwen3_two_needles_1000\n")
+    assert "holds samples with values 90000, not 100; add --overwrite" in error_of("sweep", model, *other)
+    assert run("sweep", model, *flags, "--missing")[0] == 0
+
+
 @pytest.mark.slow
 def test_the_launcher(model, flags, tmp_path):
     """In a checkout with a space in its path, under bash 3.2 where BASH32 names one; started again, nothing is done."""

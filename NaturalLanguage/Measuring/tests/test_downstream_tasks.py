@@ -292,6 +292,18 @@ def test_samples_do_not_depend_on_their_number(models, files, tmp_path):
     assert "made before" in again
 
 
+def test_a_random_model_is_made_once(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("some words to make tokens of")
+    flags = ["--out_dir", tmp_path / "model", "--text_files", text]
+    assert "weights" in succeed("make_random_model", *flags)
+    assert "made before" in succeed("make_random_model", *flags)
+    assert "add --overwrite" in error_of("make_random_model", *flags, "--seed", 1)
+    text.write_text("other words")
+    assert "add --overwrite" in error_of("make_random_model", *flags)
+    assert "weights" in succeed("make_random_model", *flags, "--overwrite")
+
+
 def test_the_search_for_a_size_ends():
     generator = random.Random(3)
     for _ in range(300):

@@ -12,6 +12,7 @@ from helpers import (
     ARCHITECTURES, CUT, FOLDER, chunks_by_hand, error_line, make_model, make_texts, make_tokenizer, run_main,
     score_by_hand,
 )
+from run import Run
 from scorer import Scorer, load_config, load_model, longest_context
 
 
@@ -83,6 +84,14 @@ def test_the_table_of_cross_entropies(models, corpus, loaded, tmp_path):
     before = (out / "losses.pt").stat().st_mtime_ns
     code, printed, err = run_main("evaluate_CE", *flags, "--seq_lens", 2, "--n_samples", 20, "--out_dir", out)
     assert code == 0 and "finished before" in printed and (out / "losses.pt").stat().st_mtime_ns == before
+
+
+def test_what_was_made_from_a_measurement_goes_with_it(tmp_path):
+    names = ("losses.pt", "feature_tensors_seq_4.pt", "cross_entropy.csv", "spectra.pt", "measures.csv", "final.json")
+    for name in names:
+        (tmp_path / name).touch()
+    Run(tmp_path, {}).open({}, overwrite=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

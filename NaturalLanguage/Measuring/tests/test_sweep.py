@@ -1,5 +1,6 @@
 """Models from a corpus to their figures by measure.sh, sweep.py and measure_model.py; what is done and missing."""
 
+import csv
 import json
 import os
 import shutil
@@ -88,17 +89,30 @@ def test_done_is_what_these_settings_made(spaced, in_process, monkeypatch):
     code, printed, err = run("--collect", *models)
     assert code == 1 and err.splitlines()[-1] == "missing: my gpt"
     assert run("--missing", *models)[:2] == (1, "my gpt\n") and run("--missing", models[0])[0] == 0
-    for name, value in (("SEQ_LENS", "1 4"), ("DRAWS", "3"), ("N_SAMPLES", "89"), ("CHUNKS", "--window 34")):
+    for name, value in (("SEQ_LENS", "1 4"), ("DRAWS", "3"), ("N_SAMPLES", "91"), ("CHUNKS", "--window 34")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             assert run("--missing", models[0])[:2] == (1, "my llama\n")
+    assert run("--missing", models[0], "--n_samples", 60)[0] == 0  # as many or more
+    monkeypatch.setenv("N_SAMPLES", "60")
+    assert run(models[0])[0] == 0
+    final = json.loads((spaced / "outputs" / "my llama" / "final.json").read_text())
+    with open(spaced / "outputs" / "my llama" / "measures.csv", newline="") as file:
+        assert {row["n"] for row in csv.DictReader(file) if not row["draw"]} == {"90"} == {str(final["n_samples"])}
     assert run("--missing", models[0], "--draws=3")[0] == 1 and run("--draws", "2", models[0], "--missing")[0] == 0
     (spaced / "outputs" / "my llama" / "measures.csv").rename(spaced / "away")
     assert run("--missing", models[0])[0] == 1
     config = spaced / "my llama" / "config.json"
     (spaced / "away").rename(spaced / "outputs" / "my llama" / "measures.csv")
-    config.write_text(config.read_text() + " ")
+    whole = config.read_text()
+    config.write_text(whole + " ")
     assert run("--missing", models[0])[0] == 1  # another model
+    config.write_text(whole)
+    assert run("--missing", models[0])[0] == 0
+    text = spaced / "my texts" / "000.txt"
+    text.write_text(text.read_text() + "more")
+    assert run("--missing", models[0])[0] == 1  # another text
+    assert "was prepared from something else: input sha256" in run(models[0])[1]
 
 
 def test_what_is_submitted(spaced, in_process, monkeypatch, tmp_path):
