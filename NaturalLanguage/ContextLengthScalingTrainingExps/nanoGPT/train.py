@@ -22,10 +22,11 @@ import torch
 from documents import end_of_text
 from long_context import compiles, make_model, model_shape, refuse_other_tokenizer, refuse_what_memory_cannot
 from lora import merge
+from machine import Processes, can_compile, keep_freed_memory, peak_memory, peak_tflops
 from run import Run
 from settings import complete, divide_batches, parse
 from token_files import TokenFile
-from trainer import Processes, Trainer, can_compile, keep_freed_memory, peak_memory, peak_tflops
+from trainer import Trainer
 from utils import choose_device, fail, is_first_process, run_main, say
 
 
