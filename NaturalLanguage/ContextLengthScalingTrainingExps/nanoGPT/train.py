@@ -86,21 +86,20 @@ def prepare(args):
     return train_file, valid_file, Processes(device)
 
 
-def start_wandb(args, run):
-    """Log the rows of a run to Weights & Biases too, if --wandb; returns what ends the log."""
-    if not args.wandb or not is_first_process():
+def start_wandb(args, run, wandb):
+    """Log the rows of a run to Weights & Biases too, if its module is given; returns what ends the log."""
+    if wandb is None or not is_first_process():
         return lambda: None
-    import wandb
     log = wandb.init(project=args.wandb_project, name=run.directory.name, config=json.loads(json.dumps(vars(args))))
     run.on_row = log.log
     return log.finish
 
 
 def main():
-    args = parse(__doc__)
+    args, wandb = parse(__doc__), None
     if args.wandb:
         try:
-            import wandb  # noqa: F401
+            import wandb
         except ImportError:
             fail("--wandb needs the package of that name: pip install wandb")
     train_file, valid_file, processes = prepare(args)
@@ -119,7 +118,7 @@ def main():
         if result := run.result():
             say(f"{run.directory.name}: finished before, validation loss {result['best_valid_loss']:.4f}")
             return processes.end()
-        end_log = start_wandb(args, run)
+        end_log = start_wandb(args, run, wandb)
         try:
             train(args, run, trainer)
         except OSError as error:
