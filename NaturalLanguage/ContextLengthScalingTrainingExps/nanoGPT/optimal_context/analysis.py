@@ -153,13 +153,13 @@ def cost_entries(costs, drawn, excess):
              "high": float(cost + excess * (top - cost))} for cost, bottom, top in zip(costs, low, high)]
 
 
-def curves(analysis, points=60):
+def curves(analysis):
     """For drawing: R_Bayes and loss of each size over the lengths, with the interval of the loss."""
     cells, found = analysis.cells, []
-    lengths = np.geomspace(cells.lengths.min(), cells.lengths.max(), points)
+    lengths = np.geomspace(cells.lengths.min(), cells.lengths.max(), 60)
     for size in np.unique(cells.sizes):
-        loss, low, high = find_losses(analysis.answer, lengths, np.full(points, size))
-        bayes = predict(analysis.answer.fit, lengths, np.full(points, size))[0]
+        loss, low, high = find_losses(analysis.answer, lengths, np.full(len(lengths), size))
+        bayes = predict(analysis.answer.fit, lengths, np.full(len(lengths), size))[0]
         found.append({"train_tokens": float(size), "context_length": lengths.tolist(), "bayes_risk": bayes.tolist(),
                       "loss": loss.tolist(), "low": low.tolist(), "high": high.tolist()})
     return found
