@@ -123,7 +123,7 @@ def predictions(analysis, sizes, supported):
     for size, entry, differ in zip(sizes, entries, disagree):
         if analysis.no_effect:
             entry, differ = {**bounded(lengths[0], 0, np.inf, lengths[0], lengths[-1]), "estimate": None}, False
-        (best, _), (drawn_best, lowest) = (
+        (best, _), (_, lowest) = (
             [values[..., 0] for values in optimum(kept.fit, [size], lengths[0], lengths[-1], draws)]
             for draws in (False, True))
         at = np.append(lengths, best)

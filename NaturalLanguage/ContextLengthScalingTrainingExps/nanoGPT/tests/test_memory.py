@@ -78,7 +78,7 @@ def test_the_oldest_are_dropped_and_another_document_clears():
 
 def test_gradients_reach_queries_scale_and_gate_but_not_what_is_remembered():
     documents = torch.zeros(ROWS, 2 * LENGTH, dtype=torch.int64)
-    attention, segments = make_segments(1, documents)
+    attention, _ = make_segments(1, documents)
     query, key, value = (torch.randn(ROWS, HEADS, LENGTH, WIDTH, requires_grad=True) for _ in range(3))
     store = memory.MemoryStore(ROWS, HEADS, WIDTH, 16)
     ids = documents[:, :LENGTH]

@@ -13,9 +13,10 @@ import signal
 import sys
 import tokenize
 import warnings
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
