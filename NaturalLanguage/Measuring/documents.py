@@ -11,9 +11,10 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 

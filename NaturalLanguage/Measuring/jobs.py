@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from files import lock, make_directory
 from utils import fail

@@ -2,7 +2,7 @@
 
 Each kind is a module: module(query, key, value, documents) takes and gives (B, H, T, D); with documents (B, T), the
 number of the document of each token, a token sees its own document only. `counts` says how often a query sees a key:
-attention of all pairs with the mask log(counts) is the same thing at quadratic cost (`masked`), the truth of the tests.
+attention of all pairs with the mask log(counts) is the same thing at quadratic cost, the truth of the tests.
 Sources: LongLoRA (shifted sparse), LongNet (dilated), Mistral and Longformer (sliding window).
 """
 
@@ -11,8 +11,6 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from utils import fail
 
 FUSED = {"cpu"}  # devices where `attend` has a fused kernel
 SCORES_AT_ONCE = 2 ** 26  # of `attend` where there is no fused kernel: 256 MB in float32
@@ -264,58 +262,9 @@ class Dilated(Full):
         return sum(width / rate**2 for width, rate in self.pairs_for(length))
 
 
-def masked(attention, query, key, value, documents=None):
-    """The same attention from all pairs of positions, with the additive mask log(counts)."""
-    mask = attention.counts(query.shape[2], query.shape[1]).to(query).log()
-    if documents is not None:
-        mask = mask.masked_fill(~visible(documents)[:, None], -torch.inf)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-
-
 KINDS = {"full": Full, "shifted_sparse": ShiftedSparse, "dilated": Dilated, "sliding_window": SlidingWindow}
 
 
 def make_attention(kind="full", **settings):
-    """The module of a configuration of `attention_config` (or of none: full attention)."""
+    """The module of a configuration of long_context.attention_config (or of none: full attention)."""
     return KINDS[kind](**settings)
-
-
-def dilated_pair(text):
-    """An argparse type: "2048:4" is a segment of 2,048 tokens of which a head sees every fourth."""
-    width, rate = map(int, text.split(":"))
-    if width < 1 or rate < 1:
-        raise ValueError
-    return [width, rate]  # as JSON has it
-
-
-def attention_config(kind, context_length, n_head, group=None, pairs=None, window=None):
-    """Settings of `make_attention`, or None for full attention. Exits with code 2 where they do not fit each other."""
-    flags = {"--attention_group": ("shifted_sparse", group), "--dilated_pairs": ("dilated", pairs),
-             "--window": ("sliding_window", window)}
-    for flag, (needs, value) in flags.items():
-        if value is not None and kind != needs:
-            fail(f"{flag} is for --attention {needs}, not {kind}")
-    if kind == "shifted_sparse":
-        group = group or context_length // 4
-        if n_head % 2:
-            fail(f"--attention shifted_sparse shifts half of the heads; --n_head {n_head} must be even")
-        if group < 2 or group % 2 or context_length % group:
-            fail(f"groups of {group} tokens (--attention_group) must be even and divide the context length "
-                 f"{context_length}")
-        return {"kind": kind, "group": group}
-    if kind == "dilated":
-        if not pairs or all(rate > 1 for _, rate in pairs):
-            fail("--dilated_pairs needs a pair of dilation 1, such as 64:1, or some tokens see nothing")
-        for width, rate in pairs:
-            if width % rate or context_length % width:
-                fail(f"--dilated_pairs {width}:{rate}: the dilation must divide the segment, and the segment the "
-                     f"context length {context_length}")
-            if n_head % rate:
-                fail(f"--dilated_pairs {width}:{rate}: the dilation must divide --n_head {n_head}; each part of the "
-                     "heads has its own positions")
-        return {"kind": kind, "pairs": [list(pair) for pair in pairs]}
-    if kind == "sliding_window":
-        if window is None or window > context_length:
-            fail(f"--attention sliding_window needs --window, up to the context length {context_length}")
-        return {"kind": kind, "window": window}
-    return None

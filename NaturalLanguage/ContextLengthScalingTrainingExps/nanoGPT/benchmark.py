@@ -23,9 +23,9 @@ import torch
 from torch.nn import functional as F
 
 from files import make_directory, save_json
+from machine import can_compile, keep_freed_memory, peak_memory, peak_tflops
 from model import GPT, summed_cross_entropy
 from token_files import TrainingWindows
-from trainer import can_compile, keep_freed_memory, peak_memory, peak_tflops
 from utils import Parser, choose_device, describe_environment, fail, positive_int, progress, run_main
 
 

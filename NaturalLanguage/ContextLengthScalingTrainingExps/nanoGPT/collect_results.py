@@ -77,6 +77,8 @@ def main():
     parser.add_argument("--context_lengths", dest="context_length", type=positive_int, nargs="+", help="tokens")
     parser.add_argument("--train_tokens", type=positive_int, nargs="+", help="tokens")
     parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
+    parser.add_argument("--finished", nargs="*", help="names of the runs to gather; the others count as missing "
+                        "(default: all that have a result)")
     args = parser.parse_args()
     started = {path.parent.name: load_json(path, "the arguments of the run")
                for path in sorted(Path(args.runs).glob("*/args.json"))}
@@ -85,7 +87,8 @@ def main():
     axes = [sorted(set(getattr(args, axis) or (run["arguments"][axis] for run in started.values()))) for axis in AXES]
     tags = [run_tag(*cell) for cell in itertools.product(*axes)]
     directories = {tag: Path(args.runs) / tag for tag in tags}
-    finished = {tag: started[tag] for tag in tags if tag in started and (directories[tag] / "final.json").exists()}
+    finished = {tag: started[tag] for tag in tags if tag in started and (directories[tag] / "final.json").exists()
+                and (args.finished is None or tag in args.finished)}
     missing = [tag for tag in tags if tag not in finished]
     if not finished:
         fail(f"none of the {len(tags)} runs below {args.runs} has finished; go on with train_sweep.sh")

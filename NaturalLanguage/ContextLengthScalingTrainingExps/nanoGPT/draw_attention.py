@@ -21,19 +21,13 @@ from exponents import fit_exponent
 from files import read_table
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from sweep_table import optimum, read_cells
-from utils import Parser, fail, run_main
+from utils import Parser, argument_type, fail, run_main
 
 COLOURS = {"full": "black", "shifted_sparse": "tab:orange", "dilated": "tab:blue", "sliding_window": "tab:green"}
 OTHERS = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
 COSTS = {"microseconds": "microseconds a token", "peak_memory_gigabytes": "peak memory (GB)"}
 
-
-def named_table(text):
-    """An argparse type: NAME=FILE."""
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise ValueError
-    return name, path
+named_file = argument_type(lambda text: text.partition("=")[::2], all, "NAME=FILE")
 
 
 def colours_of(names):
@@ -141,7 +135,7 @@ def draw_time(rows, colours):
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("--sweeps", type=named_table, nargs="+", metavar="NAME=TABLE", default=[],
+    parser.add_argument("--sweeps", type=named_file, nargs="+", metavar="NAME=TABLE", default=[],
                         help="tables of collect_results.py, one for each attention")
     parser.add_argument("--time", help="table of time_attention.py")
     parser.add_argument("--out_dir", default="outputs/attention/figures", help="directory for the figures")

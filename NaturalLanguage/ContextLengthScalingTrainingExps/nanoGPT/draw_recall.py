@@ -11,19 +11,19 @@ all (over all queries it counts the queries of a document as independent).
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import chi2
 
 from files import read_table
-from plotting import save_figure
+from plotting import plt, save_figure
 from utils import Parser, fail, positive_int, run_main
 
 READINGS = {"gold_first": "first query", "gold": "all queries"}
 
 
-def wilson(share, n, z=1.959964):
+def wilson(share, n):
     """The 95% Wilson interval of shares of n trials: lower and upper ends."""
+    z = 1.959964
     centre, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 

@@ -29,18 +29,12 @@ from retrieval_documents import describe_test, read_test
 from rope import ROPE_TYPES
 from run import load_run
 from token_files import TokenFile
-from utils import (Parser, choose_device, fail, non_negative_int, positive_float, positive_int, progress, run_main,
-                   say)
+from utils import (Parser, argument_type, choose_device, fail, non_negative_int, positive_float, positive_int,
+                   progress, run_main, say)
 
 TOKENS_AT_ONCE = 16_384
 
-
-def named(text):
-    """An argparse type: NAME=FILE."""
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise ValueError
-    return name, path
+named_file = argument_type(lambda text: text.partition("=")[::2], all, "NAME=FILE")
 
 
 def rope_at(kind, factor, trained, length):
@@ -124,7 +118,7 @@ class Measured:
 def main():
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", help="directories of finished runs of train.py")
-    parser.add_argument("--texts", type=named, nargs="+", default=[], metavar="NAME=BIN", help="validation tokens")
+    parser.add_argument("--texts", type=named_file, nargs="+", default=[], metavar="NAME=BIN", help="validation tokens")
     parser.add_argument("--test", nargs="+", default=[], help="TASK_test.jsonl of data/retrieval/prepare.py")
     parser.add_argument("--lengths", type=positive_int, nargs="+", help="tokens seen (default: the run's length)")
     parser.add_argument("--windows", type=positive_int, default=128, help="windows of a text, at most")

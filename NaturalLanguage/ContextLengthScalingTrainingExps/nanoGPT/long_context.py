@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from attention import KINDS, attention_config, dilated_pair
+from attention import KINDS
 from files import identity, load_json, load_tensors
 from lora import TRAINABLE, add_lora, check_lora
 from memory import memory_config
@@ -13,6 +13,14 @@ from rope import ROPE_TYPES, rope_config
 from utils import fail, positive_float, positive_int
 
 SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd")
+
+
+def dilated_pair(text):
+    """An argparse type: "2048:4" is a segment of 2,048 tokens of which a head sees every fourth."""
+    width, rate = map(int, text.split(":"))
+    if width < 1 or rate < 1:
+        raise ValueError
+    return [width, rate]  # as JSON has it
 
 
 def add_flags(parser):
@@ -65,6 +73,39 @@ def inherit(args, defaults):
             fail(f"--{name} {getattr(args, name)} is not that of {args.init_from}, {model[name]}; leave it out")
         setattr(args, name, model[name])
     args.init_weights = identity(Path(args.init_from) / "best.pt")
+
+
+def attention_config(kind, context_length, n_head, group=None, pairs=None, window=None):
+    """Settings of attention.make_attention (None: full attention); exits with code 2 where they do not fit."""
+    flags = {"--attention_group": ("shifted_sparse", group), "--dilated_pairs": ("dilated", pairs),
+             "--window": ("sliding_window", window)}
+    for flag, (needs, value) in flags.items():
+        if value is not None and kind != needs:
+            fail(f"{flag} is for --attention {needs}, not {kind}")
+    if kind == "shifted_sparse":
+        group = group or context_length // 4
+        if n_head % 2:
+            fail(f"--attention shifted_sparse shifts half of the heads; --n_head {n_head} must be even")
+        if group < 2 or group % 2 or context_length % group:
+            fail(f"groups of {group} tokens (--attention_group) must be even and divide the context length "
+                 f"{context_length}")
+        return {"kind": kind, "group": group}
+    if kind == "dilated":
+        if not pairs or all(rate > 1 for _, rate in pairs):
+            fail("--dilated_pairs needs a pair of dilation 1, such as 64:1, or some tokens see nothing")
+        for width, rate in pairs:
+            if width % rate or context_length % width:
+                fail(f"--dilated_pairs {width}:{rate}: the dilation must divide the segment, and the segment the "
+                     f"context length {context_length}")
+            if n_head % rate:
+                fail(f"--dilated_pairs {width}:{rate}: the dilation must divide --n_head {n_head}; each part of the "
+                     "heads has its own positions")
+        return {"kind": kind, "pairs": [list(pair) for pair in pairs]}
+    if kind == "sliding_window":
+        if window is None or window > context_length:
+            fail(f"--attention sliding_window needs --window, up to the context length {context_length}")
+        return {"kind": kind, "window": window}
+    return None
 
 
 def model_shape(args):

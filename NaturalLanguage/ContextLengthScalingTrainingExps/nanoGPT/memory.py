@@ -70,9 +70,6 @@ class MemoryStore:
         self.documents.copy_(torch.cat((self.documents, self.current), 1)[:, -tokens:])
         self.documents[self.documents != self.current[:, -1:]] = EMPTY
 
-    def clear(self):
-        self.documents.fill_(EMPTY)
-
     def state_dict(self):
         return {"keys": self.keys, "values": self.values, "documents": self.documents}
 

@@ -13,7 +13,7 @@ from files import load_json, save_json
 from jobs import run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
-from run import difference, request_of
+from run import difference, other_arguments
 from settings import as_flags, parse
 from token_files import describe
 from train_cells import count_gpus, dry_run, run_of, train_cell
@@ -263,6 +263,5 @@ def remove_other_runs(args, flags, out, found):
     """Remove the runs of an earlier plan that stand where this one has others."""
     for cell in cells_of(args, flags, out, found):
         directory, request, _ = run_of(cell.command[1:])
-        if (directory / "args.json").exists() and difference(
-                request, request_of(load_json(directory / "args.json", "the arguments of the run"))):
+        if other_arguments(directory, request):
             shutil.rmtree(directory)

@@ -26,6 +26,7 @@ from optimal_context.advice import Setting, five_lines
 from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
 from run import run_tag
 from settings import parse
+from train_cells import finished
 from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
                    run_main, say)
 
@@ -81,12 +82,13 @@ def script(name, *arguments):
     return run_script(os.path.relpath(FOLDER / name), *arguments)
 
 
-def finish(args, out, plan):
+def finish(args, out, plan, cells):
     """Table, fit, figures and the five lines; returns 1 where runs are missing."""
     table, fit = out / "sweep.csv", out / "fit.json"
     sizes = [row["train_tokens"] for row in plan["sizes"]]
     code = script("collect_results.py", "--runs", out / "runs", "--out_csv", table, "--context_lengths",
-                  *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]))
+                  *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]),
+                  "--finished", *finished(cells))
     if code:
         return code
     script("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
@@ -127,9 +129,10 @@ def work(args, flags, out):
         for cell in cells:
             cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
     resources = {name: getattr(args, name) for name in ("cores_per_run", "gpus_per_run", "runs_per_gpu")}
-    dispatch(args, cells, "plan_context_length.sh", lambda: finish(args, out, plan), out / "runs" / "logs", **resources)
+    dispatch(args, cells, "plan_context_length.sh", lambda: finish(args, out, plan, cells), out / "runs" / "logs",
+             **resources)
     if not args.submit:
-        raise SystemExit(finish(args, out, plan))
+        raise SystemExit(finish(args, out, plan, cells))
 
 
 def main():

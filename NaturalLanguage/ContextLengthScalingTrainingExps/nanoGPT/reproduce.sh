@@ -57,6 +57,6 @@ run "$PYTHON" train.py --context_length "$length" --train_bin "$TRAIN_BIN" --out
 longer_run=("$OUT/longer_runs/ctl${length}_"*)
 run "$PYTHON" export_hf.py "${longer_run[0]}" --out_dir "$OUT/models/ctl$length"
 say "4/4 results, figures, and a sample"
-run bash train_sweep.sh --collect
+run bash train_sweep.sh --collect ${model[@]+"${model[@]}"} ${sweep[@]+"${sweep[@]}"} "$@"
 run "$PYTHON" collect_results.py --runs "$OUT/longer_runs" --out_csv "$OUT/longer.csv"
 run "$PYTHON" sample.py "${longer_run[0]}" --max_new_tokens 60 --device cpu

@@ -63,15 +63,18 @@ def difference(request, stored):
     return None
 
 
+def other_arguments(run_dir, request):
+    """In what the run of a directory was asked for something else, as text; None where it was not, or is not there."""
+    path = Path(run_dir) / "args.json"
+    return difference(request, request_of(load_json(path, "the arguments of the run"))) if path.exists() else None
+
+
 def has_finished(run_dir, request):
     """Whether the run of a directory has finished; exits with code 2 if it was asked for something else."""
-    run_dir = Path(run_dir)
-    if not (run_dir / "args.json").exists():
-        return False
-    other = difference(request, request_of(load_json(run_dir / "args.json", "the arguments of the run")))
+    other = other_arguments(run_dir, request)
     if other:
         fail(f"{run_dir} holds a run with {other}; add --overwrite to replace it, or choose another --out_dir")
-    return (run_dir / "final.json").exists()
+    return all((Path(run_dir) / name).exists() for name in ("args.json", "final.json"))
 
 
 def load_run(run_dir, device="cpu", weights="best.pt"):

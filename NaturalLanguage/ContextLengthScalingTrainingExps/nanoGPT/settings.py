@@ -13,6 +13,28 @@ FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, wh
 beta = argument_type(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")  # of AdamW
 
 
+def add_optimization_flags(parser):
+    """Add the flags of the optimizer, its schedule and when to stop."""
+    training = parser.add_argument_group("optimization")
+    training.add_argument("--tokens_per_step", type=positive_int, default=491_520,
+                          help="tokens of an optimizer step, at every context length and number of processes")
+    training.add_argument("--learning_rate", type=non_negative_float, default=6e-4, help="highest, of AdamW")
+    training.add_argument("--min_lr", type=non_negative_float, default=6e-5, help="lowest, at the end of the cosine")
+    training.add_argument("--lr_decay_iters", type=positive_int, default=600_000, help="steps to the end of the cosine")
+    training.add_argument("--warmup_iters", type=non_negative_int, default=2000, help="steps of warm-up")
+    training.add_argument("--warmup_epochs", type=non_negative_float,
+                          help="warm-up in passes over the training tokens instead of steps")
+    training.add_argument("--max_iters", type=positive_int, default=600_000, help="steps at most")
+    training.add_argument("--weight_decay", type=non_negative_float, default=0.1, help="of the matrices")
+    training.add_argument("--beta1", type=beta, default=0.9, help="of AdamW")
+    training.add_argument("--beta2", type=beta, default=0.95, help="of AdamW")
+    training.add_argument("--grad_clip", type=non_negative_float, default=1.0,
+                          help="norm of the gradient (0: no limit)")
+    training.add_argument("--eval_interval", type=positive_int, default=45, help="steps between evaluations")
+    training.add_argument("--patience", type=positive_int, default=5,
+                          help="stop after so many evaluations without a lower validation loss")
+
+
 def build_parser(description):
     """The parser of train.py's flags, in groups."""
     parser = Parser(description)
@@ -43,25 +65,7 @@ def build_parser(description):
     model.add_argument("--seed", type=seed, default=0, help="of the weights and of the batches")
 
     add_flags(parser)
-
-    training = parser.add_argument_group("optimization")
-    training.add_argument("--tokens_per_step", type=positive_int, default=491_520,
-                          help="tokens of an optimizer step, at every context length and number of processes")
-    training.add_argument("--learning_rate", type=non_negative_float, default=6e-4, help="highest, of AdamW")
-    training.add_argument("--min_lr", type=non_negative_float, default=6e-5, help="lowest, at the end of the cosine")
-    training.add_argument("--lr_decay_iters", type=positive_int, default=600_000, help="steps to the end of the cosine")
-    training.add_argument("--warmup_iters", type=non_negative_int, default=2000, help="steps of warm-up")
-    training.add_argument("--warmup_epochs", type=non_negative_float,
-                          help="warm-up in passes over the training tokens instead of steps")
-    training.add_argument("--max_iters", type=positive_int, default=600_000, help="steps at most")
-    training.add_argument("--weight_decay", type=non_negative_float, default=0.1, help="of the matrices")
-    training.add_argument("--beta1", type=beta, default=0.9, help="of AdamW")
-    training.add_argument("--beta2", type=beta, default=0.95, help="of AdamW")
-    training.add_argument("--grad_clip", type=non_negative_float, default=1.0,
-                          help="norm of the gradient (0: no limit)")
-    training.add_argument("--eval_interval", type=positive_int, default=45, help="steps between evaluations")
-    training.add_argument("--patience", type=positive_int, default=5,
-                          help="stop after so many evaluations without a lower validation loss")
+    add_optimization_flags(parser)
 
     machine = parser.add_argument_group("machine")
     machine.add_argument("--batch_size", type=positive_int, help="windows of a forward pass of a process, halved where "

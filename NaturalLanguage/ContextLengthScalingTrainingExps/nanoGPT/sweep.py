@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jobs import add_modes, dispatch, from_environment, run_script, slots
 from settings import estimated_hours, parse
-from train_cells import count_gpus, dry_run, train_cell
+from train_cells import count_gpus, dry_run, finished, train_cell
 from utils import Parser, positive_float, positive_int, run_main, seed
 
 FOLDER = Path(__file__).parent
@@ -56,12 +56,12 @@ def make_cells(args, trainer_flags):
             for number, tokens, length in itertools.product(args.seeds, args.train_tokens, args.context_lengths)]
 
 
-def collect(args):
+def collect(args, cells):
     """Write the table and the figures of the finished runs; returns 1 where runs are missing."""
     out = Path(args.out_dir).parent
     code = run_script(os.path.relpath(FOLDER / "collect_results.py"), "--runs", args.out_dir, "--out_csv",
                       out / "sweep.csv", "--context_lengths", *args.context_lengths, "--train_tokens",
-                      *args.train_tokens, "--seeds", *args.seeds)
+                      *args.train_tokens, "--seeds", *args.seeds, "--finished", *finished(cells))
     run_script(os.path.relpath(FOLDER / "draw_loss_vs_context.py"), "--results", out / "sweep.csv", "--out_dir",
                out / "figures")
     return code
@@ -99,7 +99,7 @@ def main():
     if not args.collect and args.cell is None:
         for cell in cells:
             cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
-    dispatch(args, cells, "train_sweep.sh", lambda: collect(args), Path(args.out_dir) / "logs", **resources)
+    dispatch(args, cells, "train_sweep.sh", lambda: collect(args, cells), Path(args.out_dir) / "logs", **resources)
 
 
 if __name__ == "__main__":

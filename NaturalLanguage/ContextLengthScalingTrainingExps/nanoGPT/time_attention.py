@@ -22,10 +22,11 @@ from pathlib import Path
 
 import torch
 
-from attention import KINDS, attention_config, dilated_pair, make_attention
+from attention import KINDS, make_attention
 from exponents import fit_exponent
 from files import load_json, make_directory, read_table, save_json, write_csv
-from trainer import peak_memory
+from long_context import attention_config, dilated_pair
+from machine import peak_memory
 from utils import Parser, choose_device, describe_environment, fail, non_negative_float, positive_int, run_main, say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

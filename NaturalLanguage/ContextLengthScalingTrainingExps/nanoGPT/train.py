@@ -22,10 +22,11 @@ import torch
 from documents import end_of_text
 from long_context import compiles, make_model, model_shape, refuse_other_tokenizer, refuse_what_memory_cannot
 from lora import merge
+from machine import Processes, can_compile, keep_freed_memory, peak_memory, peak_tflops
 from run import Run
 from settings import complete, divide_batches, parse
 from token_files import TokenFile
-from trainer import Processes, Trainer, can_compile, keep_freed_memory, peak_memory, peak_tflops
+from trainer import Trainer
 from utils import choose_device, fail, is_first_process, run_main, say
 
 
@@ -85,21 +86,20 @@ def prepare(args):
     return train_file, valid_file, Processes(device)
 
 
-def start_wandb(args, run):
-    """Log the rows of a run to Weights & Biases too, if --wandb; returns what ends the log."""
-    if not args.wandb or not is_first_process():
+def start_wandb(args, run, wandb):
+    """Log the rows of a run to Weights & Biases too, if its module is given; returns what ends the log."""
+    if wandb is None or not is_first_process():
         return lambda: None
-    import wandb
     log = wandb.init(project=args.wandb_project, name=run.directory.name, config=json.loads(json.dumps(vars(args))))
     run.on_row = log.log
     return log.finish
 
 
 def main():
-    args = parse(__doc__)
+    args, wandb = parse(__doc__), None
     if args.wandb:
         try:
-            import wandb  # noqa: F401
+            import wandb
         except ImportError:
             fail("--wandb needs the package of that name: pip install wandb")
     train_file, valid_file, processes = prepare(args)
@@ -118,7 +118,7 @@ def main():
         if result := run.result():
             say(f"{run.directory.name}: finished before, validation loss {result['best_valid_loss']:.4f}")
             return processes.end()
-        end_log = start_wandb(args, run)
+        end_log = start_wandb(args, run, wandb)
         try:
             train(args, run, trainer)
         except OSError as error:

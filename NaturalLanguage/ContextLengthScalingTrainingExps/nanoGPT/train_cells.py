@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from jobs import Cell
 from long_context import model_shape
-from run import has_finished, request_of, run_tag
+from run import has_finished, other_arguments, request_of, run_tag
 from settings import complete, parse
 from token_files import describe
 from utils import fail
@@ -30,6 +31,19 @@ def is_done(flags):
     """Whether this run has finished; exits with code 2 if its directory holds a run with other arguments."""
     directory, request, settings = run_of(flags)
     return not settings.overwrite and has_finished(directory, request)
+
+
+def finished(cells):
+    """The names of the cells whose run has finished; a run with other arguments has not, and is named on stderr."""
+    names = []
+    for cell in cells:
+        directory, request, _ = run_of(cell.command[1:])
+        other = other_arguments(directory, request)
+        if other:
+            print(f"{directory} holds a run with {other}", file=sys.stderr)
+        elif has_finished(directory, request):
+            names.append(cell.name)
+    return names
 
 
 def train_cell(length, tokens, seed, flags):

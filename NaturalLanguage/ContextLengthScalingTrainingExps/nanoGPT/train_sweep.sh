@@ -7,6 +7,7 @@
 #   bash train_sweep.sh --submit                             # on a cluster: an array of the missing cells, then --collect
 #   bash train_sweep.sh --missing                            # names the cells without a result
 #   bash train_sweep.sh --collect                            # table and figure of the finished cells; names the missing
+#                                                            # (both by the flags given, those of train.py too)
 #   sbatch --array=0-32%8 --gres=gpu:8 train_sweep.sh        # by hand, from this folder: one cell a task, on all its GPUs
 #
 # CONTEXT_LENGTHS, TRAIN_TOKENS, SEEDS, TRAIN_BIN, OUT_DIR in the environment are the defaults of sweep.py's flags.

@@ -1,7 +1,8 @@
 """The tasks by name, and samples of them that fill a length."""
 
 import re
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from downstream import sources, tasks_helmet, tasks_retrieval, tasks_ruler, tasks_symbols
 from downstream.drafts import Options, SourceTooSmall

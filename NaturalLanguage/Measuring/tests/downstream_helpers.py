@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores already, and threads that wait for one burn it
 
-from helpers import run_main  # noqa: E402
+from helpers import run_main
 
 FAMILIES = ("qwen3", "llama", "gemma")
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "key_value_heads": 2, "head_dim": 8, "intermediate_size": 64,

@@ -197,7 +197,7 @@ def test_query_first_and_plain_text(models, samples, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(models["gemma"])
     sample = samples["gemma"][1][0]
     plain = Encoder(tokenizer, "gemma", "off", query_first=True)
-    text, start, end = plain.text(sample)
+    text, start, _ = plain.text(sample)
     assert text[:start] == sample["instruction"] + sample["query"] and text.count(sample["query"].strip()) == 2
     prompt = plain.prompt(sample)
     assert prompt.visible(1.0).count(tokenizer.bos_token_id) == 1
@@ -222,7 +222,7 @@ def test_symbols(tmp_path):
 
 
 def test_bad_input(models, samples, tmp_path):
-    path, listed = samples["qwen3"]
+    path, _ = samples["qwen3"]
 
     def error(samples=path, model="qwen3", *flags):
         return error_of("evaluate_tasks", "--model_name", models[model], "--samples", samples,

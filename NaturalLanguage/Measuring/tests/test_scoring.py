@@ -152,7 +152,7 @@ def test_features_and_losses_are_of_the_same_samples(models, corpus, loaded, tmp
 
 
 def test_chunks_of_another_tokenizer_corpus_or_window_are_never_reused(models, corpus, tmp_path):
-    make_tokenizer([text for text in open(__file__)], 280).save_pretrained(tmp_path / "other_model")
+    make_tokenizer(list(open(__file__)), 280).save_pretrained(tmp_path / "other_model")
     make_model("llama", 300).save_pretrained(tmp_path / "other_model")
     code, _, err = run_main("prepare_data", "--source", "text", "--text_files", make_texts(tmp_path / "more", seed=8),
                             "--percent", 100, "--min_tokens", 100, "--model_name", models["llama"],

@@ -8,7 +8,7 @@ tokenizer.json). Each is packed: its documents follow each other in windows of -
 cut where a window ends, its end-of-text token in the last place. So windows are documents of their own to train.py
 --document_mask, which reads the documents off these tokens. The windows of both sources are shuffled together. Writes
 OUT_DIR/MIX_{train,val}_L{share}_W{window}.bin in prepare.py's format, beside each a JSON that says what it is made of,
-and the tokenizer. A mix that is there already is skipped.
+and the tokenizer. A mix that is there and whole is skipped.
 """
 
 import argparse
@@ -43,6 +43,18 @@ def read(path):
     except (ValueError, KeyError, TypeError) as error:
         fail(f"{path.with_suffix('.json')} does not describe tokens ({error!r}); make both with prepare.py")
     return np.memmap(path, dtype, "r"), about
+
+
+def current(path, request):
+    """Whether the mix of this request is there and whole. Exits with code 2 if it is of another request."""
+    described = path.with_suffix(".json")
+    try:
+        about = json.loads(described.read_text(encoding="utf-8"))
+        if about["request"] != request:
+            fail(f"{described} is of other flags or sources; add --overwrite, or choose another --out_dir")
+        return path.stat().st_size == about["tokens"] * np.dtype(about["dtype"]).itemsize
+    except (OSError, ValueError, KeyError, TypeError):  # missing or cut short
+        return False
 
 
 def packed(tokens, window):
@@ -133,10 +145,7 @@ def main():
             path = out_dir / f"MIX_{split}_L{share:g}_W{args.window}.bin"
             request = {"long": about["sha256"], "short": other["sha256"], "long_share": share, "window": args.window,
                        "tokens": n_windows * args.window, "seed": args.seed}
-            described = path.with_suffix(".json")
-            if described.exists() and not args.overwrite:
-                if json.loads(described.read_text(encoding="utf-8")).get("request") != request:
-                    fail(f"{described} is of other flags or sources; add --overwrite, or choose another --out_dir")
+            if not args.overwrite and current(path, request):
                 print(f"{path.name}: mixed before")
                 continue
             write_mix(path, sources, share, n_windows, args, {

@@ -123,7 +123,7 @@ def predictions(analysis, sizes, supported):
     for size, entry, differ in zip(sizes, entries, disagree):
         if analysis.no_effect:
             entry, differ = {**bounded(lengths[0], 0, np.inf, lengths[0], lengths[-1]), "estimate": None}, False
-        (best, _), (drawn_best, lowest) = (
+        (best, _), (_, lowest) = (
             [values[..., 0] for values in optimum(kept.fit, [size], lengths[0], lengths[-1], draws)]
             for draws in (False, True))
         at = np.append(lengths, best)
@@ -153,13 +153,13 @@ def cost_entries(costs, drawn, excess):
              "high": float(cost + excess * (top - cost))} for cost, bottom, top in zip(costs, low, high)]
 
 
-def curves(analysis, points=60):
+def curves(analysis):
     """For drawing: R_Bayes and loss of each size over the lengths, with the interval of the loss."""
     cells, found = analysis.cells, []
-    lengths = np.geomspace(cells.lengths.min(), cells.lengths.max(), points)
+    lengths = np.geomspace(cells.lengths.min(), cells.lengths.max(), 60)
     for size in np.unique(cells.sizes):
-        loss, low, high = find_losses(analysis.answer, lengths, np.full(points, size))
-        bayes = predict(analysis.answer.fit, lengths, np.full(points, size))[0]
+        loss, low, high = find_losses(analysis.answer, lengths, np.full(len(lengths), size))
+        bayes = predict(analysis.answer.fit, lengths, np.full(len(lengths), size))[0]
         found.append({"train_tokens": float(size), "context_length": lengths.tolist(), "bayes_risk": bayes.tolist(),
                       "loss": loss.tolist(), "low": low.tolist(), "high": high.tolist()})
     return found

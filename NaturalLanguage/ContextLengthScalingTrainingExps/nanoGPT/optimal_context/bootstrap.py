@@ -103,7 +103,7 @@ def intervals(values, draws, corrected=True):
     return [np.take_along_axis(ordered, rank[None], 0)[0] for rank in ranks]
 
 
-def interval(value, draws, corrected=True):
+def interval(value, draws):
     """A number with its interval from its draws (draws,), for JSON."""
-    low, high = intervals(np.asarray(value), draws, corrected)
+    low, high = intervals(np.asarray(value), draws)
     return {"value": float(value), "low": float(low), "high": float(high)}

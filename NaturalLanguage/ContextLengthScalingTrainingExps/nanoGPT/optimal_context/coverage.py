@@ -4,8 +4,8 @@ Each truth is a law that no candidate can be, with its grid, its normal noise (n
 begin with "inside" are candidates, for comparison. x is a length in units of 1,024, D a size in units of 4e8.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 

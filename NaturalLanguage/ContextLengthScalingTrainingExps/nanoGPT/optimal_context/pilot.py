@@ -5,7 +5,8 @@ schedule and its lengths follow from rules of thumb, stated here; what is advise
 """
 
 import math
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 SHAPES = ((5, 7, 3), (5, 6, 2), (4, 5, 2), (4, 5, 1), (3, 4, 1))  # sizes, lengths, seeds: the richest grid first
 REACH = 4           # a richer grid may cost so many times of the largest size that a poorer one could have

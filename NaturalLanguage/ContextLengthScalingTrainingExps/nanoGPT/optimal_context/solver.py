@@ -8,6 +8,7 @@ STARTS = 24            # random starts of a fit to all cells
 KEPT_STARTS = 3        # its best ones, which are refined, and from which the fits to a part of the cells start
 ROUGH, FINE = 1e-2, 1e-6  # a problem is solved when its cost has fallen by no such share
 PATIENCE = 5           # in so many iterations
+ITERATIONS = 150       # at most
 
 
 def robust_cost(residual, weights, scale):
@@ -26,7 +27,7 @@ def steps(slopes, residual, weights, scale, damping, limits):
     return np.clip(np.linalg.solve(curvature + damping[:, None, None] * diagonal, -gradient)[..., 0], -limits, limits)
 
 
-def solve(law, theta, reference, cells, losses, weights, scale=None, tolerance=FINE, iterations=150):
+def solve(law, theta, reference, cells, losses, weights, scale=None, tolerance=FINE):
     """Minimize the cost of many problems, theta (batch, p) -> minimum (batch, p), cost (batch,).
 
     losses and weights are (batch, n) or (1, n), of all readings of the cells, in units of their scales. With `scale`,
@@ -41,7 +42,7 @@ def solve(law, theta, reference, cells, losses, weights, scale=None, tolerance=F
     loss, slopes = fitted(law, theta, reference, cells)
     residual = loss - losses
     best = robust_cost(residual, weights, scale)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         active = np.flatnonzero(still < PATIENCE)
         if not len(active):
             break

@@ -214,10 +214,10 @@ BASELINES = {"nearest size": nearest_size, "log-linear interpolation": interpola
 def compared(truth, predicted):
     """How a predicted curve {length: loss} meets the measured cells of one training size: a dictionary.
 
-    steps: of the grid of lengths between the two optima; optimum_error: of the loss (nats) at the measured optimum;
-    near_error: the largest error there and at the length on either side; near_square: their mean square; near_noise:
-    the largest standard error of these measured losses over seeds (None for one seed); curve_error: root mean square
-    over all lengths; regret: what the predicted optimum costs, in measured nats above the best length.
+    steps: of the grid of lengths between the two optima; near_error: the largest error of the loss (nats) at the
+    measured optimum and at the length on either side; near_square: their mean square; near_noise: the largest standard
+    error of these measured losses over seeds (None for one seed); regret: what the predicted optimum costs, in measured
+    nats above the best length.
     """
     keep = np.array([length in predicted for length in truth.lengths])
     losses, guess = truth.losses[keep], np.array([predicted[length] for length in truth.lengths[keep]])
@@ -228,20 +228,14 @@ def compared(truth, predicted):
     noise = [float(values.std(ddof=1) / np.sqrt(len(values))) for values in seeds if len(values) > 1]
     return {"train_tokens": truth.sizes[0], "measured_optimum": truth.lengths[keep][best],
             "predicted_optimum": truth.lengths[keep][chosen], "steps": chosen - best,
-            "optimum_error": float(abs(guess[best] - losses[best])), "near_noise": max(noise, default=None),
-            "near_error": float(np.abs(near).max()), "near_square": float((near**2).mean()),
-            "curve_error": float(np.sqrt(((guess - losses)**2).mean())), "regret": float(losses[chosen] - losses[best])}
+            "near_noise": max(noise, default=None), "near_error": float(np.abs(near).max()),
+            "near_square": float((near**2).mean()), "regret": float(losses[chosen] - losses[best])}
 
 
 def summary(rows):
-    """Of the rows of `compared`: how many within one step, the largest and root mean square error near the optimum."""
+    """Of the rows of `compared`: how many within one step, both errors near the optimum, and the mean regret."""
     return {"sizes": len(rows), "same_length": sum(row["steps"] == 0 for row in rows),
             "within_one_step": sum(abs(row["steps"]) <= 1 for row in rows),
             "near_error_rms": float(np.sqrt(np.mean([row["near_square"] for row in rows]))),
             "near_error_max": max(row["near_error"] for row in rows),
-            "near_error_median": float(np.median([row["near_error"] for row in rows])),
-            "optimum_error_median": float(np.median([row["optimum_error"] for row in rows])),
-            "optimum_error_max": max(row["optimum_error"] for row in rows),
-            "curve_error_rms": float(np.sqrt(np.mean([row["curve_error"]**2 for row in rows]))),
-            "regret_mean": float(np.mean([row["regret"] for row in rows])),
-            "regret_max": max(row["regret"] for row in rows)}
+            "regret_mean": float(np.mean([row["regret"] for row in rows]))}

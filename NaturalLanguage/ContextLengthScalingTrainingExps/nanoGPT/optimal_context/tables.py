@@ -73,13 +73,6 @@ def coverage(found):
             *(f"{row['beyond_the_sizes']:.3g} times beyond (trusted)" for row in beyond)], rows
 
 
-def widths(found):
-    """Laws of the family: intervals of the optimum now against those before, on the same tables."""
-    return ["law", "width, times that before (median)", "held the truth before", "holds it now"], [
-        [name, f"{row['width_ratio_median']:.2f}", f"{row['holds_before']:.2f}", f"{row['holds']:.2f}"]
-        for name, row in found["laws"].items()]
-
-
 def readings(fits):
     """Fits {name: JSON} of one sweep, each of the window mean or of full context: what each predicts of new sizes."""
     rows, both = [], fits["fit_both"]
@@ -110,4 +103,4 @@ def carry_over(found):
 
 
 TABLES = {"fit_optima": optima, "fit_held_out": held_out, "fit_larger_half": larger_half, "fit_verdict": verdict,
-          "fit_recovery": recovery, "fit_coverage": coverage, "fit_widths": widths, "fit_carry_over": carry_over}
+          "fit_recovery": recovery, "fit_coverage": coverage, "fit_carry_over": carry_over}

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 import attention
 import model as gpt
+from long_context import attention_config
 
 CASES = {  # settings, and lengths: groups must divide them in training, the other kinds take any
     "full": ({}, (1, 32)),
@@ -27,6 +28,14 @@ def documents_of(length):
     return (torch.rand(2, length, generator=generator) < 0.15).cumsum(1)
 
 
+def masked(module, query, key, value, documents=None):
+    """The same attention from all pairs of positions, with the additive mask log(counts)."""
+    mask = module.counts(query.shape[2], query.shape[1]).to(query).log()
+    if documents is not None:
+        mask = mask.masked_fill(~attention.visible(documents)[:, None], -torch.inf)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
 def outcome(function, parts, wanted, **options):
     """The output and the three gradients."""
     out = function(*parts, **options)
@@ -40,7 +49,7 @@ def test_it_equals_its_masked_form_forward_and_backward(kind, length, with_docum
     parts, wanted = heads(length), heads(length, n=1)[0].detach()
     documents = documents_of(length) if with_documents else None
     found = outcome(module, parts, wanted, documents=documents)
-    truth = outcome(lambda *x: attention.masked(module, *x, documents=documents), parts, wanted)
+    truth = outcome(lambda *x: masked(module, *x, documents=documents), parts, wanted)
     for ours, theirs in zip(found, truth):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -160,7 +169,7 @@ def test_the_span_is_twice_the_keys_that_a_query_sees(kind):
 
 
 def test_settings_that_fit():
-    config = attention.attention_config
+    config = attention_config
     assert config("full", 64, 4) is None
     assert config("shifted_sparse", 64, 4) == {"kind": "shifted_sparse", "group": 16}
     assert config("dilated", 64, 4, pairs=[(16, 1), (32, 2)]) == {"kind": "dilated", "pairs": [[16, 1], [32, 2]]}
@@ -182,7 +191,7 @@ def test_settings_that_fit():
 ])
 def test_settings_that_do_not_fit_are_refused(call, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        attention.attention_config(*call)
+        attention_config(*call)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
 

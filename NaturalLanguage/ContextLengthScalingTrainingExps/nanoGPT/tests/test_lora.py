@@ -40,7 +40,7 @@ def test_at_first_the_model_is_the_same():
 
 @pytest.mark.parametrize("trainable", [(), ("norms",), ("embeddings",), ("norms", "embeddings")])
 def test_merged_and_saved_models_have_the_same_logits(trainable, tmp_path):
-    small, before = trained(trainable=trainable)
+    small, _ = trained(trainable=trainable)
     logits = small(TOKENS)
     assert (logits - small_model()(TOKENS)).abs().max() > 0.01
     torch.save(small.state_dict(), tmp_path / "lora.pt")

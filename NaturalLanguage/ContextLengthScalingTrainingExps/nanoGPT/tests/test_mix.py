@@ -92,6 +92,15 @@ def test_a_mix_that_is_there_is_kept_and_another_is_refused(run_mix):
     assert run_mix("--long_share", 0.5, "--seed", 1, "--overwrite")[0] == 0
 
 
+def test_a_mix_that_is_missing_or_cut_short_is_made_again(run_mix, tmp_path):
+    run_mix("--long_share", 0.5)
+    for path in (tmp_path / "mixes").iterdir():
+        whole = path.read_bytes()
+        for damage in (lambda path=path, whole=whole: path.write_bytes(whole[:-2]), path.unlink):
+            damage()
+            assert run_mix("--long_share", 0.5)[0] == 0 and path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("flags, message", [
     (("--tokens", 10 * WINDOW + 1), "multiple"), (("--tokens", 10_000 * WINDOW), "lower --tokens"),
     (("--long_share", 1.2), "between 0 and 1"), (("--window", 1), "at least 2"),

@@ -442,7 +442,7 @@ def test_what_cannot_carry_a_fit_is_refused_in_one_line(nanogpt, tmp_path):
 def test_lowest_losses_at_the_edge_of_the_grid_are_said(nanogpt, tmp_path):
     write_csv(tmp_path / "edge.csv", table(true_fit("power_constant"), noise=0.01, lengths=LENGTHS[2:],
                                            sizes=SIZES[:3] / 1000))
-    lines, found = fitted(nanogpt, tmp_path, "edge.csv")
+    _, found = fitted(nanogpt, tmp_path, "edge.csv")
     assert not found["trusted"] and any("lowest loss inside the grid" in reason for reason in found["reasons"])
     assert {row["optimum"]["bound"] for row in found["optima"]} == {"at most"}
 

@@ -148,5 +148,7 @@ def test_from_texts_to_five_lines(tmp_path):
     assert {path.stem for path in folder.glob("figures/*.pdf")} == {"optimal_context", "loss_vs_context",
                                                                      "loss_by_position"}
     (folder / "runs" / min(tags) / "final.json").unlink()
+    other = folder / "runs" / max(tags) / "args.json"
+    other.write_text(other.read_text().replace('"n_layer": 1', '"n_layer": 2'))
     done = bash(*command[1:], "--collect", cwd=caller)
-    assert done.returncode == 1 and min(tags) in done.stderr
+    assert done.returncode == 1 and f"missing: {min(tags)} {max(tags)}" in done.stderr

@@ -54,7 +54,7 @@ def test_only_documents_longer_than_the_limit_are_kept(tmp_path):
          "--tokenizer", "bpe:257", "--validation_fraction", 0.2)
     documents = [text for split in ("train", "val")
                  for text in prepared(tmp_path / "out", split=split, family="LONGCONTEXTSUBSET")[0]]
-    assert sorted(len(text) // 4 for text in documents) == [n for n in range(13, 200)]  # a byte is a token here
+    assert sorted(len(text) // 4 for text in documents) == list(range(13, 200))  # a byte is a token here
 
 
 @needs_gpt2

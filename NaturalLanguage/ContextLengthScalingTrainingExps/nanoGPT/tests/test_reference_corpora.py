@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 import corpora
-import prepare
 from helpers import FOLDER
 
 REPOSITORY = FOLDER.parents[2]
@@ -20,22 +19,22 @@ def pinned():
 
 
 def test_the_packages_of_the_docstrings_corpus_are_those_that_are_pinned():
-    reference = json.loads(prepare.REFERENCE.read_text())
+    reference = json.loads(corpora.REFERENCE.read_text())
     packages = {name: release for name, release in pinned().items() if not name.startswith("pytest")}
     assert reference["packages"] == packages and set(corpora.DOCSTRING_PACKAGES) == packages.keys()
     assert set(corpora.VALIDATION_PACKAGES) < packages.keys()
 
 
 def test_another_corpus_than_that_of_the_committed_results_is_said(capsys):
-    reference = json.loads(prepare.REFERENCE.read_text())
+    reference = json.loads(corpora.REFERENCE.read_text())
     there = reference["packages"]
     source = {"name": "docstrings", "packages": there | {"torch": there["torch"] + "+cpu"},
               "text_sha256": reference["text_sha256"]["docstrings"]}
-    prepare.compare_with_reference(source)
-    prepare.compare_with_reference({"name": "docstrings", "packages": {"tqdm": "1.0"}, "text_sha256": "0"})
-    prepare.compare_with_reference({"name": "text", "text_sha256": "0"})
+    corpora.compare_with_reference(source)
+    corpora.compare_with_reference({"name": "docstrings", "packages": {"tqdm": "1.0"}, "text_sha256": "0"})
+    corpora.compare_with_reference({"name": "text", "text_sha256": "0"})
     assert capsys.readouterr().out == ""
-    prepare.compare_with_reference(source | {"packages": source["packages"] | {"numpy": "1.0"}, "text_sha256": "0"})
+    corpora.compare_with_reference(source | {"packages": source["packages"] | {"numpy": "1.0"}, "text_sha256": "0"})
     printed = capsys.readouterr().out
     assert printed.startswith("the corpus differs") and f"numpy 1.0 (there {pinned()['numpy']})" in printed
     assert "torch" not in printed and printed.count("\n") == 1
@@ -56,5 +55,5 @@ def test_the_corpus_of_the_committed_results_comes_out_again(name):
     """The text of the pinned packages: 20 s of two cores for the docstrings."""
     extract = {"code": corpora.code_of, "docstrings": corpora.docstrings_of}[name]
     found = corpora.modules(corpora.installed(corpora.DOCSTRING_PACKAGES), extract)
-    expected = json.loads(prepare.REFERENCE.read_text())["text_sha256"][name]
+    expected = json.loads(corpora.REFERENCE.read_text())["text_sha256"][name]
     assert corpora.text_hash(text for _, text in found) == expected

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import TIMINGS, run_script, training_flags
+from helpers import TIMINGS, TINY, run_script, training_flags
 from model import cross_entropies
 from run import METRICS, load_run, run_tag
 from sweep_table import optimum, read_cells
@@ -64,6 +64,23 @@ def test_missing_and_foreign_runs(runs, nanogpt, small_bins, tmp_path):
     done = nanogpt("collect_results.py", "--runs", copy, "--out_csv", "mixed.csv", check=False)
     assert done.returncode == 2 and "different experiments: max_iters" in done.stderr
     assert not (tmp_path / "mixed.csv").exists()
+
+
+def test_a_sweep_gathers_the_runs_of_its_own_flags_alone(runs, nanogpt, small_bins, tmp_path, capfd):
+    out_dir = shutil.copytree(runs, tmp_path / "runs")
+    flags = ("--collect", "--context_lengths", 16, 32, "--seeds", 0, 1, "--train_tokens", 3000, "--train_bin",
+             small_bins, "--out_dir", out_dir, *TINY, "--max_iters", 10)
+    done = nanogpt("sweep.py", *flags, "--overwrite")
+    assert done.stderr == "" and len(read(tmp_path / "sweep.csv")) == 4
+    shutil.rmtree(out_dir / "ctl16_tok3000_seed1")
+    nanogpt("train.py", *training_flags(small_bins, out_dir, "--max_iters", 10, "--seed", 1, "--n_layer", 3,
+                                        context_length=16, train_tokens=3000))
+    done = nanogpt("sweep.py", *flags, check=False)
+    assert done.returncode == 1 and "ctl16_tok3000_seed1 holds a run with n_layer 3, not 2" in done.stderr
+    assert "missing: ctl16_tok3000_seed1" in capfd.readouterr().err and len(read(tmp_path / "sweep.csv")) == 3
+    done = nanogpt("sweep.py", *flags, "--n_layer", 12, check=False)
+    assert done.returncode == 2 and "none of the 4 runs" in capfd.readouterr().err
+    assert len(read(tmp_path / "sweep.csv")) == 3
 
 
 def test_what_may_differ_within_a_sweep(nanogpt, small_bins, tmp_path):

@@ -204,6 +204,34 @@ def test_symbols_may_be_the_tokens_of_a_corpus(key_value, tmp_path):
     assert "cannot read" in refused.stderr and refused.stderr.count("\n") == 1
 
 
+def test_a_corpus_made_anew_is_another_one(tmp_path):
+    small = ["--train_tokens", 500, "--val_tokens", 500]
+    flags = ["--task", "gap", "--n_keys", 4, "--n_values", 2, "--n_pairs", 2, *small, "--corpus",
+             tmp_path / "corpus" / "key_value_train.bin"]
+    prepare(tmp_path / "corpus", *small)
+    prepare(tmp_path / "gap", *flags)
+    assert "prepared before" in prepare(tmp_path / "gap", *flags).stdout
+    prepare(tmp_path / "corpus", *small, "--n_keys", 90, "--overwrite")
+    refused = prepare(tmp_path / "gap", *flags, code=2)
+    assert "another corpus" in refused.stderr and refused.stderr.count("\n") == 1
+    (tmp_path / "corpus" / "key_value_tokenizer.json").write_text("{}")
+    refused = prepare(tmp_path / "gap", *flags, "--overwrite", code=2)
+    assert "its tokenizer is another one" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train.bin", "val.json", "tokenizer.json", "test.jsonl", "test.json"])
+def test_what_is_missing_or_cut_short_is_made_again(tmp_path, name):
+    small = ["--train_tokens", 500, "--val_tokens", 500]
+    prepare(tmp_path, *small)
+    path = tmp_path / f"key_value_{name}"
+    whole = path.read_bytes()
+    for damage in (lambda: path.write_bytes(whole[:-9]), path.unlink):
+        damage()
+        assert "prepared before" not in prepare(tmp_path, *small).stdout
+        assert path.read_bytes() == whole
+    assert "prepared before" in prepare(tmp_path, *small).stdout
+
+
 @pytest.mark.parametrize("task", ["key_value", "variables", "labels", "gap"])
 def test_the_answers_of_test_documents_are_where_they_say(tmp_path, task):
     prepare(tmp_path, "--task", task, "--max_units", 9, "--test_units", 3, 9, "--train_tokens", 2_000,

@@ -31,7 +31,7 @@ def sweep(*arguments):
 
 def test_the_missing_cells_are_those_without_this_result(grid):
     """By what was asked for, however the flags are written and ordered; not because a file exists."""
-    folder, flags = grid
+    _, flags = grid
     done = sweep("--missing", *flags)
     assert (done.returncode, done.stdout) == (1, "ctl24_tok3000_seed0\n")
     done = sweep(*flags, "--context_lengths", "16", "--missing")
@@ -53,7 +53,7 @@ def test_a_wrong_variable_is_one_line(monkeypatch, variable):
 
 def test_the_submitted_array_is_that_of_the_missing_cells(grid, tmp_path, monkeypatch):
     """With a stand-in for sbatch that notes how it was called; the grid from the environment."""
-    folder, flags = grid
+    _, flags = grid
     (tmp_path / "sbatch").write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/notes"\necho "7;cluster"\n')
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

@@ -7,20 +7,24 @@ import ast
 import hashlib
 import importlib.metadata
 import os
+import platform
 import re
 import signal
 import sys
 import tokenize
 import warnings
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from console import progress
 from text_files import CorpusError, check_text, read_files
+from writing import load_json
 
+REFERENCE = Path(__file__).with_name("reference_corpora.json")  # of the committed results
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
 OPENWEBTEXT_FILES = [f"plain_text/train-{number:05d}-of-00080.parquet" for number in range(80)]
@@ -226,3 +230,18 @@ def package_texts(name, distributions, validation_packages, seed):
                             len(training) + generator.permutation(len(validation))])
     return Corpus(source, len(documents), lambda start, stop: (documents[index] for index in order[start:stop]),
                   len(validation))
+
+
+def compare_with_reference(source):
+    """Say in one line if the corpus of the pinned packages is not the one that the committed results were made with."""
+    reference = load_json(REFERENCE)
+    if source.get("packages", {}).keys() != reference["packages"].keys():
+        return
+    if source["text_sha256"] == reference["text_sha256"][source["name"]]:
+        return
+    versions = {"python": platform.python_version(), **source["packages"]}
+    there = {"python": reference["python"], **reference["packages"]}
+    different = [f"{name} {version} (there {there[name]})" for name, version in versions.items()
+                 if version.partition("+")[0] != there[name] and not version.startswith(f"{there[name]}.")]
+    print("the corpus differs from that of the committed results: "
+          + (", ".join(different) or "the same versions, but other files or another way to read them"))

@@ -21,7 +21,6 @@ the new ones are whole.
 """
 
 import os
-import platform
 import shutil
 from argparse import BooleanOptionalAction
 from pathlib import Path
@@ -37,7 +36,6 @@ from writing import Spool, batches, file_hash, load_json, work_folder, write_jso
 
 DOCUMENTS_AT_ONCE = 512
 DEFAULT_VALIDATION_FRACTION = 0.05
-REFERENCE = Path(__file__).with_name("reference_corpora.json")  # of the committed results
 # Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
 SOURCE_FLAGS = {"openwebtext": (), "text": ("column", "separator", "encoding", "encoding_errors"),
                 "dataset": ("column", "encoding_errors"), "docstrings": ("validation_packages",),
@@ -175,21 +173,6 @@ def current(out_dir, names, request, overwrite):
     return whole
 
 
-def compare_with_reference(source):
-    """Say in one line if the corpus of the pinned packages is not the one that the committed results were made with."""
-    reference = load_json(REFERENCE)
-    if source.get("packages", {}).keys() != reference["packages"].keys():
-        return
-    if source["text_sha256"] == reference["text_sha256"][source["name"]]:
-        return
-    versions = {"python": platform.python_version(), **source["packages"]}
-    there = {"python": reference["python"], **reference["packages"]}
-    different = [f"{name} {version} (there {there[name]})" for name, version in versions.items()
-                 if version.partition("+")[0] != there[name] and not version.startswith(f"{there[name]}.")]
-    print("the corpus differs from that of the committed results: "
-          + (", ".join(different) or "the same versions, but other files or another way to read them"))
-
-
 def choose_tokenizer(args, corpus, part, path):
     """The tokenizer that --tokenizer names, saved at `path`; one trained before an interruption is taken from there."""
     os.environ["RAYON_NUM_THREADS"] = str(args.workers)
@@ -287,7 +270,7 @@ def prepare(args):
     with work_folder(folder, request):
         if not (folder / f"{names['val']}.json").exists():  # the last file that is written, and the last that is moved
             corpus = read_corpus()
-            compare_with_reference(corpus.source)
+            corpora.compare_with_reference(corpus.source)
             make_files(args, corpus, folder, names, request)
         publish(folder, names, out_dir)
 

@@ -15,7 +15,7 @@ Writes OUT_DIR/TASK_{train,val}.bin (uint16; every document is followed by the e
 that says where it came from, TASK_tokenizer.json (a word a symbol, for train.py and export_hf.py), and TASK_test.jsonl
 for evaluate_retrieval.py: for each number of --test_units, --test_documents documents whose gold units are uniform
 whatever --gold is, each an object with "units", "ids" and "answers" (index of the token, gold unit, number of the
-query, hops). What is there already is kept.
+query, hops). Files that are there and whole are kept, if the same flags and corpus would give them.
 """
 
 import argparse
@@ -32,6 +32,7 @@ import numpy as np
 from task_sequences import END_OF_TEXT, TASKS, UNKNOWN, stream
 
 SPLITS = {"train": 0, "val": 1, "test": 2}  # what a seed's random numbers are for
+ENDINGS = {"train": ".bin", "val": ".bin", "test": ".jsonl"}
 
 
 def fail(message):
@@ -60,24 +61,53 @@ def tokenizer_json(symbols):
     return tokenizer.to_str()
 
 
-def in_tokens_of(corpus, symbols):
-    """The ids (array) that stand for the symbols in a corpus's vocabulary, its highest ones, and the corpus's JSON.
+def file_hash(path):
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    The end of text is the corpus's own.
-    """
+
+def read_corpus(corpus):
+    """The JSON, the end-of-text token and the tokenizer (bytes) of a corpus; exits with code 2 if it is not whole."""
     corpus = Path(corpus)
     try:
         about = json.loads(corpus.with_suffix(".json").read_text(encoding="utf-8"))
-        end = int(np.memmap(corpus, {"uint16": np.uint16, "uint32": np.uint32}[about["dtype"]], "r")[-1])
-        size, _ = about["vocabulary_size"], about["tokenizer"]["sha256"]
+        tokens = np.memmap(corpus, {"uint16": np.uint16, "uint32": np.uint32}[about["dtype"]], "r")
+        tokenizer = corpus.with_name(about["tokenizer"]["file"]).read_bytes()
+        if len(tokens) != about["tokens"] or hashlib.sha256(tokenizer).hexdigest() != about["tokenizer"]["sha256"]:
+            raise ValueError("its tokens are cut short, or its tokenizer is another one")
+        end, *_ = int(tokens[-1]), about["sha256"], about["vocabulary_size"], about["tokenizer"]["name"]
     except OSError as error:
         fail(f"cannot read {error.filename}: {error.strerror}; give a .bin of data/openwebtext/prepare.py")
     except (ValueError, KeyError, TypeError) as error:
         fail(f"{corpus} is no token file with its JSON ({error!r}); give a .bin of data/openwebtext/prepare.py")
+    return about, end, tokenizer
+
+
+def in_tokens_of(corpus, size, end, symbols):
+    """The ids (array) that stand for the symbols in a corpus's vocabulary: its own end of text, and its highest ids."""
     free = [i for i in range(size - 1, -1, -1) if i != end][:len(symbols) - 1]
     if len(free) < len(symbols) - 1 or size > 2**16:
         fail(f"{len(symbols)} symbols do not fit into the {size} tokens of {corpus}; ask for fewer keys or values")
-    return np.array([end, *free]), about
+    return np.array([end, *free])
+
+
+def current(out_dir, task, request):
+    """Whether the files of this request are there and whole. Exits with code 2 if they are of another request."""
+    whole = True
+    for split in SPLITS:
+        described = out_dir / f"{task}_{split}.json"
+        try:
+            about = json.loads(described.read_text(encoding="utf-8"))
+            if about["request"] != request:
+                fail(f"{described} is of other flags or another corpus; add --overwrite to replace it, or choose "
+                     "another --out_dir")
+            content, tokenizer = described.with_suffix(ENDINGS[split]), out_dir / about["tokenizer"]["file"]
+            whole = (whole and file_hash(content) == about["sha256"]
+                     and file_hash(tokenizer) == about["tokenizer"]["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):  # missing, cut short, or without a hash
+            whole = False
+    return whole
 
 
 def write_tokens(path, task, args, split, about, tokens_of):
@@ -179,29 +209,28 @@ def main():
     out_dir.mkdir(parents=True, exist_ok=True)
     task = TASKS[args.task](args)
     request = {name: value for name, value in vars(args).items() if name not in ("out_dir", "overwrite")}
-    described = out_dir / f"{args.task}_test.json"
-    if described.exists() and not args.overwrite:
-        if json.loads(described.read_text(encoding="utf-8")).get("request") != request:
-            fail(f"{described} is of other flags; add --overwrite to replace it, or choose another --out_dir")
-        return print(f"{args.task} in {out_dir}: prepared before")
-    described.unlink(missing_ok=True)  # it is written last, and says that all is there
     tokenizer, tokens_of = out_dir / f"{args.task}_tokenizer.json", np.arange(len(task.symbols))
     if args.corpus:
-        tokens_of, corpus = in_tokens_of(args.corpus, task.symbols)
-        text = Path(args.corpus).with_name(corpus["tokenizer"]["file"]).read_text(encoding="utf-8")
-        size, described_tokenizer = corpus["vocabulary_size"], {**corpus["tokenizer"], "file": tokenizer.name}
+        corpus, end, content = read_corpus(args.corpus)
+        request["corpus"] = {"sha256": corpus["sha256"], "tokenizer_sha256": corpus["tokenizer"]["sha256"]}
+        size, name = corpus["vocabulary_size"], corpus["tokenizer"]["name"]
+        tokens_of = in_tokens_of(args.corpus, size, end, task.symbols)
     else:
-        text, size = tokenizer_json(task.symbols), len(task.symbols)
-        described_tokenizer = {"name": f"{args.task} symbols", "file": tokenizer.name,
-                               "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        size, name = len(task.symbols), f"{args.task} symbols"
+        content = tokenizer_json(task.symbols).encode()
+    if not args.overwrite and current(out_dir, args.task, request):
+        return print(f"{args.task} in {out_dir}: prepared before")
     with replacing(tokenizer) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    about = {"dtype": "uint16", "vocabulary_size": size, "request": request, "tokenizer": described_tokenizer}
+        temporary.write_bytes(content)
+    about = {"dtype": "uint16", "vocabulary_size": size, "request": request, "tokenizer": {
+        "name": name, "file": tokenizer.name, "sha256": hashlib.sha256(content).hexdigest()}}
     for split in ("train", "val"):
         write_tokens(out_dir / f"{args.task}_{split}.bin", task, args, split, about, tokens_of)
-    write_test(out_dir / f"{args.task}_test.jsonl", task, args, tokens_of)
-    with replacing(described) as temporary:
-        temporary.write_text(json.dumps({"request": request, "tokenizer": about["tokenizer"]}, indent=1) + "\n")
+    test = out_dir / f"{args.task}_test.jsonl"
+    write_test(test, task, args, tokens_of)
+    with replacing(test.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"request": request, "tokenizer": about["tokenizer"],
+                                         "sha256": file_hash(test)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
