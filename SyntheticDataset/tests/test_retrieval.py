@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -273,6 +274,11 @@ def test_from_runs_to_figures_and_entropy(tmp_path):
     assert names == {f"retrieval_train30_seed0_gamma4_visible{length}" for length in (2, 4, 8)}
     missing = run_main("collect_retrieval", "--runs", tmp_path / "runs", "--out_dir", tmp_path, "--seeds", 0, 2, code=1)
     assert "retrieval_train30_seed2 retrieval_train60_seed2" in missing.stderr
+    shutil.copytree(runs[1], runs[1].with_name("retrieval_train30_seed2"))  # the run of seed 1 under another name
+    (runs[2] / "args.json").unlink()
+    missing = run_main("collect_retrieval", "--runs", tmp_path / "runs", "--out_dir", tmp_path, "--seeds", 0, 2, code=1)
+    assert "1 finished runs of 4" in missing.stdout
+    assert missing.stderr == "missing: retrieval_train30_seed2 retrieval_train60_seed0 retrieval_train60_seed2\n"
 
 
 def test_the_tables_of_the_committed_results_are_current(tmp_path):
