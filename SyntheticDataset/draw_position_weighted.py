@@ -6,7 +6,7 @@
 The gold pair is at distance x from the query with probability proportional to (1 - x / n_pairs)^gamma; every gamma is a
 reweighting of the grid that was measured once per model. Writes position_weighted_loss (a panel a size, a line a gamma:
 mean and range over seeds, optimum a star), position_weighted_optimum (the optimum against gamma, a line a size, with
-95% intervals over seeds) and, with --measures (a table of measure_features.py of what save_retrieval_features.py
+95% intervals over seeds) and, with --measures (a table of measure_features.py of what save_feature_tensor.py
 wrote), position_weighted_entropy (the entropy of the truncated samples against the visible length, and against the
 cross entropy), as PDF and PNG. Prints the tables of results/retrieval/README.md: optima and losses with 95% intervals
 over seeds, and the optimum's paired differences between weightings and between sizes, bold where beyond their interval.
@@ -106,7 +106,7 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
             print(f"size {size} gamma {gamma:g}: R = {correlation:.4f} of cross entropy and entropy up to the optimum, "
                   f"{best + 1} lengths")
     if not drawn:
-        fail(f"{path} has no hidden states of gamma {gamma:g} of all seeds; save them with save_retrieval_features.py")
+        fail(f"{path} has no hidden states of gamma {gamma:g} of all seeds; save them with save_feature_tensor.py")
     axes[0].set(xscale="log", xlabel="visible pairs", ylabel="KDE entropy (nats)")
     label_ticks(axes[0].xaxis, [4, 8, 16, 32, 64])
     axes[1].set(xlabel="KDE entropy (nats)", ylabel="cross entropy (nats)", yscale="log")

@@ -42,7 +42,8 @@ for seed in $SEEDS; do for size in $TRAIN_SIZES; do printf '%s %s\n' "$size" "$s
 # shellcheck disable=SC2086
 run "$PYTHON" collect_retrieval.py --runs "$OUT/runs" --out_dir "$OUT" --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS
 say "hidden states and their entropy"  # many files: the commands are not echoed
-"$PYTHON" save_retrieval_features.py "$OUT"/runs/retrieval_train*_seed*/ --n_samples "$features" --gamma 8
+"$PYTHON" save_feature_tensor.py --model_state_dict_position "$OUT"/runs/retrieval_train*_seed*/ --n_samples "$features" \
+    --gamma 8
 "$PYTHON" measure_features.py "$OUT"/runs/*/features/*_gamma8_*.pt --out_dir "$OUT/measures" | tail -n 1
 run "$PYTHON" draw_position_weighted.py --results "$OUT/grids.pt" --measures "$OUT/measures/measures.csv" \
     --entropy_gamma 8 --out_dir "$OUT/figures"

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from run import run_tag
-from transformer import Block
+from transformer import Block, systematic_sample
 
 SAMPLES_PER_BLOCK = 1000  # samples that are drawn together: the first n samples of a seed do not depend on n
 MODEL_ARGUMENTS = ("n_pairs", "n_keys", "n_values", "width", "n_layer", "n_head", "rope_base")
@@ -39,6 +39,14 @@ def draw_samples(seed, part, n, n_pairs, n_keys, n_values):
         values = generator.integers(n_values, size=(SAMPLES_PER_BLOCK, n_pairs))
         blocks.append((keys, values, generator.integers(n_pairs, size=SAMPLES_PER_BLOCK)))
     return tuple(torch.from_numpy(np.concatenate(part)[:n]) for part in zip(*blocks))
+
+
+def draw_distances(seed, n, n_pairs, gamma):
+    """Gold distances int64 (n,), each as often as its weight by gamma says, to within one; a function of the seed."""
+    generator = np.random.default_rng([seed, PARTS["features"]])
+    order = torch.from_numpy(generator.permutation(n))
+    shift = torch.tensor([generator.random()], dtype=torch.float64)
+    return systematic_sample(position_weights(n_pairs, gamma), order, shift)
 
 
 def position_weights(n_pairs, gamma):
@@ -94,7 +102,7 @@ class RetrievalModel(nn.Module):
         return self.head(self.features(keys, values, queries))
 
 
-def build_model(arguments):
+def build_retrieval_model(arguments):
     """The RetrievalModel of a run's arguments."""
     return RetrievalModel(**{name: arguments[name] for name in MODEL_ARGUMENTS})
 

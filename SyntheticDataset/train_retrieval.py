@@ -20,7 +20,7 @@ import math
 
 import torch
 
-from retrieval import TrainingSet, build_model, draw_samples, measure_grid, retrieval_loss
+from retrieval import TrainingSet, build_retrieval_model, draw_samples, measure_grid, retrieval_loss
 from run import Run
 from training import add_run_arguments, check_heads, optimizer_step
 from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, positive_float, positive_int,
@@ -124,7 +124,7 @@ def main():
         return print(f"{run.name}: finished before, accuracy {run.result()['accuracy']:.4f} with all pairs visible")
 
     torch.manual_seed(args.seed)
-    model = build_model(vars(args)).to(device)
+    model = build_retrieval_model(vars(args)).to(device)
     training_set = TrainingSet(draw(args, "train", args.train_dataset_size, device), args.visible_lengths, args.seed)
     if not training_set.answerable[0]:
         fail(f"none of the {args.train_dataset_size} samples has its gold pair among the last "

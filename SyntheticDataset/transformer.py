@@ -100,6 +100,15 @@ class SampleTransformer(Transformer):
         return self.head(self.context_features(bits, control)).squeeze(1)
 
 
+def systematic_sample(weights, order, shift):
+    """Class numbers int64 (n,), each class as often as its weight says, to within one.
+
+    Of n points at equal distances, shifted by one random number, in random order. weights: float64 (K,), of sum 1;
+    order: a permutation of 0 ... n - 1, (n,); shift: float64 (1,), from 0 to 1.
+    """
+    return torch.searchsorted(weights.cumsum(0)[:-1], (order + shift) / len(order), right=True)
+
+
 class TaskSampler:
     """Draws samples of a task definition on the device: fresh ones, a function of the seed and a number alone."""
 
@@ -108,7 +117,6 @@ class TaskSampler:
         self.bits = torch.tensor([(task.a, task.b) for task in tasks], device=device) - 1  # (T, 2), counted from 0
         self.tasks = torch.arange(len(tasks), device=device)[None]  # (1, T)
         self.weights = torch.tensor(task_weights(tasks), dtype=torch.float64, device=device)
-        self.thresholds = self.weights.cumsum(0)[:-1]
         self.generator = torch.Generator(device=device)
 
     def reseed(self, *numbers):
@@ -123,13 +131,10 @@ class TaskSampler:
         return bits, (bits[:, first] ^ bits[:, second]).float()
 
     def draw_tasks(self, n):
-        """A subtask for each of n contexts, each subtask as often as its weight says, to within one: int64 (n, 1).
-
-        Systematic sampling: n points at equal distances, shifted by one random number and in random order.
-        """
-        points = torch.randperm(n, generator=self.generator, device=self.device)
+        """A subtask for each of n contexts, each subtask as often as its weight says, to within one: int64 (n, 1)."""
+        order = torch.randperm(n, generator=self.generator, device=self.device)
         shift = torch.rand(1, generator=self.generator, device=self.device, dtype=torch.float64)
-        return torch.searchsorted(self.thresholds, (points + shift) / n, right=True)[:, None]
+        return systematic_sample(self.weights, order, shift)[:, None]
 
     def training_batch(self, seed, step, n, max_masked):
         """Tokens (n, L + T) and answers (n, T); in half of the contexts the last 0 to max_masked bits are "?"."""

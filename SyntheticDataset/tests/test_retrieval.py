@@ -255,7 +255,7 @@ def test_from_runs_to_figures_and_entropy(tmp_path):
             assert torch.equal(grid["cross_entropy"], losses[seed])
             assert torch.equal(grid["accuracy"], accuracies[seed])
     runs = sorted((tmp_path / "runs").iterdir())
-    run_main("save_retrieval_features", *runs, "--n_samples", 200, "--gamma", 4, "--device", "cpu")
+    run_main("save_feature_tensor", "--model_state_dict_position", *runs, "--n_samples", 200, "--gamma", 4)
     saved = torch.load(runs[0] / "features" / "retrieval_train30_seed0_gamma4_visible4.pt")
     assert saved["features"].shape == (200, 16) and 0 < saved["cross_entropy"] < 3
     drawn = run_main("draw_position_weighted", "--results", tmp_path / "grids.pt", "--out_dir", tmp_path / "figures",
@@ -291,8 +291,7 @@ def test_the_tables_of_the_committed_results_are_current(tmp_path):
 
 
 def test_features_are_asked_for_as_often_as_gamma_says():
-    import save_retrieval_features
-    distances = save_retrieval_features.draw_distances(0, 1000, 8, 4.0)
+    distances = retrieval.draw_distances(0, 1000, 8, 4.0)
     shares = np.array([(8 - x) ** 4 for x in range(8)], float)
     assert np.abs(np.bincount(distances, minlength=8) - 1000 * shares / shares.sum()).max() < 1 + 1e-9
 
@@ -315,6 +314,6 @@ def test_wrong_files_are_one_line(tmp_path):
             ("draw_position_weighted", ("--results", tmp_path / "grids.pt"), "collect_retrieval.py"),
             ("draw_position_weighted", ("--results", tmp_path / "none.pt"), "cannot read"),
             ("collect_retrieval", ("--runs", tmp_path), "reproduce_retrieval.sh"),
-            ("save_retrieval_features", (tmp_path,), "arguments of the run")):
+            ("save_feature_tensor", ("--model_state_dict_position", tmp_path), "no args.json")):
         refused = run_main(name, *flags, code=2)
         assert said in refused.stderr and refused.stderr.strip().count("\n") == 0
