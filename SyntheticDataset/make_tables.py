@@ -140,12 +140,10 @@ def straightness():
         found = [correlations(rows) for rows in seeds.values()]
         rows = [row for rows in seeds.values() for row in rows]
         excess = max(row["cross_entropy"] - row["bayes_risk"] for row in rows)
-        old = any(row["kde_entropy"] is None for row in rows)
         ranks = sorted({row["rank"] for row in rows})
         table.append([experiment, len(seeds), f"{excess:.5f}", f"{ranks[0]} to {ranks[-1]} of {rows[0]['width']}",
-                      spread((entry["KDE entropy"][1] for entry in found), 4) + (" (all directions)" if old else ""),
                       *(spread((entry[name][1] for entry in found), 4) for name in (
-                          "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
+                          "KDE entropy", "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
                       ", ".join(str(entry["absolute eigenvalues"][0]) for entry in found)])
     return markdown(["runs", "seeds", "nats above Bayes at most", "rank", "R: KDE entropy", "its log-determinant part",
                      "sum of log absolute eigenvalues", "of relative ones", "best N (absolute)"], table)
