@@ -115,7 +115,7 @@ class Run:
     def resume(self, state, model, optimizer):
         """Put the last checkpoint, if there is one, into the three of them; the clock goes on from there.
 
-        They are what save_when_due saves from now on. Exits with code 2 if the checkpoint is another trainer's.
+        They are what save_when_due saves from now on. Exits with code 2 if the checkpoint lacks a part of them.
         """
         self.state, self.model, self.optimizer = state, model, optimizer
         checkpoint = self.directory / "ckpt_last.pt"

@@ -2,14 +2,13 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks import task_weights
-from training import optimizer_step
+from training import optimizer_step, seeded
 
 MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t
 EVALUATION_BATCH = 256  # contexts
@@ -49,40 +48,53 @@ def rotate(x, cos, sin):
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
 
-class Transformer(nn.Module):
-    """Tokens (B, L + K), bits then K subtasks, to logits (B, K) of their answers, each read at its subtask.
+class QueryTransformer(nn.Module):
+    """A causal transformer that is asked several queries behind one context: the base of those of both tasks.
 
-    Every subtask stands at position L and sees the bits and itself, so it is answered as if it were asked alone.
+    Every query stands at the position behind the context and sees the context and itself, so it is answered as if it
+    were asked alone. A subclass makes its embeddings, then calls add_layers.
     """
+
+    def add_layers(self, context_length, n_outputs, width, n_layer, n_head, frequencies, embedding_std):
+        """The layers, rotary angles and first weights, of longest context and `frequencies` (head width / 2,)."""
+        self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
+        self.final_norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, n_outputs)
+        angles = torch.arange(context_length + 1)[:, None] * frequencies
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                nn.init.normal_(weight, std=embedding_std if "embedding" in name else width ** -0.5)
+        for block in self.blocks:  # what is added to the residual stream starts smaller, as in GPT-2
+            for layer in (block.attention_out, block.mlp[2]):
+                layer.weight.data /= (2 * n_layer) ** 0.5
+
+    def states(self, x, context_length):
+        """Embeddings (B, context_length + K, width) to hidden states (B, K, width) at the queries, after the norm."""
+        index = torch.arange(x.shape[1], device=x.device)
+        position = index.clamp(max=context_length)
+        sees = (position < position[:, None]) | (index == index[:, None])
+        cos, sin = self.cos[position], self.sin[position]
+        for block in self.blocks[:-1]:
+            x = block(x, cos, sin, sees)
+        return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=context_length))
+
+
+class Transformer(QueryTransformer):
+    """Tokens (B, L + K), bits then K subtasks, to logits (B, K) of their answers, each read at its subtask."""
 
     def __init__(self, context_bits, n_tasks, width=208, n_layer=3, n_head=8, rope_base=4000.0):
         super().__init__()
         self.context_bits = context_bits
         self.embedding = nn.Embedding(3 + n_tasks, width)
-        self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
-        self.final_norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, 1)
         dims = width // n_head
-        angles = torch.arange(context_bits + 1)[:, None] * rope_base ** -(torch.arange(0, dims, 2) / dims)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
-        for name, weight in self.named_parameters():
-            if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.02 if "embedding" in name else width ** -0.5)
-        for block in self.blocks:  # what is added to the residual stream starts smaller, as in GPT-2
-            for layer in (block.attention_out, block.mlp[2]):
-                layer.weight.data /= (2 * n_layer) ** 0.5
+        self.add_layers(context_bits, 1, width, n_layer, n_head, rope_base ** -(torch.arange(0, dims, 2) / dims),
+                        embedding_std=0.02)
 
     def features(self, tokens):
         """Hidden states (B, K, width) at the subtasks, after the final norm: what the answers are read from."""
-        x = self.embedding(tokens)
-        index = torch.arange(x.shape[1], device=x.device)
-        position = index.clamp(max=self.context_bits)
-        sees = (position < position[:, None]) | (index == index[:, None])
-        cos, sin = self.cos[position], self.sin[position]
-        for block in self.blocks[:-1]:
-            x = block(x, cos, sin, sees)
-        return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=self.context_bits))
+        return self.states(self.embedding(tokens), self.context_bits)
 
     def forward(self, tokens):
         return self.head(self.features(tokens)).squeeze(2)
@@ -121,8 +133,7 @@ class TaskSampler:
 
     def reseed(self, *numbers):
         """Begin the stream of random numbers that belongs to these numbers."""
-        state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
-        self.generator.manual_seed(int(state))
+        seeded(self.generator, *numbers)
 
     def draw(self, n):
         """Bits int64 (n, L) of n contexts, and the answers float32 (n, T) of every subtask."""
