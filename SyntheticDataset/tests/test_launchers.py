@@ -122,7 +122,7 @@ def test_flags_behind_a_preset_reach_the_trainer_as_they_are(folder):
     python.write_text("#!/bin/sh\nprintf '<%s>' \"$@\" >> calls.log\necho >> calls.log\n")
     python.chmod(0o755)
     code, output = run(["bash", "reproduce_retrieval.sh", "smoke", "--device", "a b"], folder, PYTHON=str(python),
-                       JOBS="2")
+                       JOBS="1")
     assert code == 0, output
     trained = [line for line in (folder / "calls.log").read_text().splitlines() if "train_retrieval.py" in line]
     assert len(trained) == 4 and all("<--device><a b>" in line for line in trained)
