@@ -189,7 +189,7 @@ def benchmark_transformer(batch_size, repeats, device):
         asked = sampler.draw_tasks(len(inputs))
         inputs = torch.cat((inputs[:, :60], inputs[:, 60:].gather(1, asked)), dim=1)
         return weighted_train_step(model, optimizer, inputs, answers.gather(1, asked),
-                                      torch.ones(1, device=device), precision).item()
+                                   torch.ones(1, device=device), precision).item()
 
     seconds, losses = compare("transformer", {
         "ours": every_subtask,

@@ -13,11 +13,8 @@ highest over the seeds are printed. Cells without a finished run are named on st
 CSVs hold the others.
 """
 
-import itertools
-from pathlib import Path
-
-from collecting import AXES, gather, load_table1, write_sweep, write_table1
-from run import has_finished, load_request, run_tag, started_runs
+from collecting import AXES, expected_runs, finished_runs, gather, load_table1, write_sweep, write_table1
+from run import load_request, started_runs
 from training import MODELS
 from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
@@ -42,20 +39,15 @@ def parse_args():
     return args
 
 
-def expected_runs(args):
+def asked_for(args):
     """The directories of the cells asked for, finished or not. Exits with code 2 if there is no run at all."""
     if args.table1:
         expected = started_runs(args.runs, "train_transformer")
         if not expected:
             fail(f"there is no run in {args.runs}; make one with train_transformer.py")
         return [run for run in expected if args.seed is None or load_request(run)["arguments"]["seed"] in args.seed]
-    started = [load_request(run)["arguments"] for run in started_runs(args.runs, "train_model")]
-    started = [arguments for arguments in started if arguments["model"] == args.model]
-    if not started:
-        fail(f"there are no such runs below {args.runs}; make some with train_model.sh")
-    axes = [sorted(set(getattr(args, axis) or (arguments[axis] for arguments in started))) for axis in AXES]
-    return [Path(args.runs) / run_tag("train_model", {"model": args.model, **dict(zip(AXES, cell))})
-            for cell in itertools.product(*axes)]
+    return (expected_runs(args.runs, "train_model", args, AXES, model=args.model)
+            or fail(f"there are no such runs below {args.runs}; make some with train_model.sh"))
 
 
 def print_table1(path):
@@ -72,8 +64,8 @@ def print_table1(path):
 
 def main():
     args = parse_args()
-    expected = expected_runs(args)
-    finished = [run for run in expected if (run / "args.json").exists() and has_finished(run, load_request(run))]
+    expected = asked_for(args)
+    finished = finished_runs(expected)
     code = gather(expected, finished, write_table1 if args.table1 else write_sweep, args.out_csv)
     if args.table1 and finished:
         print_table1(args.out_csv)

@@ -10,15 +10,13 @@ environments. The runs expected are all combinations of the sizes and seeds; wha
 directories, unfinished ones included. Runs that have not finished are named on stderr, and the exit code is then 1.
 """
 
-import itertools
-import sys
 from pathlib import Path
 
 import torch
 
-from collecting import describe, load_result
+from collecting import describe, expected_runs, finished_runs, gather, load_result
 from files import load_tensors, make_directory, save_json, save_tensors, write_csv
-from run import load_request, run_tag, started_runs
+from run import load_request
 from utils import Parser, fail, positive_int, run_main, seed
 
 SWEPT = ("train_dataset_size", "seed")
@@ -36,6 +34,7 @@ def parse_args():
 
 def write(run_dirs, out_dir):
     """Write the three files for finished runs; exits with code 2 where their other arguments differ."""
+    out_dir = Path(out_dir)
     requests, about = [load_request(run_dir) for run_dir in run_dirs], describe(run_dirs)
     for name in requests[0]["arguments"].keys() - about["arguments"].keys() - set(SWEPT):
         fail(f"{run_dirs[0].parent} holds runs with different {name}; train them into different directories")
@@ -52,19 +51,10 @@ def write(run_dirs, out_dir):
 
 def main():
     args = parse_args()
-    started = [load_request(run_dir)["arguments"] for run_dir in started_runs(args.runs, "train_retrieval")]
-    if not started:
-        fail(f"there are no runs of train_retrieval.py below {args.runs}; make some with reproduce_retrieval.sh")
-    axes = [sorted(set(getattr(args, axis) or (run[axis] for run in started))) for axis in SWEPT]
-    expected = [Path(args.runs) / run_tag("train_retrieval", dict(zip(SWEPT, cell)))
-                for cell in itertools.product(*axes)]
-    finished = [run_dir for run_dir in expected if (run_dir / "final.json").exists()]
-    if finished:
-        write(finished, Path(args.out_dir))
-    print(f"{len(finished)} finished runs of {len(expected)} -> {args.out_dir}", flush=True)
-    if missing := [run_dir.name for run_dir in expected if run_dir not in finished]:
-        print(f"missing: {' '.join(missing)}", file=sys.stderr)
-        raise SystemExit(1)
+    expected = (expected_runs(args.runs, "train_retrieval", args, SWEPT)
+                or fail(f"there are no runs of train_retrieval.py below {args.runs}; make some with "
+                        "reproduce_retrieval.sh"))
+    raise SystemExit(gather(expected, finished_runs(expected), write, args.out_dir))
 
 
 if __name__ == "__main__":

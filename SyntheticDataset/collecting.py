@@ -1,5 +1,6 @@
-"""Finished runs as tables, written and read: train_model.py's a row a run, train_transformer.py's a row a length."""
+"""Finished runs: which are expected and there, and their tables, train_transformer.py's with a row a length."""
 
+import itertools
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -7,12 +8,32 @@ from pathlib import Path
 import numpy as np
 
 from files import load_json, make_directory, read_table, save_json, write_csv
-from run import load_request
+from run import has_finished, load_request, run_tag, started_runs
 from utils import fail
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
 PER_LENGTH = ("context_length", "bayes_risk", "cross_entropy", "standard_error")
+
+
+def expected_runs(root, trainer, chosen, axes, **fixed):
+    """The directories of all combinations of what `chosen` has for each of the axes, finished or not.
+
+    chosen: an object with an attribute for each axis, a list or None; an axis with None has the values of the runs
+    begun below `root`. fixed: other arguments of the runs. No run has begun there: [].
+    """
+    started = [load_request(run_dir)["arguments"] for run_dir in started_runs(root, trainer)]
+    started = [arguments for arguments in started if fixed.items() <= arguments.items()]
+    values = [sorted(set(getattr(chosen, axis) or (run[axis] for run in started))) for axis in axes]
+    cells = itertools.product(*values) if started else []
+    return [Path(root) / run_tag(trainer, {**fixed, **dict(zip(axes, cell))}) for cell in cells]
+
+
+def finished_runs(run_dirs):
+    """Those of the directories that hold a finished run, and the one that their name says."""
+    requests = {run_dir: load_request(run_dir) for run_dir in run_dirs if (run_dir / "args.json").exists()}
+    return [run_dir for run_dir, request in requests.items() if has_finished(run_dir, request)
+            and run_dir.name == run_tag(request["trainer"], request["arguments"])]
 
 
 def describe(run_dirs):
@@ -60,14 +81,14 @@ def write_table1(run_dirs, out_csv):
     save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), {**describe(run_dirs), "runs": runs})
 
 
-def gather(expected, finished, write, out_csv):
+def gather(expected, finished, write, out):
     """Write the table of the finished runs, say how many they are and name the others. Returns the exit code.
 
-    expected, finished: lists of run directories. write: write_sweep or write_table1.
+    expected, finished: lists of run directories. write: what takes the finished ones and `out`, such as write_sweep.
     """
     if finished:
-        write(finished, out_csv)
-    print(f"{len(finished)} finished runs of {len(expected)} -> {out_csv}", flush=True)
+        write(finished, out)
+    print(f"{len(finished)} finished runs of {len(expected)} -> {out}", flush=True)
     missing = [run_dir.name for run_dir in expected if run_dir not in finished]
     if missing:
         print(f"missing: {' '.join(missing)}", file=sys.stderr)

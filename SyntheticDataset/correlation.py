@@ -8,13 +8,12 @@ from measures import load_measures
 from utils import fail
 
 FEWEST = 3  # eigenvalues of a sum, and lengths of a line
-OLD_ENTROPY = "kde_entropy_all_directions"  # of results measured before directions without variance were left out
 
 
 def load_by_seed(directory, table_path):
     """{seed: rows with "cross_entropy" and "bayes_risk", by visible length}; exits with code 2 if there is no line.
 
-    A row's "entropy" is its KDE entropy, or that over all directions where it was measured in that way alone.
+    A KDE entropy that was measured over all directions alone, as that of results/transformer_paper, counts as one.
     """
     table, seeds = load_table1(table_path), {}
     for row in load_measures(directory):
@@ -22,8 +21,9 @@ def load_by_seed(directory, table_path):
         if losses is None or row["seed"] not in losses["cross_entropy"]:
             fail(f"{table_path} has no loss of seed {row['seed']} at {row['visible_context_length']} bits, which "
                  f"{directory} measures; collect the runs that the features are of")
-        row["entropy"] = row["kde_entropy"] if row["kde_entropy"] is not None else row.get(OLD_ENTROPY)
-        if row["entropy"] is None:
+        if row["kde_entropy"] is None:
+            row["kde_entropy"] = row.get("kde_entropy_all_directions")
+        if row["kde_entropy"] is None:
             fail(f"{directory} has no KDE entropy of {row['name']}; measure it without --no-entropy")
         seeds.setdefault(row["seed"], []).append(
             {**row, "cross_entropy": losses["cross_entropy"][row["seed"]], "bayes_risk": losses["bayes_risk"]})
@@ -54,7 +54,7 @@ def straightest(sums, losses):
 def correlations(rows):
     """{what the cross entropy is compared with: (N or None, R)} of one seed."""
     losses = column(rows, "cross_entropy")
-    return {"KDE entropy": (None, np.corrcoef(column(rows, "entropy"), losses)[0, 1]),
+    return {"KDE entropy": (None, np.corrcoef(column(rows, "kde_entropy"), losses)[0, 1]),
             "log-determinant part": (None, np.corrcoef(column(rows, "log_determinant_part"), losses)[0, 1]),
             "relative eigenvalues": straightest(sums_by_length(rows, relative=True), losses),
             "absolute eigenvalues": straightest(sums_by_length(rows, relative=False), losses)}

@@ -51,13 +51,12 @@ def draw_lines(seeds, found):
     for (seed, rows), colour in zip(seeds.items(), colours(seeds).values()):
         losses, risks = column(rows, "cross_entropy"), column(rows, "bayes_risk")
         n = found[seed]["absolute eigenvalues"][0]
-        for axis, series in ((left, sums_by_length(rows, False)[:, n - 1]), (right, column(rows, "entropy"))):
+        for axis, series in ((left, sums_by_length(rows, False)[:, n - 1]), (right, column(rows, "kde_entropy"))):
             axis.plot(series, losses, "o", color=colour, label=f"measured, seed {seed}")
             order = np.argsort(series)
             axis.plot(series[order], risks[order], **{**BAYES, "linewidth": 0.8, "label": None})
-    old = any(row["kde_entropy"] is None for rows in seeds.values() for row in rows)
     left.set(xlabel="sum of log eigenvalues at the best N (nats)", ylabel="cross entropy (nats)")
-    right.set(xlabel=f"KDE entropy{' of all directions' if old else ''} (nats)")
+    right.set(xlabel="KDE entropy (nats)")
     right.plot([], [], **BAYES)
     right.legend(fontsize=7)
     return figure

@@ -6,27 +6,26 @@
 The gold pair is at distance x from the query with probability proportional to (1 - x / n_pairs)^gamma; every gamma is a
 reweighting of the grid that was measured once per model. Writes position_weighted_loss (a panel a size, a line a gamma:
 mean and range over seeds, optimum a star), position_weighted_optimum (the optimum against gamma, a line a size, with
-95% intervals over seeds) and, with --measures (a table of measure_features.py of what save_retrieval_features.py
+95% intervals over seeds) and, with --measures (a table of measure_features.py of what save_feature_tensor.py
 wrote), position_weighted_entropy (the entropy of the truncated samples against the visible length, and against the
-cross entropy), as PDF and PNG. Prints the tables of results/retrieval/README.md: optima and losses with 95% intervals
-over seeds, and the optimum's paired differences between weightings and between sizes, bold where beyond their interval.
+cross entropy), as PDF and PNG. Prints tables such as results/retrieval/README.md has: optima and losses with 95%
+intervals over seeds, and the optimum's paired differences between weightings and between sizes, bold where beyond their
+interval.
 """
-
-import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from files import read_table
 from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
-from position_weighting import load_grids, summarise, tables, weighted, with_prior
-from readme_tables import rewrite
+from position_weighting import GAMMAS, load_grids, summarise, weighted, with_prior
 from retrieval import features_name
+from retrieval_tables import tables
 from utils import Parser, fail, non_negative_float, positive_int, run_main
 
 
 def draw_losses(lengths, grids, rows, gammas):
+    """A panel a size, a line a gamma: mean and range of the cross entropy over seeds, a star at an optimum inside."""
     figure, axes = plt.subplots(1, len(grids), figsize=(2.9 * len(grids), 3.2), sharey=True, squeeze=False)
     colour = colours(gammas)
     for axis, (size, (_, losses, _)) in zip(axes[0], grids.items()):
@@ -45,23 +44,24 @@ def draw_losses(lengths, grids, rows, gammas):
 
 
 def draw_optima(rows):
+    """The optimum against gamma, a line a size with its 95% intervals, and the seeds as points."""
     figure, axis = plt.subplots(figsize=(4.2, 3.2))
     sizes = sorted({row["train_dataset_size"] for row in rows})
     colour = colours(sizes)
     for index, size in enumerate(sizes):
-        mine = [row for row in rows if row["train_dataset_size"] == size]
-        x = np.arange(len(mine)) + 0.12 * (index - (len(sizes) - 1) / 2)  # beside each other
-        means = [row["optimum"][0] for row in mine]
-        halves = [row["optimum"][1] or 0 for row in mine]
+        cells = [row for row in rows if row["train_dataset_size"] == size]
+        x = np.arange(len(cells)) + 0.12 * (index - (len(sizes) - 1) / 2)  # beside each other
+        means = [row["optimum"][0] for row in cells]
+        halves = [row["optimum"][1] or 0 for row in cells]
         axis.errorbar(x, means, halves, color=colour[size], marker="o", capsize=2, linewidth=1,
                       label=f"{samples_label(size)} samples")
-        for at, row in zip(x, mine):
+        for at, row in zip(x, cells):
             axis.plot([at] * row["seeds"], row["optima"], ".", color=colour[size], alpha=0.4, markersize=3)
             if row["inside"] < row["seeds"]:
                 axis.plot(at, row["optimum"][0], "o", color="white", markersize=2.5, zorder=5)
     axis.set(xlabel="$\\gamma$ (hollow: not inside the grid for every seed)", ylabel="optimal visible pairs",
              yscale="log")
-    axis.set_xticks(range(len(mine)), [f"{row['gamma']:g}" for row in mine])
+    axis.set_xticks(range(len(cells)), [f"{row['gamma']:g}" for row in cells])
     label_ticks(axis.yaxis, [4, 8, 16, 32, 64])
     axis.legend(fontsize=8)
     return figure
@@ -106,7 +106,7 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
             print(f"size {size} gamma {gamma:g}: R = {correlation:.4f} of cross entropy and entropy up to the optimum, "
                   f"{best + 1} lengths")
     if not drawn:
-        fail(f"{path} has no hidden states of gamma {gamma:g} of all seeds; save them with save_retrieval_features.py")
+        fail(f"{path} has no hidden states of gamma {gamma:g} of all seeds; save them with save_feature_tensor.py")
     axes[0].set(xscale="log", xlabel="visible pairs", ylabel="KDE entropy (nats)")
     label_ticks(axes[0].xaxis, [4, 8, 16, 32, 64])
     axes[1].set(xlabel="KDE entropy (nats)", ylabel="cross entropy (nats)", yscale="log")
@@ -115,25 +115,13 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
     return figure
 
 
-def write_tables(made, readme):
-    """Write the tables of a file anew; exits with code 2 where it has others, or not all of them."""
-    try:
-        names = re.findall(r"<!-- table (\w+) -->", Path(readme).read_text(encoding="utf-8"))
-    except OSError as error:
-        fail(f"cannot read {readme}: {error.strerror}; give a file with the tables to rewrite")
-    if sorted(names) != sorted(made):
-        fail(f"{readme} has the tables {', '.join(names) or 'none'}; there should be {', '.join(made)}, each once")
-    rewrite(readme, made.get)
-
-
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--results", default="outputs/retrieval/grids.pt", help="file of collect_retrieval.py")
-    parser.add_argument("--gammas", type=non_negative_float, nargs="+", default=[0, 1, 2, 4, 8, 16, 32],
+    parser.add_argument("--gammas", type=non_negative_float, nargs="+", default=list(GAMMAS),
                         help="weightings by position")
     parser.add_argument("--prior", type=positive_int, metavar="N_VALUES",
                         help="count an answer that is cut off as log(N_VALUES) instead of what the model gives it")
-    parser.add_argument("--readme", help="file whose tables of these results are to be written anew")
     parser.add_argument("--measures", help="measures.csv of the hidden states; without it no entropy is drawn")
     parser.add_argument("--entropy_gamma", type=non_negative_float, default=8.0, help="of the hidden states")
     parser.add_argument("--out_dir", default="outputs/retrieval/figures", help="directory for the figures")
@@ -143,11 +131,8 @@ def main():
         grids = with_prior(lengths, grids, args.prior)
     gammas = sorted(set(args.gammas))
     rows = summarise(lengths, grids, gammas)
-    made = tables(lengths, grids, rows)
-    for name, table in made.items():
+    for name, table in tables(lengths, grids, rows).items():
         print(f"{name}:", table, sep="\n")
-    if args.readme:
-        write_tables(made, args.readme)
     save_figure(draw_losses(lengths, grids, rows, gammas), args.out_dir, "position_weighted_loss")
     save_figure(draw_optima(rows), args.out_dir, "position_weighted_optimum")
     if args.measures:

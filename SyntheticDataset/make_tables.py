@@ -1,24 +1,27 @@
-"""Write the number tables of results/README.md anew from the committed results, the only place where they are rounded.
+"""Write the number tables of the READMEs anew from the committed results, the only place where they are rounded.
 
-    python make_tables.py            # rewrites the text between <!-- table NAME --> and <!-- end -->, there and above
+    python make_tables.py            # rewrites what stands between <!-- table NAME --> and <!-- end -->
     python make_tables.py --check    # exits with 1, and names the tables, if one is not current
 """
 
 import json
 import re
 import statistics
+from functools import cache
 from pathlib import Path
 
 from collecting import load_table1, optimum, over_seeds, read_numbers
 from correlation import correlations, load_by_seed
 from entropy import intrinsic_dimension
 from measures import load_measures, right_thresholds
-from position_weighting import load_grids, summarise
+from position_weighting import GAMMAS, load_grids, summarise
 from readme_tables import markdown, run_make_tables, table_maker
+from retrieval_tables import tables
 from utils import run_main
 
 RESULTS = Path(__file__).with_name("results")
-TOP = Path(__file__).parents[1] / "README.md"  # has the summary, where this folder lies in the whole repository
+READMES = [RESULTS / "README.md", RESULTS / "retrieval" / "README.md",
+           Path(__file__).parents[1] / "README.md"]  # the summary, where this folder lies in the whole repository
 GAMMAS_SHOWN = (4, 16)  # weightings by position, in the summary
 PAPER_TABLE_1 = {17: "0.4648", 50: "0.0613"}
 LENGTHS_SHOWN = (11, 14, 17, 20, 25, 30, 40, 50, 60)  # of the 60 bits
@@ -137,12 +140,10 @@ def straightness():
         found = [correlations(rows) for rows in seeds.values()]
         rows = [row for rows in seeds.values() for row in rows]
         excess = max(row["cross_entropy"] - row["bayes_risk"] for row in rows)
-        old = any(row["kde_entropy"] is None for row in rows)
         ranks = sorted({row["rank"] for row in rows})
         table.append([experiment, len(seeds), f"{excess:.5f}", f"{ranks[0]} to {ranks[-1]} of {rows[0]['width']}",
-                      spread((entry["KDE entropy"][1] for entry in found), 4) + (" (all directions)" if old else ""),
                       *(spread((entry[name][1] for entry in found), 4) for name in (
-                          "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
+                          "KDE entropy", "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
                       ", ".join(str(entry["absolute eigenvalues"][0]) for entry in found)])
     return markdown(["runs", "seeds", "nats above Bayes at most", "rank", "R: KDE entropy", "its log-determinant part",
                      "sum of log absolute eigenvalues", "of relative ones", "best N (absolute)"], table)
@@ -164,6 +165,13 @@ def speed():
           for kde in found["kde"]),
         [f"generate_data.py, {script['train_size'] + script['valid_size']:,} samples: {script['peak_gigabytes']:.1f} GB"
          f" of memory, {script['file_megabytes']:.0f} MB of files", f"{script['seconds']:.0f}", "", ""]])
+
+
+@cache
+def retrieval_tables():
+    """All tables of position-weighted retrieval, by name."""
+    lengths, grids = load_grids(RESULTS / "retrieval" / "grids.pt")
+    return tables(lengths, grids, summarise(lengths, grids, GAMMAS))
 
 
 def visible_optima():
@@ -215,6 +223,8 @@ TABLES = {
     "transformer_paper": lambda: table1("transformer_paper", 5, LENGTHS_SHOWN), "straightness": straightness,
     "transformer_optimum": lambda: losses("transformer_optimum"), "many_sizes": lambda: losses("many_sizes"),
     "speed": speed, "summary_synthetic": summary,
+    **{f"retrieval_{name}": lambda name=name: retrieval_tables()[name]
+       for name in ("optimum", "losses", "over_gamma", "over_size", "cut_off")},
 }
 
 
@@ -225,7 +235,7 @@ def make(name, path):
 
 
 def main():
-    run_make_tables(__doc__, [RESULTS / "README.md", TOP], make)
+    run_make_tables(__doc__, READMES, make)
 
 
 if __name__ == "__main__":

@@ -25,24 +25,24 @@ PRESET=${1:-small}
 case $PRESET in
 smoke)
     TRAIN_SIZES=${TRAIN_SIZES:-100 200}; SEEDS=${SEEDS:-0 1}; features=100
-    training="--num_steps 5 --eval_interval 5 --eval_contexts 2 --test_contexts 4 --width 16 --batch_size 16" ;;
+    training=(--num_steps 5 --eval_interval 5 --eval_contexts 2 --test_contexts 4 --width 16 --batch_size 16) ;;
 small)
     TRAIN_SIZES=${TRAIN_SIZES:-2000 4000 8000}; SEEDS=${SEEDS:-0 1 2 3 4}; features=2000
-    training="" ;;
+    training=() ;;
 *)
     echo "reproduce_retrieval.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/retrieval_$PRESET}
 JOBS=${JOBS:-$("$PYTHON" -c "import os; print(os.cpu_count())")}
 
-# shellcheck disable=SC2086  # lists of numbers and of flags
-for seed in $SEEDS; do for size in $TRAIN_SIZES; do printf '%s %s\n' "$size" "$seed"; done; done |
-    OUT=$OUT TRAINING="$training $*" xargs -P "$JOBS" -n 2 bash -c '
-        exec "$PYTHON" train_retrieval.py --train_dataset_size "$1" --seed "$2" --save_position "$OUT/runs" $TRAINING' bash
-# shellcheck disable=SC2086
+for seed in $SEEDS; do for size in $TRAIN_SIZES; do echo --train_dataset_size "$size" --seed "$seed"; done; done |
+    xargs -P "$JOBS" -n 4 "$PYTHON" train_retrieval.py --save_position "$OUT/runs" \
+    ${training[@]+"${training[@]}"} "$@"
+# shellcheck disable=SC2086  # lists of numbers
 run "$PYTHON" collect_retrieval.py --runs "$OUT/runs" --out_dir "$OUT" --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS
 say "hidden states and their entropy"  # many files: the commands are not echoed
-"$PYTHON" save_retrieval_features.py "$OUT"/runs/retrieval_train*_seed*/ --n_samples "$features" --gamma 8
+"$PYTHON" save_feature_tensor.py --model_state_dict_position "$OUT"/runs/retrieval_train*_seed*/ --n_samples "$features" \
+    --gamma 8
 "$PYTHON" measure_features.py "$OUT"/runs/*/features/*_gamma8_*.pt --out_dir "$OUT/measures" | tail -n 1
 run "$PYTHON" draw_position_weighted.py --results "$OUT/grids.pt" --measures "$OUT/measures/measures.csv" \
     --entropy_gamma 8 --out_dir "$OUT/figures"

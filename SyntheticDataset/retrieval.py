@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from run import run_tag
-from transformer import Block
+from transformer import QueryTransformer, systematic_sample
 
 SAMPLES_PER_BLOCK = 1000  # samples that are drawn together: the first n samples of a seed do not depend on n
 MODEL_ARGUMENTS = ("n_pairs", "n_keys", "n_values", "width", "n_layer", "n_head", "rope_base")
@@ -41,60 +41,48 @@ def draw_samples(seed, part, n, n_pairs, n_keys, n_values):
     return tuple(torch.from_numpy(np.concatenate(part)[:n]) for part in zip(*blocks))
 
 
+def draw_distances(seed, n, n_pairs, gamma):
+    """Gold distances int64 (n,), each as often as its weight by gamma says, to within one; a function of the seed."""
+    generator = np.random.default_rng([seed, PARTS["features"]])
+    order = torch.from_numpy(generator.permutation(n))
+    shift = torch.tensor([generator.random()], dtype=torch.float64)
+    return systematic_sample(position_weights(n_pairs, gamma), order, shift)
+
+
 def position_weights(n_pairs, gamma):
     """Probability of the gold distances x = 0 ... n_pairs - 1, as (1 - x / n_pairs)^gamma: float64 (n_pairs,)."""
     weights = (1 - torch.arange(n_pairs, dtype=torch.float64) / n_pairs) ** gamma
     return weights / weights.sum()
 
 
-class RetrievalModel(nn.Module):
+class RetrievalModel(QueryTransformer):
     """Pairs and queries to logits (B, K, n_values) of the queries' values.
 
-    Each pair is one position, the sum of its key's and its value's embedding; a query has the value "?". Every query
-    stands behind the last pair and sees the pairs and itself, so it is answered as if it were asked alone. Half of each
+    Each pair is one position, the sum of its key's and its value's embedding; a query has the value "?". Half of each
     head's dimensions turn with the position (rotary), the others do not.
     """
 
     def __init__(self, n_pairs, n_keys, n_values, width, n_layer, n_head, rope_base):
         super().__init__()
-        self.n_values = n_values
         self.key_embedding = nn.Embedding(n_keys, width)
         self.value_embedding = nn.Embedding(n_values + 1, width)  # the last one is "?"
-        self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
-        self.final_norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, n_values)
         pairs = width // n_head // 2  # of dimensions that turn together, in a head
         frequencies = torch.zeros(pairs)
         turning = (pairs + 1) // 2
         frequencies[:turning] = rope_base ** -(torch.arange(turning) / turning)
-        angles = torch.arange(n_pairs + 1)[:, None] * frequencies
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
-        for name, weight in self.named_parameters():
-            if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.5 if "embedding" in name else width ** -0.5)
-        for block in self.blocks:  # what is added to the residual stream starts smaller, as in GPT-2
-            for layer in (block.attention_out, block.mlp[2]):
-                layer.weight.data /= (2 * n_layer) ** 0.5
+        self.add_layers(n_pairs, n_values, width, n_layer, n_head, frequencies, embedding_std=0.5)
 
     def features(self, keys, values, queries):
         """Hidden states (B, K, width) at the queries, after the final norm, of pairs (B, n) and queries (B, K)."""
-        shown = keys.shape[1]
         x = torch.cat((self.key_embedding(keys) + self.value_embedding(values),
                        self.key_embedding(queries) + self.value_embedding.weight[-1]), dim=1)
-        numbers = torch.arange(x.shape[1], device=x.device)
-        positions = numbers.clamp(max=shown)
-        sees = (positions < positions[:, None]) | (numbers == numbers[:, None])
-        cos, sin = self.cos[positions], self.sin[positions]
-        for block in self.blocks[:-1]:
-            x = block(x, cos, sin, sees)
-        return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=shown))
+        return self.states(x, keys.shape[1])
 
     def forward(self, keys, values, queries):
         return self.head(self.features(keys, values, queries))
 
 
-def build_model(arguments):
+def build_retrieval_model(arguments):
     """The RetrievalModel of a run's arguments."""
     return RetrievalModel(**{name: arguments[name] for name in MODEL_ARGUMENTS})
 

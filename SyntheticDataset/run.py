@@ -10,6 +10,7 @@
 """
 
 import csv
+import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,7 +73,12 @@ def started_runs(root, trainer):
 
 
 class Run:
-    """A run's directory, taken for this process: its lock, request, metrics, checkpoint, clock and signals."""
+    """A run's directory, taken for this process: its lock, request, history, checkpoint, clock and signals.
+
+    A trainer gives `resume` its state, a dictionary with what is to be kept beside the weights, among it "history", the
+    rows of metrics.csv. Its loop calls `log` at every evaluation and `save_when_due` after every step, and at the end
+    the trainer calls `finish`.
+    """
 
     def __init__(self, trainer, arguments, data, environment):
         """arguments: all of the trainer's, as a dictionary. Exits with code 2 where another process trains here, or the
@@ -106,41 +112,84 @@ class Run:
         """The contents of final.json of a finished run."""
         return load_json(self.directory / "final.json", "the result")
 
-    def resume(self, device):
-        """The state that the last checkpoint holds, a dictionary; empty without one. The clock goes on from there."""
+    def resume(self, state, model, optimizer):
+        """Put the last checkpoint, if there is one, into the three of them; the clock goes on from there.
+
+        They are what save_when_due saves from now on. Exits with code 2 if the checkpoint lacks a part of them.
+        """
+        self.state, self.model, self.optimizer = state, model, optimizer
         checkpoint = self.directory / "ckpt_last.pt"
-        state = load_tensors(checkpoint, "the checkpoint", device) if checkpoint.exists() else {}
-        self.seconds_before, self.started = state.get("seconds", 0.0), time.monotonic()
-        self.signal = StopSignal()
-        return state
+        if checkpoint.exists():
+            saved = load_tensors(checkpoint, "the checkpoint", next(model.parameters()).device)
+            if not {*state, "weights", "optimizer", "seconds"} <= saved.keys():
+                fail(f"{checkpoint} is not that of a run of this version; train it again with --overwrite")
+            state.update({name: saved[name] for name in state})
+            model.load_state_dict(saved["weights"])
+            optimizer.load_state_dict(saved["optimizer"])
+            self.seconds_before = saved["seconds"]
+        self.started, self.signal = time.monotonic(), StopSignal()
 
     @property
     def seconds(self):
         """Seconds of training, those before interruptions included."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def open_metrics(self, columns, history):
-        """Write metrics.csv anew with the rows so far; the file to be closed."""
-        file = open(self.directory / "metrics.csv", "w", newline="", encoding="utf-8")
-        self.metrics = csv.DictWriter(file, columns), file
-        self.metrics[0].writeheader()
-        self.log(*history)
-        return file
+    @property
+    def history(self):
+        """The rows of metrics.csv so far, a list of dictionaries."""
+        return self.state["history"]
 
-    def log(self, *rows):
-        """Add rows to metrics.csv."""
+    @property
+    def steps_logged(self):
+        """The step of the last evaluation, 0 before the first."""
+        return self.history[-1]["step"] if self.history else 0
+
+    def open_metrics(self, columns):
+        """Write metrics.csv anew with the rows so far; the file to be closed."""
+        self.metrics_file = open(self.directory / "metrics.csv", "w", newline="", encoding="utf-8")
+        self.metrics = csv.DictWriter(self.metrics_file, columns)
+        self.metrics.writeheader()
+        self.write_metrics(*self.history)
+        return self.metrics_file
+
+    def write_metrics(self, *rows):
+        """Add rows to metrics.csv; exits with code 2 if the disk is full."""
         try:
-            self.metrics[0].writerows(rows)
-            self.metrics[1].flush()
+            self.metrics.writerows(rows)
+            self.metrics_file.flush()
         except OSError as error:
             fail(f"cannot write into {self.directory}: {error.strerror}; free some space and start again, it goes on")
 
-    def save_when_due(self, snapshot, due=False):
-        """Save what snapshot() returns if `due`, after --checkpoint_seconds, or before ending by a signal received."""
+    def log(self, **values):
+        """Add an evaluation, and the seconds so far, to the history and to metrics.csv. Returns the row.
+
+        Exits with code 2 at a value that is NaN or infinite; the checkpoint before it stays.
+        """
+        if not all(value is None or math.isfinite(value) for value in values.values()):
+            fail(f"the loss became NaN or infinite before step {values['step']} of {self.directory}; lower "
+                 "--learning_rate and add --overwrite")
+        row = {**values, "seconds": round(self.seconds, 2)}
+        self.history.append(row)
+        self.write_metrics(row)
+        return row
+
+    def patience_is_over(self, best, epochs, steps):
+        """Whether the last row is so many epochs and so many steps behind `best`, the row of the lowest loss.
+
+        Parity is learned after a plateau of hundreds of steps, on which the validation loss does not fall although
+        nothing overfits yet; so epochs alone are not enough where an epoch has few steps.
+        """
+        last = self.history[-1]
+        return last["epoch"] - best["epoch"] >= epochs and last["step"] - best["step"] >= steps
+
+    def save_when_due(self, due=False):
+        """Save a checkpoint if `due`, after --checkpoint_seconds, or before ending by a signal received."""
         if not (due or self.signal.received or time.monotonic() - self.saved_at >= self.checkpoint_seconds):
             return
         self.saved_at = time.monotonic()
-        save_tensors(self.directory / "ckpt_last.pt", {**snapshot(), "seconds": self.seconds})
+        save_tensors(self.directory / "ckpt_last.pt", {
+            **self.state, "weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "seconds": self.seconds})
         if self.signal.received:
             self.signal.end(f"{self.name} is saved; start the same command again, it goes on")
 

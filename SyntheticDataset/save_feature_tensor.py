@@ -1,8 +1,9 @@
-"""Save the hidden states of trained models (paper section 4, first version, Fig. 18; section 4.4, Figs. 6 and 7).
+"""Save the hidden states of trained models (Fig. 18 of the paper's first version; Figs. 3, 4, 6 and 7).
 
     python save_feature_tensor.py --model_state_dict_position outputs/runs/bi_mlp_*
     python save_feature_tensor.py --model_state_dict_position RUN --visible_context_length 27 --save_position here.pt
     python save_feature_tensor.py --model_state_dict_position outputs/transformer_runs/*
+    python save_feature_tensor.py --model_state_dict_position outputs/retrieval/runs/* --gamma 8 --n_samples 2000
 
 Writes dictionaries with "features", float32 (n, width), the "dtype" in which they were computed, what they are the
 features of, and the "request" that made them; what is there already for the same request is kept.
@@ -15,22 +16,40 @@ they are 0.5. Widths and context length are those of the run; give their flags o
 Of train_transformer.py's runs: RUN/features/TAG_visible{l}.pt at every length that was measured, of --n_samples samples
 drawn from the run's seed, the same at every length, each subtask in as many as its frequency says; the bits behind the
 visible ones are "?". The state is the one that the answer is read from, after the final norm.
+
+Of train_retrieval.py's runs: RUN/features/TAG_gamma{gamma}_visible{l}.pt at every length that was measured, of
+--n_samples samples drawn from the run's seed, the same at every length; the gold pair is at distance x from the query
+with probability proportional to (1 - x / n_pairs)^gamma, each distance as often as that says. The state at the query,
+after the final norm; "cross_entropy" is the mean over these samples (nats).
 """
 
 from pathlib import Path
+from typing import Callable, NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from files import current, identity, load_tensors, make_directory, save_tensors
 from mlp import build_model
+from retrieval import build_retrieval_model, draw_distances, draw_samples, features_name
 from run import load_request
 from samples import load_samples
 from tasks import check_task_definition, solvable_tasks
 from training import MODELS, WIDTHS
 from transformer import EVALUATION_BATCH, TaskSampler, build_transformer, tokens, visible_lengths
-from utils import Parser, choose_device, fail, positive_int, progress, run_main
+from utils import Parser, choose_device, fail, non_negative_float, positive_int, progress, run_main
 
 SETTINGS = ("model", "context_length", *WIDTHS, "output_size")
+RETRIEVAL_BATCH = 500  # samples of train_retrieval.py's runs whose states exist at the same time
+
+
+class Extraction(NamedTuple):
+    """What is to be saved of a model, before any hidden state is computed."""
+
+    request: dict  # what makes it, but for the visible length
+    about: dict  # "seed" and "context_length", which are saved too
+    paths: dict  # {visible length: file}
+    prepare: Callable  # () -> function of a visible length: {"features": float32 (n, width), what else depends on it}
 
 
 @torch.no_grad()
@@ -51,6 +70,21 @@ def features_of_contexts(model, bits, active, visible):
                       for part, task in zip(bits.split(EVALUATION_BATCH), active.split(EVALUATION_BATCH))])
 
 
+@torch.no_grad()
+def features_of_queries(model, keys, values, distances, visible):
+    """Hidden states (n, width), float32 on the CPU, with the last `visible` pairs shown, and their cross entropy."""
+    rows, gold = torch.arange(len(keys)), keys.shape[1] - 1 - distances
+    queries, answers = keys[rows, gold][:, None], values[rows, gold]
+    device = model.head.weight.device
+    features, loss = [], 0.0
+    for part in rows.split(RETRIEVAL_BATCH):
+        states = model.features(keys[part, -visible:].to(device), values[part, -visible:].to(device),
+                                queries[part].to(device))[:, 0]
+        loss += F.cross_entropy(model.head(states), answers[part].to(device), reduction="sum").item()
+        features.append(states.float().cpu())
+    return torch.cat(features), loss / len(keys)
+
+
 def load_weights(model, path, device):
     """Load weights into a model; exits with code 2 if they are those of another one."""
     try:
@@ -60,9 +94,19 @@ def load_weights(model, path, device):
     return model.to(device)
 
 
-def by_length(run_dir, visible):
-    """Where the features of a run at one of several visible lengths go."""
-    return run_dir / "features" / f"{run_dir.name}_visible{visible}.pt"
+def chosen_lengths(args, allowed, default):
+    """The visible lengths asked for, of a range of allowed ones; exits with code 2 at another one."""
+    lengths = [allowed[-1] if length == -1 else length for length in args.visible_context_length or default]
+    for length in lengths:
+        if length not in allowed:
+            fail(f"--visible_context_length {length} is not within {allowed[0]} and the model's context length of "
+                 f"{allowed[-1]}; give -1 for all of it")
+    return lengths
+
+
+def by_length(run_dir, lengths):
+    """Where the features of a run at its visible lengths go: {length: path}."""
+    return {length: run_dir / "features" / f"{run_dir.name}_visible{length}.pt" for length in lengths}
 
 
 def read_settings(weights_path, args):
@@ -79,62 +123,85 @@ def read_settings(weights_path, args):
     return settings, run["seed"]
 
 
-def save_mlp(weights_path, args, device):
-    """Write the features of the network in a file of weights on the validation samples."""
+def of_train_model(weights_path, args, device):
+    """The Extraction of the network in a file of weights, on the validation samples."""
     settings, seed = read_settings(weights_path, args)
     context_length = settings["context_length"]
-    lengths = [context_length if length == -1 else length for length in args.visible_context_length or [-1]]
-    for length in lengths:
-        if not 0 <= length <= context_length:
-            fail(f"--visible_context_length {length} is not within the model's context length of {context_length}; "
-                 "give -1 for all of it")
+    lengths = chosen_lengths(args, range(context_length + 1), [context_length])
     samples = load_samples(args.validation_data_position, args.valid_dataset_size, context_length, device)
+
+    def prepare():
+        model = load_weights(build_model(settings, context_length, len(samples.tasks)), weights_path, device)
+        return lambda length: {"features": features_of_samples(model, samples, length, args.batch_size),
+                               "n_visible_tasks": sum(solvable_tasks(samples.tasks, length))}
+
     request = {"weights": identity(weights_path), "settings": settings, "seed": seed,
                "samples": identity(args.validation_data_position), "n": len(samples.bits)}
-    model = None
-    for length in lengths:
-        path = weights_path.with_name("features.pt") if len(lengths) == 1 else by_length(weights_path.parent, length)
-        path = Path(args.save_position or path)
-        if current(path, {**request, "visible_context_length": length}):
-            continue
-        model = model or load_weights(build_model(settings, context_length, len(samples.tasks)), weights_path, device)
-        make_directory(path.parent)
-        save_tensors(path, {
-            "features": features_of_samples(model, samples, length, args.batch_size), "dtype": "float32", "seed": seed,
-            "context_length": context_length, "visible_context_length": length,
-            "n_visible_tasks": sum(solvable_tasks(samples.tasks, length)),
-            "request": {**request, "visible_context_length": length}})
+    paths = (by_length(weights_path.parent, lengths) if len(lengths) > 1
+             else {lengths[0]: weights_path.with_name("features.pt")})
+    return Extraction(request, {"seed": seed, "context_length": context_length}, paths, prepare)
 
 
-def save_transformer(weights_path, args, device):
-    """Write the features of a run of train_transformer.py at each visible length."""
-    run_dir, run = weights_path.parent, load_request(weights_path.parent)
+def of_train_transformer(weights_path, args, device):
+    """The Extraction of a run of train_transformer.py."""
+    run = load_request(weights_path.parent)
     arguments, tasks = run["arguments"], check_task_definition(run["data"]["task_definition"])
-    measured = visible_lengths(tasks, arguments["context_bits"])
-    lengths = [arguments["context_bits"] if length == -1 else length
-               for length in args.visible_context_length or measured]
-    if args.save_position and len(lengths) > 1:
+    seed, context_bits = arguments["seed"], arguments["context_bits"]
+    measured = visible_lengths(tasks, context_bits)
+
+    def prepare():
+        model = load_weights(build_transformer(arguments, len(tasks)), weights_path, device)
+        sampler = TaskSampler(tasks, context_bits, device)
+        sampler.reseed(seed, 2)
+        bits, active = sampler.draw(args.n_samples)[0], sampler.draw_tasks(args.n_samples)
+        return lambda length: {"features": features_of_contexts(model, bits, active, length),
+                               "n_visible_tasks": sum(solvable_tasks(tasks, length))}
+
+    return Extraction({"weights": identity(weights_path), "n": args.n_samples, "run": run},
+                      {"seed": seed, "context_length": context_bits},
+                      by_length(weights_path.parent, chosen_lengths(args, measured, measured)), prepare)
+
+
+def of_train_retrieval(weights_path, args, device):
+    """The Extraction of a run of train_retrieval.py."""
+    run = load_request(weights_path.parent)
+    arguments, seed, n_pairs = run["arguments"], run["arguments"]["seed"], run["arguments"]["n_pairs"]
+    lengths = chosen_lengths(args, range(1, n_pairs + 1), arguments["visible_lengths"])
+
+    def prepare():
+        model = load_weights(build_retrieval_model(arguments), weights_path, device)
+        keys, values, _ = draw_samples(seed, "features", args.n_samples, n_pairs, arguments["n_keys"],
+                                       arguments["n_values"])
+        distances = draw_distances(seed, args.n_samples, n_pairs, args.gamma)
+        return lambda length: dict(zip(("features", "cross_entropy"),
+                                       features_of_queries(model, keys, values, distances, length)))
+
+    paths = {length: weights_path.parent / "features"
+             / f"{features_name(arguments['train_dataset_size'], seed, args.gamma, length)}.pt" for length in lengths}
+    return Extraction({"weights": identity(weights_path), "n": args.n_samples, "gamma": args.gamma, "run": run},
+                      {"seed": seed, "context_length": n_pairs}, paths, prepare)
+
+
+EXTRACTIONS = {"train_model": of_train_model, "train_transformer": of_train_transformer,
+               "train_retrieval": of_train_retrieval}
+
+
+def save(position, args, device):
+    """Write what is not there yet of the features of a run directory or of a file of weights."""
+    directory = position if position.is_dir() else position.parent
+    trainer = load_request(directory)["trainer"] if (directory / "args.json").exists() else "train_model"
+    weights = directory / ("best.pt" if trainer == "train_model" else "last.pt") if position.is_dir() else position
+    extraction, features_at = EXTRACTIONS[trainer](weights, args, device), None
+    if args.save_position and len(extraction.paths) > 1:
         fail("--save_position is one file; give one --visible_context_length with it")
-    for length in lengths:
-        if length not in measured:
-            fail(f"--visible_context_length {length}: {run_dir} was measured from {measured[0]} to {measured[-1]}")
-    request = {"weights": identity(weights_path), "n": args.n_samples, "run": run}
-    model = None
-    for length in progress(lengths, desc=run_dir.name, unit="lengths"):
-        path = Path(args.save_position or by_length(run_dir, length))
-        if current(path, {**request, "visible_context_length": length}):
-            continue
-        if model is None:
-            model = load_weights(build_transformer(arguments, len(tasks)), weights_path, device)
-            sampler = TaskSampler(tasks, arguments["context_bits"], device)
-            sampler.reseed(arguments["seed"], 2)
-            bits, active = sampler.draw(args.n_samples)[0], sampler.draw_tasks(args.n_samples)
-        make_directory(path.parent)
-        save_tensors(path, {
-            "features": features_of_contexts(model, bits, active, length), "dtype": "float32",
-            "seed": arguments["seed"], "context_length": arguments["context_bits"], "visible_context_length": length,
-            "n_visible_tasks": sum(solvable_tasks(tasks, length)),
-            "request": {**request, "visible_context_length": length}})
+    for length, path in progress(extraction.paths.items(), desc=directory.name, unit="lengths", leave=False):
+        path = Path(args.save_position or path)
+        request = {**extraction.request, "visible_context_length": length}
+        if not current(path, request):
+            features_at = features_at or extraction.prepare()
+            make_directory(path.parent)
+            save_tensors(path, {**features_at(length), "dtype": "float32", **extraction.about,
+                                "visible_context_length": length, "request": request})
 
 
 def parse_args():
@@ -143,14 +210,16 @@ def parse_args():
                         help="run directories (of train_model.py the best weights are taken), or files of weights")
     parser.add_argument("--save_position", help="file to write (default: beside the weights, see above)")
     parser.add_argument("--visible_context_length", type=int, nargs="+",
-                        help="bits the model is shown, -1 for all (default: all; of train_transformer.py's runs every "
-                             "measured length)")
+                        help="bits or pairs the model is shown, -1 for all (default: of train_model.py's runs all, "
+                             "of the others every measured length)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     samples = parser.add_argument_group("samples")
     samples.add_argument("--validation_data_position", default="data/valid.pt", help="file of generate_data.py")
     samples.add_argument("--valid_dataset_size", type=positive_int, help="validation samples (default: all)")
     samples.add_argument("--n_samples", type=positive_int, default=10_000,
-                         help="of train_transformer.py's runs: samples at each visible length")
+                         help="of the other trainers' runs: samples at each visible length")
+    samples.add_argument("--gamma", type=non_negative_float, default=8.0,
+                         help="of train_retrieval.py's runs: the weighting by position")
     samples.add_argument("--batch_size", type=positive_int, default=10_000, help="samples at a time")
     network = parser.add_argument_group("network, for weights without an args.json beside them (default: the run's)")
     network.add_argument("--model", choices=MODELS, help="which network")
@@ -160,27 +229,16 @@ def parse_args():
         network.add_argument(f"--{name}", type=positive_int, help=text)
     network.add_argument("--output_size", type=positive_int, help="logits per sample")
     args = parser.parse_args()
-    if args.save_position and max(len(args.model_state_dict_position), len(args.visible_context_length or [])) > 1:
+    if args.save_position and len(args.model_state_dict_position) > 1:
         fail("--save_position is one file; leave it out to write one beside the weights of each run")
     return args
-
-
-def is_of_train_transformer(directory):
-    """Whether a directory holds a run of train_transformer.py."""
-    return (directory / "args.json").exists() and load_request(directory)["trainer"] == "train_transformer"
 
 
 def main():
     args = parse_args()
     device = choose_device(args.device)
-    for position in map(Path, progress(args.model_state_dict_position, unit="runs", desc="features")):
-        directory = position if position.is_dir() else position.parent
-        of_transformer = is_of_train_transformer(directory)
-        weights_path = directory / ("last.pt" if of_transformer else "best.pt") if position.is_dir() else position
-        if of_transformer:
-            save_transformer(weights_path, args, device)
-        else:
-            save_mlp(weights_path, args, device)
+    for position in progress(args.model_state_dict_position, unit="runs", desc="features"):
+        save(Path(position), args, device)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ epoch with the lowest validation loss. The approximation loss is that validation
 parts: subtasks that could be solved and are not, and subtasks that cannot be solved and cost more than log 2.
 """
 
-import math
-
 import torch
 
 from mlp import build_model
@@ -25,70 +23,40 @@ from utils import choose_device, describe_environment, fail, progress, run_main
 METRICS = ("epoch", "step", "train_loss", "valid_loss", "solvable_loss", "unsolvable_loss", "seconds")
 
 
-def patience_is_over(row, best, args):
-    """Whether both patiences have run out since the best epoch, --early_stopping and --early_stopping_steps.
-
-    Parity is learned after a plateau of hundreds of steps, on which the validation loss does not fall although nothing
-    overfits yet; so epochs alone are not enough where an epoch has few steps.
-    """
-    return (row["epoch"] - best["epoch"] >= args.early_stopping
-            and row["step"] - best["step"] >= args.early_stopping_steps)
-
-
 def train(args, run, model, train_samples, valid_samples):
     """Train until the validation loss has stopped falling, or --num_epochs. Returns the state of the finished run."""
     device, n = train_samples.bits.device, len(train_samples.bits)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
     state = {"history": [], "best": None, "best_weights": None, "stopped": None,
              "batches": 0, "loss_sum": torch.zeros((), dtype=torch.float64, device=device)}  # of the epoch begun
-    saved = run.resume(device)
-    if saved:
-        state = saved["state"]
-        model.load_state_dict(saved["weights"])
-        optimizer.load_state_dict(saved["optimizer"])
-    history = state["history"]
-
-    def snapshot():
-        return {"state": state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
-
-    with (run.open_metrics(METRICS, history),
-          progress(total=args.num_epochs, initial=len(history), unit="epochs", desc=run.name) as bar):
+    run.resume(state, model, optimizer)
+    with (run.open_metrics(METRICS),
+          progress(total=args.num_epochs, initial=len(run.history), unit="epochs", desc=run.name) as bar):
         while not state["stopped"]:
-            epoch = len(history) + 1
+            epoch = len(run.history) + 1
             batches = epoch_order(n, args.seed, epoch, device).split(args.batch_size)
             for rows in batches[state["batches"]:]:
                 state["loss_sum"] += train_step(model, optimizer, train_samples, rows)
                 state["batches"] += 1
-                run.save_when_due(snapshot)
+                run.save_when_due()
             metrics = evaluate(model, valid_samples, args.context_length)
-            row, task_losses = end_epoch(state, epoch, len(batches), metrics, n, run)
-            run.log(row)
+            task_losses = metrics.pop("task_losses")
+            row = run.log(epoch=epoch, step=run.steps_logged + len(batches), train_loss=state["loss_sum"].item() / n,
+                          **metrics)
+            state["batches"] = 0
+            state["loss_sum"].zero_()
             if state["best"] is None or row["valid_loss"] < state["best"]["valid_loss"]:
                 state["best"] = {**row, "task_losses": task_losses}
                 state["best_weights"] = {name: value.clone() for name, value in model.state_dict().items()}
-            if patience_is_over(row, state["best"], args):
+            if run.patience_is_over(state["best"], args.early_stopping, args.early_stopping_steps):
                 state["stopped"] = "early"
             elif epoch == args.num_epochs:
                 state["stopped"] = "num_epochs"
-            run.save_when_due(snapshot, due=bool(state["stopped"]))
+            run.save_when_due(due=bool(state["stopped"]))
             bar.update()
             bar.set_postfix(train=f"{row['train_loss']:.4f}", valid=f"{row['valid_loss']:.4f}",
                             best=f"{state['best']['valid_loss']:.4f}")
     return state
-
-
-def end_epoch(state, epoch, n_batches, metrics, n, run):
-    """Add the epoch's row to the history and begin a new epoch. Returns the row and the loss of each subtask."""
-    history, loss_sum = state["history"], state["loss_sum"].item()
-    if not math.isfinite(loss_sum) or not math.isfinite(metrics["valid_loss"]):
-        fail(f"the loss became NaN or infinite in epoch {epoch} of {run.directory}; lower --learning_rate and add "
-             "--overwrite")
-    state["batches"] = 0
-    state["loss_sum"].zero_()
-    task_losses = metrics.pop("task_losses")
-    history.append({"epoch": epoch, "step": (history[-1]["step"] if history else 0) + n_batches,
-                    "train_loss": loss_sum / n, **metrics, "seconds": round(run.seconds, 2)})
-    return history[-1], task_losses
 
 
 def summarise(args, state, tasks):

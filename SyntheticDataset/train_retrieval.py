@@ -20,7 +20,7 @@ import math
 
 import torch
 
-from retrieval import TrainingSet, build_model, draw_samples, measure_grid, retrieval_loss
+from retrieval import TrainingSet, build_retrieval_model, draw_samples, measure_grid, retrieval_loss
 from run import Run
 from training import add_run_arguments, check_heads, optimizer_step
 from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, positive_float, positive_int,
@@ -52,20 +52,12 @@ def evaluate(model, samples, lengths):
             "accuracy": accuracies[answerable].mean().item()}
 
 
-def train(args, run, model, training_set, valid, device):
-    """Train to --num_steps, from the checkpoint if there is one. Returns the rows of metrics.csv."""
+def train(args, run, model, training_set, valid):
+    """Train to --num_steps, from the checkpoint if there is one."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=args.weight_decay)
     state = {"step": 0, "history": [], "loss_sum": 0.0}  # since the last evaluation
-    saved = run.resume(device)
-    if saved:
-        state = {name: saved[name] for name in state}
-        model.load_state_dict(saved["weights"])
-        optimizer.load_state_dict(saved["optimizer"])
-
-    def snapshot():
-        return {**state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
-
-    with (run.open_metrics(METRICS, state["history"]),
+    run.resume(state, model, optimizer)
+    with (run.open_metrics(METRICS),
           progress(total=args.num_steps, initial=state["step"], unit="steps", desc=run.name) as bar):
         while state["step"] < args.num_steps:
             state["step"] = step = state["step"] + 1
@@ -76,23 +68,12 @@ def train(args, run, model, training_set, valid, device):
             state["loss_sum"] += loss.item()
             bar.update()
             if step % args.eval_interval == 0 or step == args.num_steps:
-                row = evaluation_row(args, run, state, model, valid, optimizer)
-                state["history"].append(row)
-                run.log(row)
+                row = run.log(step=step, train_loss=state["loss_sum"] / (step - run.steps_logged),
+                              **evaluate(model, valid, args.visible_lengths),
+                              learning_rate=optimizer.param_groups[0]["lr"])
+                state["loss_sum"] = 0.0
                 bar.set_postfix(train=f"{row['train_loss']:.4f}", accuracy=f"{row['accuracy']:.4f}")
-            run.save_when_due(snapshot, due=step == args.num_steps)
-    return state["history"]
-
-
-def evaluation_row(args, run, state, model, valid, optimizer):
-    """A row of metrics.csv, of the steps since the last one; their sum of losses begins anew."""
-    train_loss = state["loss_sum"] / (state["step"] - (state["history"][-1]["step"] if state["history"] else 0))
-    if not math.isfinite(train_loss):
-        fail(f"the loss became NaN or infinite before step {state['step']} of {run.directory}; lower --learning_rate "
-             "and add --overwrite")
-    state["loss_sum"] = 0.0
-    return {"step": state["step"], "train_loss": train_loss, **evaluate(model, valid, args.visible_lengths),
-            "learning_rate": optimizer.param_groups[0]["lr"], "seconds": round(run.seconds, 2)}
+            run.save_when_due(due=step == args.num_steps)
 
 
 def parse_args():
@@ -143,12 +124,13 @@ def main():
         return print(f"{run.name}: finished before, accuracy {run.result()['accuracy']:.4f} with all pairs visible")
 
     torch.manual_seed(args.seed)
-    model = build_model(vars(args)).to(device)
+    model = build_retrieval_model(vars(args)).to(device)
     training_set = TrainingSet(draw(args, "train", args.train_dataset_size, device), args.visible_lengths, args.seed)
     if not training_set.answerable[0]:
         fail(f"none of the {args.train_dataset_size} samples has its gold pair among the last "
              f"{args.visible_lengths[0]}; raise --train_dataset_size or the shortest of --visible_lengths")
-    last = train(args, run, model, training_set, draw(args, "valid", args.eval_contexts, device), device)[-1]
+    train(args, run, model, training_set, draw(args, "valid", args.eval_contexts, device))
+    last = run.history[-1]
     with progress(total=len(args.visible_lengths), unit="lengths", desc="measuring") as bar:
         losses, accuracies = measure_grid(model, draw(args, "test", args.test_contexts, device), args.visible_lengths,
                                           report=bar.update)

@@ -15,7 +15,6 @@ subtask can miss its plateau's end in all cycles; --unlearned_weight makes it co
 again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
-import math
 from argparse import BooleanOptionalAction
 
 import torch
@@ -64,37 +63,29 @@ def new_optimizer(model, weight_decay):
 
 
 def train(args, run, model, sampler, tasks):
-    """Train until every subtask is learned, and the settling steps. Returns the history of evaluations."""
+    """Train until every subtask is learned, and the settling steps."""
     device, lengths = sampler.device, visible_lengths(tasks, args.context_bits)
     risks = torch.tensor([bayes_risk(tasks, length) for length in lengths], dtype=torch.float64)
     optimizer = new_optimizer(model, args.weight_decay)
     state = {"history": [], "step": 0,
              "unlearned": torch.ones(len(tasks), dtype=torch.bool, device=device),  # subtasks, at the last evaluation
              "loss_sum": torch.zeros((), dtype=torch.float64, device=device)}  # since the last evaluation
-    saved = run.resume(device)
-    if saved:
-        state = {name: saved[name] for name in state}
-        model.load_state_dict(saved["weights"])
-        optimizer.load_state_dict(saved["optimizer"])
-    history = state["history"]
+    run.resume(state, model, optimizer)
     frequencies = sampler.weights.float()
     forward = torch.compile(model) if args.compile else model
     precision = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
 
-    def snapshot():
-        return {**state, "weights": model.state_dict(), "optimizer": optimizer.state_dict()}
-
     def loss_weights():
-        return (frequencies if learning_end(history, args) is not None
+        return (frequencies if learning_end(run.history, args) is not None
                 else emphasised(frequencies, state["unlearned"], args.unlearned_weight))
 
     weights = loss_weights()
-    with (run.open_metrics((*METRICS, *(f"difference_{length}" for length in lengths)), history),
+    with (run.open_metrics((*METRICS, *(f"difference_{length}" for length in lengths))),
           progress(total=args.max_cycles * args.cycle_steps + args.settling_steps, initial=state["step"], unit="steps",
                    desc=run.name) as bar):
-        while (learned := learning_end(history, args)) is None or state["step"] < learned + args.settling_steps:
+        while (learned := learning_end(run.history, args)) is None or state["step"] < learned + args.settling_steps:
             if state["step"] == learned:
-                optimizer = new_optimizer(model, args.settling_weight_decay)
+                optimizer = run.optimizer = new_optimizer(model, args.settling_weight_decay)
             state["step"] += 1
             step = state["step"]
             optimizer.param_groups[0]["lr"] = learning_rate(step, learned, args)
@@ -104,29 +95,17 @@ def train(args, run, model, sampler, tasks):
             bar.update()
             if step % args.eval_interval == 0 or falls_to_0:
                 losses, _, task_losses = cross_entropies(model, sampler, lengths, args.eval_contexts, args.seed)
+                differences = losses - risks
+                row = run.log(
+                    step=step, train_loss=state["loss_sum"].item() / (step - run.steps_logged),
+                    largest_task_loss=task_losses[-1].max().item(),  # with all bits visible
+                    largest_difference=differences.max().item(), learning_rate=optimizer.param_groups[0]["lr"],
+                    **{f"difference_{length}": value for length, value in zip(lengths, differences.tolist())})
+                state["loss_sum"].zero_()
                 state["unlearned"] = (task_losses[-1] >= args.learned_loss).to(device)
-                row = evaluation_row(state, task_losses, losses - risks, lengths, optimizer, run)
-                history.append(row)
                 weights = loss_weights()
-                run.log(row)
                 bar.set_postfix(train=f"{row['train_loss']:.4f}", largest_difference=f"{row['largest_difference']:.4f}")
-            run.save_when_due(snapshot, due=falls_to_0)
-    return history
-
-
-def evaluation_row(state, task_losses, differences, lengths, optimizer, run):
-    """A row of metrics.csv, of the steps since the last one; their sum of losses begins anew."""
-    since = state["step"] - (state["history"][-1]["step"] if state["history"] else 0)
-    train_loss = state["loss_sum"].item() / since
-    if not math.isfinite(train_loss):
-        fail(f"the loss became NaN or infinite before step {state['step']} of {run.directory}; lower --learning_rate "
-             "and add --overwrite")
-    state["loss_sum"].zero_()
-    return {"step": state["step"], "train_loss": train_loss,
-            "largest_task_loss": task_losses[-1].max().item(),  # with all bits visible
-            "largest_difference": differences.max().item(), "learning_rate": optimizer.param_groups[0]["lr"],
-            "seconds": round(run.seconds, 2),
-            **{f"difference_{length}": value for length, value in zip(lengths, differences.tolist())}}
+            run.save_when_due(due=falls_to_0)
 
 
 def parse_args():
@@ -183,11 +162,11 @@ def main():
     torch.manual_seed(args.seed)
     model = build_transformer(vars(args), len(tasks)).to(device)
     sampler = TaskSampler(tasks, args.context_bits, device)
-    history = train(args, run, model, sampler, tasks)
+    train(args, run, model, sampler, tasks)
     lengths = visible_lengths(tasks, args.context_bits)
     losses, errors, _ = cross_entropies(model, sampler, lengths, args.final_contexts, args.seed + 2**32)
-    samples, seconds = history[-1]["step"] * args.batch_size * len(tasks), history[-1]["seconds"]
-    result = {"seed": args.seed, "steps": history[-1]["step"], "samples": samples, "seconds": seconds,
+    samples, seconds = run.steps_logged * args.batch_size * len(tasks), run.history[-1]["seconds"]
+    result = {"seed": args.seed, "steps": run.steps_logged, "samples": samples, "seconds": seconds,
               "mfu": share_of_peak(flops_per_sample(model, sampler) * samples / seconds, device),
               "parameters": sum(p.numel() for p in model.parameters()), "context_length": list(lengths),
               "bayes_risk": [bayes_risk(tasks, length) for length in lengths], "cross_entropy": losses.tolist(),

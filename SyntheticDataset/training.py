@@ -57,7 +57,7 @@ def training_parser(description):
 
 
 def add_run_arguments(parser, save_position, checkpoint_seconds):
-    """The flags that say where and how a run is made, of both trainers."""
+    """The flags that say where and how a run is made, of all trainers."""
     run = parser.add_argument_group("run")
     run.add_argument("--save_position", default=save_position, help="directory for the run's directory")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -74,10 +74,15 @@ def check_heads(width, n_head):
         fail(f"--width {width} does not split into --n_head {n_head} heads of even width; change one of them")
 
 
+def seeded(generator, *numbers):
+    """A torch.Generator, returned at the beginning of the stream of random numbers that belongs to these numbers."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    return generator.manual_seed(int(state))
+
+
 def epoch_order(n, seed, epoch, device):
     """The order of the n training samples in an epoch, a function of (seed, epoch) alone: int64 (n,)."""
-    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-    generator = torch.Generator(device=device).manual_seed(int(state))
+    generator = seeded(torch.Generator(device=device), seed, epoch)
     return torch.randperm(n, generator=generator, device=device)
 
 

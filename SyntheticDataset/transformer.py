@@ -2,14 +2,13 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks import task_weights
-from training import optimizer_step
+from training import optimizer_step, seeded
 
 MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t
 EVALUATION_BATCH = 256  # contexts
@@ -49,40 +48,53 @@ def rotate(x, cos, sin):
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
 
-class Transformer(nn.Module):
-    """Tokens (B, L + K), bits then K subtasks, to logits (B, K) of their answers, each read at its subtask.
+class QueryTransformer(nn.Module):
+    """A causal transformer that is asked several queries behind one context: the base of those of both tasks.
 
-    Every subtask stands at position L and sees the bits and itself, so it is answered as if it were asked alone.
+    Every query stands at the position behind the context and sees the context and itself, so it is answered as if it
+    were asked alone. A subclass makes its embeddings, then calls add_layers.
     """
+
+    def add_layers(self, context_length, n_outputs, width, n_layer, n_head, frequencies, embedding_std):
+        """The layers, rotary angles and first weights, of longest context and `frequencies` (head width / 2,)."""
+        self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
+        self.final_norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, n_outputs)
+        angles = torch.arange(context_length + 1)[:, None] * frequencies
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                nn.init.normal_(weight, std=embedding_std if "embedding" in name else width ** -0.5)
+        for block in self.blocks:  # what is added to the residual stream starts smaller, as in GPT-2
+            for layer in (block.attention_out, block.mlp[2]):
+                layer.weight.data /= (2 * n_layer) ** 0.5
+
+    def states(self, x, context_length):
+        """Embeddings (B, context_length + K, width) to hidden states (B, K, width) at the queries, after the norm."""
+        index = torch.arange(x.shape[1], device=x.device)
+        position = index.clamp(max=context_length)
+        sees = (position < position[:, None]) | (index == index[:, None])
+        cos, sin = self.cos[position], self.sin[position]
+        for block in self.blocks[:-1]:
+            x = block(x, cos, sin, sees)
+        return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=context_length))
+
+
+class Transformer(QueryTransformer):
+    """Tokens (B, L + K), bits then K subtasks, to logits (B, K) of their answers, each read at its subtask."""
 
     def __init__(self, context_bits, n_tasks, width=208, n_layer=3, n_head=8, rope_base=4000.0):
         super().__init__()
         self.context_bits = context_bits
         self.embedding = nn.Embedding(3 + n_tasks, width)
-        self.blocks = nn.ModuleList(Block(width, n_head) for _ in range(n_layer))
-        self.final_norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, 1)
         dims = width // n_head
-        angles = torch.arange(context_bits + 1)[:, None] * rope_base ** -(torch.arange(0, dims, 2) / dims)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
-        for name, weight in self.named_parameters():
-            if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.02 if "embedding" in name else width ** -0.5)
-        for block in self.blocks:  # what is added to the residual stream starts smaller, as in GPT-2
-            for layer in (block.attention_out, block.mlp[2]):
-                layer.weight.data /= (2 * n_layer) ** 0.5
+        self.add_layers(context_bits, 1, width, n_layer, n_head, rope_base ** -(torch.arange(0, dims, 2) / dims),
+                        embedding_std=0.02)
 
     def features(self, tokens):
         """Hidden states (B, K, width) at the subtasks, after the final norm: what the answers are read from."""
-        x = self.embedding(tokens)
-        index = torch.arange(x.shape[1], device=x.device)
-        position = index.clamp(max=self.context_bits)
-        sees = (position < position[:, None]) | (index == index[:, None])
-        cos, sin = self.cos[position], self.sin[position]
-        for block in self.blocks[:-1]:
-            x = block(x, cos, sin, sees)
-        return self.final_norm(self.blocks[-1](x, cos, sin, sees, first=self.context_bits))
+        return self.states(self.embedding(tokens), self.context_bits)
 
     def forward(self, tokens):
         return self.head(self.features(tokens)).squeeze(2)
@@ -100,6 +112,15 @@ class SampleTransformer(Transformer):
         return self.head(self.context_features(bits, control)).squeeze(1)
 
 
+def systematic_sample(weights, order, shift):
+    """Class numbers int64 (n,), each class as often as its weight says, to within one.
+
+    Of n points at equal distances, shifted by one random number, in random order. weights: float64 (K,), of sum 1;
+    order: a permutation of 0 ... n - 1, (n,); shift: float64 (1,), from 0 to 1.
+    """
+    return torch.searchsorted(weights.cumsum(0)[:-1], (order + shift) / len(order), right=True)
+
+
 class TaskSampler:
     """Draws samples of a task definition on the device: fresh ones, a function of the seed and a number alone."""
 
@@ -108,13 +129,11 @@ class TaskSampler:
         self.bits = torch.tensor([(task.a, task.b) for task in tasks], device=device) - 1  # (T, 2), counted from 0
         self.tasks = torch.arange(len(tasks), device=device)[None]  # (1, T)
         self.weights = torch.tensor(task_weights(tasks), dtype=torch.float64, device=device)
-        self.thresholds = self.weights.cumsum(0)[:-1]
         self.generator = torch.Generator(device=device)
 
     def reseed(self, *numbers):
         """Begin the stream of random numbers that belongs to these numbers."""
-        state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)
-        self.generator.manual_seed(int(state))
+        seeded(self.generator, *numbers)
 
     def draw(self, n):
         """Bits int64 (n, L) of n contexts, and the answers float32 (n, T) of every subtask."""
@@ -123,13 +142,10 @@ class TaskSampler:
         return bits, (bits[:, first] ^ bits[:, second]).float()
 
     def draw_tasks(self, n):
-        """A subtask for each of n contexts, each subtask as often as its weight says, to within one: int64 (n, 1).
-
-        Systematic sampling: n points at equal distances, shifted by one random number and in random order.
-        """
-        points = torch.randperm(n, generator=self.generator, device=self.device)
+        """A subtask for each of n contexts, each subtask as often as its weight says, to within one: int64 (n, 1)."""
+        order = torch.randperm(n, generator=self.generator, device=self.device)
         shift = torch.rand(1, generator=self.generator, device=self.device, dtype=torch.float64)
-        return torch.searchsorted(self.thresholds, (points + shift) / n, right=True)[:, None]
+        return systematic_sample(self.weights, order, shift)[:, None]
 
     def training_batch(self, seed, step, n, max_masked):
         """Tokens (n, L + T) and answers (n, T); in half of the contexts the last 0 to max_masked bits are "?"."""

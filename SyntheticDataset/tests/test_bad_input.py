@@ -85,6 +85,8 @@ def test_a_damaged_checkpoint_is_refused(script, small_data, tmp_path):
     directory.mkdir(parents=True)
     (directory / "ckpt_last.pt").write_bytes(b"PK half a file")
     refused(script(*TRAIN, check=False), "ckpt_last.pt", "damaged")
+    torch.save({"weights": {}, "optimizer": {}, "seconds": 1.0, "step": 3}, directory / "ckpt_last.pt")
+    refused(script(*TRAIN, check=False), "ckpt_last.pt", "this version")
 
 
 def test_weights_that_do_not_fit(script, small_data, tmp_path):

@@ -116,6 +116,19 @@ def test_unknown_preset(folder):
         assert code == 2 and output == f"{name}: unknown preset huge; use smoke, small or paper\n"
 
 
+def test_flags_behind_a_preset_reach_the_trainer_as_they_are(folder):
+    """With a space in one; PYTHON is what writes down its arguments."""
+    python = folder / "python"
+    python.write_text("#!/bin/sh\nprintf '<%s>' \"$@\" >> calls.log\necho >> calls.log\n")
+    python.chmod(0o755)
+    code, output = run(["bash", "reproduce_retrieval.sh", "smoke", "--device", "a b"], folder, PYTHON=str(python),
+                       JOBS="1")
+    assert code == 0, output
+    trained = [line for line in (folder / "calls.log").read_text().splitlines() if "train_retrieval.py" in line]
+    assert len(trained) == 4 and all("<--device><a b>" in line for line in trained)
+    assert sum("<--train_dataset_size><200><--seed><1>" in line for line in trained) == 1
+
+
 def test_a_failed_run_is_reported_with_its_cause_and_the_others_finish(samples):
     grid = {"CONTEXT_LENGTHS": "27 101", "TRAIN_SIZES": "1000"}
     code, output = run(["bash", "train_model.sh", *FLAGS], samples, **grid)

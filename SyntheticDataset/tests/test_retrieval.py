@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-import re
+import shutil
 import signal
 import time
 
@@ -14,7 +14,8 @@ from torch import nn
 
 import position_weighting
 import retrieval
-from helpers import FOLDER, call, start_script
+import retrieval_tables
+from helpers import call, start_script
 
 TINY = ("--n_pairs", 8, "--n_keys", 12, "--n_values", 4, "--visible_lengths", 2, 4, 8, "--width", 16, "--num_steps", 12,
         "--batch_size", 16, "--warmup_steps", 2, "--eval_interval", 4, "--eval_contexts", 5, "--test_contexts", 6,
@@ -187,7 +188,7 @@ def test_the_summary_finds_the_optimum_of_every_weighting():
     assert [part[:3] for part in over_size] == [(0, 1000, 4000), (8, 1000, 4000)]
     assert position_weighting.beyond_spread(over_gamma[0][3]) == -1
     assert position_weighting.beyond_spread(over_size[1][3]) == 1
-    made = {name: table.splitlines() for name, table in position_weighting.tables(lengths, grids, rows).items()}
+    made = {name: table.splitlines() for name, table in retrieval_tables.tables(lengths, grids, rows).items()}
     assert made["optimum"][2].startswith("| 0 | none inside | none inside |") and len(made["optimum"]) == 4
     assert made["over_gamma"][2].count("**") == 4  # both fall beyond the spread
     assert made["cut_off"][2].split(" | ")[1:3] == ["2.773", "2.773"]
@@ -254,16 +255,12 @@ def test_from_runs_to_figures_and_entropy(tmp_path):
             assert torch.equal(grid["cross_entropy"], losses[seed])
             assert torch.equal(grid["accuracy"], accuracies[seed])
     runs = sorted((tmp_path / "runs").iterdir())
-    run_main("save_retrieval_features", *runs, "--n_samples", 200, "--gamma", 4, "--device", "cpu")
+    run_main("save_feature_tensor", "--model_state_dict_position", *runs, "--n_samples", 200, "--gamma", 4)
     saved = torch.load(runs[0] / "features" / "retrieval_train30_seed0_gamma4_visible4.pt")
     assert saved["features"].shape == (200, 16) and 0 < saved["cross_entropy"] < 3
     drawn = run_main("draw_position_weighted", "--results", tmp_path / "grids.pt", "--out_dir", tmp_path / "figures",
                      "--gammas", 0, 4)
     assert "| gamma | 30 samples | 60 samples |" in drawn.stdout
-    (tmp_path / "README.md").write_text("no tables")
-    refused = run_main("draw_position_weighted", "--results", tmp_path / "grids.pt", "--out_dir", tmp_path / "figures",
-                       "--readme", tmp_path / "README.md", code=2)
-    assert "has the tables none" in refused.stderr
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"position_weighted_{what}.{suffix}" for what in ("loss", "optimum") for suffix in ("pdf", "png")}
     run_main("measure_features", *(runs[0] / "features").iterdir(), "--out_dir", tmp_path / "measures",
@@ -273,20 +270,15 @@ def test_from_runs_to_figures_and_entropy(tmp_path):
     assert names == {f"retrieval_train30_seed0_gamma4_visible{length}" for length in (2, 4, 8)}
     missing = run_main("collect_retrieval", "--runs", tmp_path / "runs", "--out_dir", tmp_path, "--seeds", 0, 2, code=1)
     assert "retrieval_train30_seed2 retrieval_train60_seed2" in missing.stderr
-
-
-def test_the_tables_of_the_committed_results_are_current(tmp_path):
-    committed = FOLDER / "results" / "retrieval"
-    text = (committed / "README.md").read_text()
-    (tmp_path / "README.md").write_text(re.sub(r"(?m)^\| ?[\d].*$", "", text))
-    run_main("draw_position_weighted", "--results", committed / "grids.pt", "--out_dir", tmp_path, "--readme",
-             tmp_path / "README.md")
-    assert (tmp_path / "README.md").read_text() == text
+    shutil.copytree(runs[1], runs[1].with_name("retrieval_train30_seed2"))  # the run of seed 1 under another name
+    (runs[2] / "args.json").unlink()
+    missing = run_main("collect_retrieval", "--runs", tmp_path / "runs", "--out_dir", tmp_path, "--seeds", 0, 2, code=1)
+    assert "1 finished runs of 4" in missing.stdout
+    assert missing.stderr == "missing: retrieval_train30_seed2 retrieval_train60_seed0 retrieval_train60_seed2\n"
 
 
 def test_features_are_asked_for_as_often_as_gamma_says():
-    import save_retrieval_features
-    distances = save_retrieval_features.draw_distances(0, 1000, 8, 4.0)
+    distances = retrieval.draw_distances(0, 1000, 8, 4.0)
     shares = np.array([(8 - x) ** 4 for x in range(8)], float)
     assert np.abs(np.bincount(distances, minlength=8) - 1000 * shares / shares.sum()).max() < 1 + 1e-9
 
@@ -309,6 +301,6 @@ def test_wrong_files_are_one_line(tmp_path):
             ("draw_position_weighted", ("--results", tmp_path / "grids.pt"), "collect_retrieval.py"),
             ("draw_position_weighted", ("--results", tmp_path / "none.pt"), "cannot read"),
             ("collect_retrieval", ("--runs", tmp_path), "reproduce_retrieval.sh"),
-            ("save_retrieval_features", (tmp_path,), "arguments of the run")):
+            ("save_feature_tensor", ("--model_state_dict_position", tmp_path), "no args.json")):
         refused = run_main(name, *flags, code=2)
         assert said in refused.stderr and refused.stderr.strip().count("\n") == 0

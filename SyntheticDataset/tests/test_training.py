@@ -182,7 +182,7 @@ def test_a_signal_saves_the_step_and_ends_the_run(number, script, small_data, tm
     output, _ = process.communicate()
     assert process.returncode == -number and not (directory / "final.json").exists()
     assert output.count("\n") == 1 and "start the same command again" in output and "\r" not in output
-    saved = torch.load(directory / "ckpt_last.pt", weights_only=True)["state"]
+    saved = torch.load(directory / "ckpt_last.pt", weights_only=True)
     assert len(saved["history"]) >= 2
     script("train_model.py", *flags, "--save_position", "stopped")
     first, second = (torch.load(tmp_path / where / directory.name / "last.pt", weights_only=True)
