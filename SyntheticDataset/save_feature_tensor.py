@@ -24,7 +24,8 @@ after the final norm; "cross_entropy" is the mean over these samples (nats).
 """
 
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
