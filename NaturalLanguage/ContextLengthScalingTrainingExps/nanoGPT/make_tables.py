@@ -8,6 +8,7 @@ losses take several files (`crossings optimum/sweep optimum/seeds`).
 """
 
 import statistics
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -74,19 +75,18 @@ def compared(reading, *paths):
                      for shorter, longer, small, large in crossings(read_cells(*paths), reading)])
 
 
-def neighbours(*paths):
-    """Each context length against the next shorter one by seed, at each training size, by both readings (paired.py)."""
+def pairs(reading, *paths):
+    """Each context length against each shorter one, paired by seed, at each training size (paired.py)."""
     cells = read_cells(*paths)
     lengths = sorted({length for by_length in cells.values() for length in by_length})
-    pairs, rows = list(zip(lengths, lengths[1:])), []
-    for reading, name in READINGS.items():
-        found = {pair: {row.tokens: row for row in differences(cells, reading, *pair, least_seeds=2)} for pair in pairs}
-        for tokens in sorted({tokens for by_size in found.values() for tokens in by_size}):
-            shown = [found[pair].get(tokens) for pair in pairs]
-            rows.append([name, f"{tokens:,}", *(", ".join(f"{value:+.3f}" for value in row.values)
-                                                + " (mean {:+.3f} [{:+.3f}, {:+.3f}])".format(row.mean, *row.interval)
-                                                if row else "" for row in shown)])
-    return markdown(["reading", "training tokens", *(f"{longer} minus {shorter}" for shorter, longer in pairs)], rows)
+    rows = []
+    for shorter, longer in combinations(lengths, 2):
+        by_size = {row.tokens: row for row in differences(cells, reading, shorter, longer, least_seeds=2)}
+        rows.append([f"{longer} minus {shorter}", *(
+            "{:+.3f} [{:+.3f}, {:+.3f}], above 0: {} of {}".format(row.mean, *row.interval, (row.values > 0).sum(),
+                                                                   len(row.values))
+            if (row := by_size.get(tokens)) else "" for tokens in cells)])
+    return markdown(["context lengths", *(f"{tokens:,} training tokens" for tokens in cells)], rows)
 
 
 def settings(path):
@@ -201,7 +201,8 @@ def of_sweeps(table, *arguments):
 
 KINDS = {"losses": of_sweeps(losses, "best_valid_loss"), "full_context_losses": of_sweeps(losses, "full_context_loss"),
          "crossings": of_sweeps(compared, "best_valid_loss"),
-         "full_context_crossings": of_sweeps(compared, "full_context_loss"), "neighbours": of_sweeps(neighbours),
+         "full_context_crossings": of_sweeps(compared, "full_context_loss"),
+         "pairs": of_sweeps(pairs, "best_valid_loss"), "full_context_pairs": of_sweeps(pairs, "full_context_loss"),
          "optima": optima, "runs": runs, "cost": cost, "benchmark": benchmark, "summary_training": summary,
          "settings": settings,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,

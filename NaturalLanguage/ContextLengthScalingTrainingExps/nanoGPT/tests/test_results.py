@@ -120,6 +120,24 @@ def test_the_figures_are_drawn_from_the_table_alone(runs, nanogpt, tmp_path, mon
     assert done.returncode == 2 and "lacks the column train_tokens" in done.stderr
 
 
+def test_losses_are_paired_by_seed_over_several_tables(runs, nanogpt, tmp_path):
+    nanogpt("collect_results.py", "--runs", runs, "--out_csv", "all.csv")
+    header, *rows = (tmp_path / "all.csv").read_text().splitlines()
+    for name, part in (("one.csv", rows[::2]), ("two.csv", rows[1::2])):
+        (tmp_path / name).write_text("\n".join([header, *part]) + "\n")
+    cells = read_cells(tmp_path / "one.csv", tmp_path / "two.csv")
+    assert cells == read_cells(tmp_path / "all.csv")
+    shorter, longer = sorted(cells[3000])[:2]
+    done = nanogpt("draw_paired_losses.py", "--results", "one.csv", "two.csv", "--shorter", shorter, "--longer", longer,
+                   "--out_dir", "figures")
+    values = [cells[3000][longer][seed]["best_valid_loss"] - cells[3000][shorter][seed]["best_valid_loss"]
+              for seed in cells[3000][shorter]]
+    assert f"3000 tokens: {longer} minus {shorter} {np.mean(values):+.4f} [" in done.stdout
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"paired_losses.pdf", "paired_losses.png"}
+    done = nanogpt("draw_paired_losses.py", "--results", "one.csv", "--shorter", 7, "--longer", 9, check=False)
+    assert done.returncode == 2 and "no seed has runs at both 7 and 9" in done.stderr
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_table_is_read_as_people_have_it(runs, nanogpt, tmp_path, separator):
     nanogpt("collect_results.py", "--runs", runs, "--out_csv", "all.csv")
