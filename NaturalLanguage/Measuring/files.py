@@ -158,9 +158,9 @@ def write_csv(path, rows, columns=None):
 def read_table(path, columns=(), remedy="make it again", separator=None):
     """Read a CSV file, as users have it, with at least these columns: a list of dictionaries of texts.
 
-    A byte order mark is skipped, and the separator (comma, semicolon or tab) is that of the header, unless it is
-    given. Exits with code 2 and one line, which ends with `remedy`, if the file cannot be read, lacks a column, has no
-    rows or has one with another number of fields.
+    A byte order mark and spaces before names and values are skipped, and the separator (comma, semicolon or tab) is
+    that of the header, unless it is given. Exits with code 2 and one line, which ends with `remedy`, if the file cannot
+    be read, lacks a column, has no rows or has one with another number of fields.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -172,10 +172,12 @@ def read_table(path, columns=(), remedy="make it again", separator=None):
     found = [mark for mark in ",;\t" if mark in header]
     if separator is None and len(found) > 1:
         fail(f"the header of {path} has several of comma, semicolon and tab: {header!r}; separate its columns by one")
-    reader = csv.DictReader(io.StringIO(text), delimiter=separator or (found[0] if found else ","))
+    reader = csv.DictReader(io.StringIO(text), delimiter=separator or (found[0] if found else ","),
+                            skipinitialspace=True)
     rows = []
     try:
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        missing = [name for name in columns if name not in reader.fieldnames]
         if missing:
             fail(f"{path} lacks the column {missing[0]} (it has: {', '.join(reader.fieldnames or ['none'])}); {remedy}")
         for row in reader:

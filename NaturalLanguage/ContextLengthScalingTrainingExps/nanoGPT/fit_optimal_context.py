@@ -24,6 +24,7 @@ law) predicts the left-out sizes better, the law is not trusted, and the baselin
 Exits with code 2, and says what is missing, where a table cannot carry a fit.
 """
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from files import make_directory, save_json
@@ -36,6 +37,14 @@ from optimal_context.selection import check_larger_half
 from optimal_context.table import Columns, refuse_what_cannot_carry_a_fit
 from utils import Parser, fail, positive_float, run_main
 from utils import seed as seed_number
+
+
+def separator(text):
+    """One character between columns; a tab may be given as \\t, as a shell leaves it, or by its name."""
+    mark = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(mark) != 1 or mark in "\r\n\"":
+        raise ArgumentTypeError(f"{text!r} is not one character, nor tab")
+    return mark
 
 
 def parse_arguments():
@@ -52,7 +61,8 @@ def parse_arguments():
                                                       "--loss_column is the window mean; default: full_context_loss")
     parser.add_argument("--seed_column", help="column of the seed; default: seed; none: there is no such column, and "
                                               "the rows of a cell are its seeds")
-    parser.add_argument("--separator", help="of the columns; default: comma, semicolon or tab, as the header has")
+    parser.add_argument("--separator", type=separator,
+                        help="of the columns; default: comma, semicolon or tab, as the header has")
     parser.add_argument("--law", choices=[law.name for law in LAWS], help="keep this law; default: the best held out")
     parser.add_argument("--ceiling", type=positive_float,
                         help="loss of a model without context (nats), for the bounded laws; default: it is fitted")

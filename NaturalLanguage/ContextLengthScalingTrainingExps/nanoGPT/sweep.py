@@ -16,11 +16,13 @@ from pathlib import Path
 from jobs import add_modes, dispatch, from_environment, run_script, slots
 from settings import estimated_hours, parse
 from train_cells import count_gpus, dry_run, finished, train_cell
-from utils import Parser, positive_float, positive_int, run_main, seed
+from utils import Parser, fail, positive_float, positive_int, run_main, seed
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"
 PAPER_TOKENS = "20000000 40000000 80000000"
+SWEPT = {"--seed": "--seeds", "--context_length": "--context_lengths",
+         "--block_size": "--context_lengths"}  # flag of train.py: flag of the sweep
 
 
 def parse_args():
@@ -46,7 +48,11 @@ def parse_args():
     parser.add_argument("--dry_run", action="store_true", help="measure a step at each context length, write nothing")
     parser.add_argument("--dry_run_epochs", type=positive_float, default=30.0,
                         help="passes over the training tokens that --dry_run reckons with")
-    return parser.parse_known_args()
+    args, trainer_flags = parser.parse_known_args()
+    for flag in trainer_flags:
+        if flag.partition("=")[0] in SWEPT:
+            fail(f"a sweep takes {SWEPT[flag.partition('=')[0]]}, not {flag}")
+    return args, trainer_flags
 
 
 def make_cells(args, trainer_flags):

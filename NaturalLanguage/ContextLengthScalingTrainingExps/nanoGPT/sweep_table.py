@@ -14,15 +14,21 @@ COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", *READINGS)
 def read_cells(*paths):
     """{training tokens: {context length: {seed: {reading: loss, "at_last_step": bool}}}}, ascending, of all the tables.
 
-    Exits with code 2 on a damaged file.
+    A run that is in several tables is that of the last one. Exits with code 2 on a damaged file, and on one that has a
+    run twice.
     """
     cells = defaultdict(lambda: defaultdict(dict))
     for path in paths:
+        runs = set()
         try:
             for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
                 length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
-                cells[int(tokens)][int(length)][int(seed)] = {**dict(zip(READINGS, losses)),
-                                                              "at_last_step": bool(at_last_step)}
+                run = int(tokens), int(length), int(seed)
+                if run in runs:
+                    fail(f"{path} has two rows of {length:g} tokens of context, {tokens:g} training tokens and seed "
+                         f"{seed:g}; leave one of them")
+                runs.add(run)
+                cells[run[0]][run[1]][run[2]] = {**dict(zip(READINGS, losses)), "at_last_step": bool(at_last_step)}
         except ValueError as error:
             fail(f"{path} lacks a number ({error}); make it again with collect_results.py")
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}

@@ -269,7 +269,7 @@ def test_variables_and_labels_of_symbols(symbols, tmp_path):
 def test_built_in_sources(models, tmp_path):
     """Questions about docstrings: one passage of a context has the answer, the same at each start."""
     for task in ("ruler_qa1", "multi_document_qa"):
-        samples, about = generate(tmp_path / "s.jsonl", models["llama"], task, "--max_length", 1500, "--n", 3)
+        samples, about = generate(tmp_path / f"{task}.jsonl", models["llama"], task, "--max_length", 1500, "--n", 3)
         assert about["comparable"] is False and set(about["source"]["docstrings"]) >= {"numpy", "scipy"}
         for sample in samples:
             holding = [index for index, unit in enumerate(sample["units"]) if sample["answers"][0] in unit]

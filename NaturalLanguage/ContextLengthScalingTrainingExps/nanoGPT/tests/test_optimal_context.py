@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.stats import f as f_distribution
 
+from fit_optimal_context import separator
 from helpers import FOLDER
 from optimal_context.analysis import analyse, describe
 from optimal_context.bootstrap import resampled_losses
@@ -387,6 +389,9 @@ def test_tables_are_read_as_users_have_them(tmp_path):
         assert np.array_equal(found.losses, cells.losses) and np.array_equal(found.lengths, cells.lengths), name
     (tmp_path / "bars").write_text(text.replace(",", "|"))
     assert np.array_equal(read_losses([tmp_path / "bars"], Columns(separator="|")).losses, cells.losses)
+    assert separator(r"\t") == separator("tab") == separator("\t") == "\t" and separator("|") == "|"
+    with pytest.raises(ArgumentTypeError, match="not one character"):
+        separator(",;")
 
 
 def test_rows_that_look_like_other_settings_are_not_averaged(tmp_path, capsys):

@@ -138,13 +138,16 @@ def test_losses_are_paired_by_seed_over_several_tables(runs, nanogpt, tmp_path):
     assert done.returncode == 2 and "no seed has runs at both 7 and 9" in done.stderr
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
 def test_a_table_is_read_as_people_have_it(runs, nanogpt, tmp_path, separator):
     nanogpt("collect_results.py", "--runs", runs, "--out_csv", "all.csv")
     cells = read_cells(tmp_path / "all.csv")
     text = (tmp_path / "all.csv").read_text().replace(",", separator)
     (tmp_path / "saved.csv").write_text(text, encoding="utf-8-sig")
     assert read_cells(tmp_path / "saved.csv") == cells
+    (tmp_path / "saved.csv").write_text(text + text.splitlines()[1] + "\n")
+    done = nanogpt("draw_loss_vs_context.py", "--results", "saved.csv", check=False)
+    assert done.returncode == 2 and "saved.csv has two rows of 16 tokens of context" in done.stderr
 
 
 def test_the_optimum_and_its_interval():

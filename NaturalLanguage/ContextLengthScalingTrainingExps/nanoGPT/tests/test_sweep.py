@@ -37,7 +37,8 @@ def test_the_missing_cells_are_those_without_this_result(grid):
     done = sweep(*flags, "--context_lengths", "16", "--missing")
     assert (done.returncode, done.stdout) == (0, "all 1 cells have finished\n")
     for more, message in ((["--max_iters=20"], "max_iters 10, not 20"), (["--n_layer", "3"], "n_layer 2, not 3"),
-                          (["--vary_data"], "data_seed None, not 0"), (["--no_such_flag"], "no_such_flag")):
+                          (["--vary_data"], "data_seed None, not 0"), (["--no_such_flag"], "no_such_flag"),
+                          (["--seed=3"], "a sweep takes --seeds, not --seed=3")):
         done = sweep(*flags, *more, "--missing")
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert sweep(*flags, "--max_iters=20", "--overwrite", "--missing").stdout.split() == ["ctl16_tok3000_seed0",
