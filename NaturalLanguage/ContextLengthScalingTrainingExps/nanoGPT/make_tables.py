@@ -129,6 +129,13 @@ def cost(path):
                       ", ".join(sorted({machine["torch"] for machine in machines}))]])
 
 
+def corpora(path):
+    """The SHA-256 of the text of each corpus that is made of the pinned packages."""
+    reference = load_json(f"{path}.json", "the corpora of the committed results")
+    return markdown(["corpus", "SHA-256 of its text"], [[name, f"`{sha256}`"] for name, sha256
+                                                        in reference["text_sha256"].items()])
+
+
 def benchmark(path):
     """Our trainer beside a plain loop, at each context length."""
     return markdown(
@@ -204,7 +211,7 @@ KINDS = {"losses": of_sweeps(losses, "best_valid_loss"), "full_context_losses": 
          "full_context_crossings": of_sweeps(compared, "full_context_loss"),
          "pairs": of_sweeps(pairs, "best_valid_loss"), "full_context_pairs": of_sweeps(pairs, "full_context_loss"),
          "optima": optima, "runs": runs, "cost": cost, "benchmark": benchmark, "summary_training": summary,
-         "settings": settings,
+         "settings": settings, "corpora": corpora,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()},
