@@ -91,9 +91,9 @@ def kde_entropy(features, components=None, block_size=2048):
     rank = components.rank
     if rank == 0:
         raise ValueError("the features vary by no more than rounding; the model that made them has learned nothing")
-    if n <= rank or n <= width and rank == n - 1:  # n samples vary in n - 1 directions whatever they are samples of
+    if n <= rank + 1:  # n samples vary in n - 1 directions whatever they are samples of
         raise ValueError(f"{n} samples vary in {rank} directions, which is as many as so few can; save more samples "
-                         f"(more than the width, {width}, are always enough)")
+                         f"(more than {width + 1}, one beside the width, are always enough)")
     scale = (components.eigenvalues[:rank] * n ** (-2 / (rank + 4))).sqrt()
     points = (features.double() - components.mean) @ (components.vectors[:, :rank] / scale)
     log_determinant_part = rank / 2 * math.log(2 * math.pi) + scale.log().sum().item()

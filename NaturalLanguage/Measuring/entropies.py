@@ -52,16 +52,17 @@ def kde_entropies(features, decomposition, block_size=BLOCK_SIZE, show_progress=
     The kernel covariance is the features' covariance times the square of Scott's factor n^(-1/(rank + 4)), as in
     scipy.stats.gaussian_kde. Directions that do not count in the Decomposition have no density and are left out.
     "leave_one_out_entropy" takes p(x_i) from the n - 1 other points. In float64, in blocks of block_size^2 pairs, on
-    the device of the Decomposition. Raises ValueError for features that are all the same, and where the samples are no
+    the device of the Decomposition. Raises ValueError where no direction counts, and where the samples are no
     more than the rank + 1: they then lie in as many directions as samples can, whatever their distribution. Source:
     paper section 2.
     """
     n, rank = len(features), decomposition.rank
     if rank == 0:
-        raise ValueError("the features are all the same")
+        raise ValueError("the features vary by no more than rounding; measure another layer or other texts")
     if n <= rank + 1:
         raise ValueError(f"{n} samples in {rank} directions have no density: the KDE needs more than {rank + 1} "
-                         "samples, and several times as many to mean much")
+                         "samples, and several times as many to mean much; save more with save_mid_features.py "
+                         "--n_samples")
     whitened, scale = whiten(features, decomposition, block_size)
     others = torch.full((n,), -math.inf, dtype=torch.float64, device=whitened.device)  # log of the sum over the others
 

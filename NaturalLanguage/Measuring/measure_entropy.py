@@ -90,7 +90,7 @@ def measure_directory(directory, device, draws, overwrite):
             try:
                 made = measure(path, decomposition, features, about, draws, request)
             except ValueError as error:
-                fail(f"{path}: {error}; save more with save_mid_features.py --n_samples")
+                fail(f"{path}: {error}")
             rows[length] = [{"context_length": length, **row} for row in made]
             write_csv(table, [row for key in sorted(rows) for row in rows[key]], COLUMNS)
 
