@@ -34,13 +34,14 @@ def parse_args():
     parser = Parser(__doc__)
     grid = parser.add_argument_group("grid (all combinations)")
     grid.add_argument("--context_lengths", type=positive_int, nargs="+", help="visible bits",
-                      default=from_environment("CONTEXT_LENGTHS", "27 32 36 43 63 94"))
+                      default=from_environment("CONTEXT_LENGTHS", "27 32 36 43 63 94", positive_int))
     grid.add_argument("--train_dataset_sizes", type=positive_int, nargs="+", help="training samples",
-                      default=from_environment("TRAIN_SIZES", "2000000 400000 200000 150000 100000 85000 75000 50000"))
+                      default=from_environment("TRAIN_SIZES", "2000000 400000 200000 150000 100000 85000 75000 50000",
+                                               positive_int))
     grid.add_argument("--weight_decays", type=non_negative_float, nargs="+", help="of AdamW",
-                      default=from_environment("WEIGHT_DECAYS", "8e-4", float))
+                      default=from_environment("WEIGHT_DECAYS", "8e-4", non_negative_float))
     grid.add_argument("--seeds", type=seed, nargs="+", help="of weights and batches",
-                      default=from_environment("SEEDS", "0"))
+                      default=from_environment("SEEDS", "0", seed))
     add_modes(parser)
     parser.add_argument("--save_position", default=os.environ.get("SAVE_POSITION") or "outputs/runs",
                         help="directory for the runs' directories")

@@ -4,6 +4,7 @@ A sweep's script (sweep.py) makes the cells of its grid and gives them to `dispa
 `add_modes` ask for. The grid can be given in the environment (`from_environment`), as the launchers are used.
 """
 
+import argparse
 import os
 import signal
 import subprocess
@@ -34,13 +35,16 @@ class Cell(NamedTuple):
         return [sys.executable, *(torchrun if self.distributed and gpus > 1 else []), *map(str, self.command)]
 
 
-def from_environment(name, default, kind=int):
-    """A list of the words of the environment variable, or of `default`. Exits with code 2 if one is not a `kind`."""
+def from_environment(name, default, kind):
+    """A list of what the argparse type `kind` makes of the words of the environment variable, or of `default`.
+
+    A blank variable counts as none. Exits with code 2 if a word is not of this kind.
+    """
     text = os.environ.get(name) or default
     try:
-        return [kind(word) for word in text.split()]
-    except ValueError:
-        fail(f"{name}=\"{text}\" in the environment is not a list of {kind.__name__}s with spaces between them")
+        return [kind(word) for word in text.split() or default.split()]
+    except argparse.ArgumentTypeError as error:
+        fail(f"{name}=\"{text}\" in the environment: {error}")
 
 
 def add_modes(parser):

@@ -41,16 +41,17 @@ def pipeline_parser(description):
     """The flags of measuring a model; defaults from the environment."""
     parser = Parser(description)
     add = parser.add_argument_group("what to measure").add_argument
-    add("--feature_lens", type=positive_int, nargs="+", default=from_environment("FEATURE_LENS", FEATURE_LENS),
+    add("--feature_lens", type=positive_int, nargs="+",
+        default=from_environment("FEATURE_LENS", FEATURE_LENS, positive_int),
         help="context lengths with hidden states and entropy")
-    add("--seq_lens", type=positive_int, nargs="+", default=from_environment("SEQ_LENS", SEQ_LENS),
+    add("--seq_lens", type=positive_int, nargs="+", default=from_environment("SEQ_LENS", SEQ_LENS, positive_int),
         help="context lengths with a cross entropy")
-    add("--draws", type=non_negative_int, default=from_environment("DRAWS", "20")[0],
+    add("--draws", type=non_negative_int, default=from_environment("DRAWS", "20", non_negative_int)[0],
         help="half samples for the standard errors of entropies; or 0")
     add("--out_dir", default=os.environ.get("OUT") or "outputs",
         help="directory below which each model has its data and its measurement")
     add_scoring_flags(parser)
-    parser.set_defaults(n_samples=from_environment("N_SAMPLES", "10000")[0],
+    parser.set_defaults(n_samples=from_environment("N_SAMPLES", "10000", positive_int)[0],
                         device=os.environ.get("DEVICE") or "auto", device_map=os.environ.get("DEVICE_MAP") or None)
     return parser
 

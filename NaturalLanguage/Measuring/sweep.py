@@ -18,7 +18,7 @@ from pathlib import Path
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, visible_gpus
 from pipeline import is_done, model_command, model_directory, parse, pipeline_parser, script
 from run import measurement_name
-from utils import fail, run_main
+from utils import fail, non_negative_int, run_main
 
 
 def draw(args, directories):
@@ -44,7 +44,8 @@ def collect(args):
 def main():
     parser = pipeline_parser(__doc__)
     parser.add_argument("models", nargs="+", metavar="model", help="hub names or directories of causal language models")
-    parser.add_argument("--exclude", type=int, nargs="*", default=from_environment("EXCLUDE", ""),
+    parser.add_argument("--exclude", type=non_negative_int, nargs="*",
+                        default=from_environment("EXCLUDE", "", non_negative_int),
                         help="context lengths to draw but not to fit")
     add_modes(parser)
     args = parse(parser, sys.argv[1:])

@@ -31,10 +31,11 @@ def parse_args():
     environment = os.environ.get
     grid = parser.add_argument_group("grid (defaults from the environment, by these names in capitals)")
     grid.add_argument("--context_lengths", type=positive_int, nargs="+", help="tokens of a window",
-                      default=from_environment("CONTEXT_LENGTHS", PAPER_LENGTHS))
+                      default=from_environment("CONTEXT_LENGTHS", PAPER_LENGTHS, positive_int))
     grid.add_argument("--train_tokens", type=positive_int, nargs="+", help="tokens to train on",
-                      default=from_environment("TRAIN_TOKENS", PAPER_TOKENS))
-    grid.add_argument("--seeds", type=seed, nargs="+", default=from_environment("SEEDS", "0"), help="of the runs")
+                      default=from_environment("TRAIN_TOKENS", PAPER_TOKENS, positive_int))
+    grid.add_argument("--seeds", type=seed, nargs="+", default=from_environment("SEEDS", "0", seed),
+                      help="of the runs")
     grid.add_argument("--vary_data", action=BooleanOptionalAction, default=False,
                       help="each seed trains on another part of the corpus too (--data_seed SEED)")
     grid.add_argument("--train_bin", help="training tokens of prepare.py", default=environment(
