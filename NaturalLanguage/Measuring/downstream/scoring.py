@@ -6,6 +6,12 @@ import string
 
 CHAIN = re.compile(r"\d+(?:\s*>\s*\d+)*")
 LABEL = re.compile(r"(?:label:\s*){1,2}(.*)", re.IGNORECASE)  # a chat model may repeat the prefix
+STOP_AT_NEWLINE = ("helmet_rag", "helmet_rerank", "helmet_icl")  # where HELMET ends an answer at its first newline
+
+
+def scored_part(output, task):
+    """The part of an output that is scored: with HELMET's stop, all before the first newline, be it empty."""
+    return output.partition("\n")[0] if task in STOP_AT_NEWLINE else output
 
 
 def normalise_answer(text):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, parsed_share
+from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, parsed_share, scored_part
 
 
 @pytest.mark.parametrize("metric, output, answers, score", [
@@ -46,6 +46,17 @@ def test_normalisation():
 ])
 def test_chains(output, names):
     assert parse_ranking(output) == names
+
+
+@pytest.mark.parametrize("task, output, part", [
+    ("helmet_rag", " Paris\n\nQuestion: where?", " Paris"),
+    ("helmet_rerank", "ID1\nRanking: ID3 > ID2", "ID1"),
+    ("helmet_icl", "\nlabel: 3", ""),
+    ("helmet_recall", "\nvalue", "\nvalue"),
+    ("ruler_qa1", "In\nParis", "In\nParis"),
+])
+def test_helmet_stops_at_a_newline(task, output, part):
+    assert scored_part(output, task) == part
 
 
 def test_ndcg_by_hand():
