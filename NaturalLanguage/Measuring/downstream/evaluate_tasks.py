@@ -26,8 +26,8 @@ from utils import choose_device, fail, progress, run_main, say
 
 
 def encode_samples(args, samples, about, tokenizer):
-    """The Prompts of the samples; exits with code 2 if they are of another tokenizer."""
-    encoder = Encoder(tokenizer, args.model_name, args.chat, about["chat_task"], args.query_first)
+    """(Prompts of the samples, whether they are a chat): --chat auto takes what the samples were made with."""
+    encoder = Encoder(tokenizer, args.model_name, args.chat, about["chat"], args.query_first)
     prompts = [encoder.prompt(sample) for sample in progress(samples, desc="encoding", unit="sample", leave=False)]
     return prompts, encoder.chat
 

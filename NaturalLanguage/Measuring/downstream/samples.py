@@ -72,9 +72,9 @@ def generate(args):
         save_json(about_path, {
             "task": args.task, "metric": task.metric, "n": len(samples), "comparable": source.comparable,
             "source": source.about, "tokenizer": args.tokenizer, "tokenizer_sha256": tokenizer_sha256,
-            "chat": encoder.chat, "chat_task": task.chat, "new_tokens": args.new_tokens,
-            "max_length": args.max_length, "values": number_of_values(args, source),
-            "longest_prompt": longest, "request": request, "sha256": identity(path)})
+            "chat": encoder.chat, "new_tokens": args.new_tokens, "max_length": args.max_length,
+            "values": number_of_values(args, source), "longest_prompt": longest, "request": request,
+            "sha256": identity(path)})
     mean = sum(sample["prompt_tokens"] for sample in samples) / len(samples)
     say(f"{path}: {len(samples)} samples, prompts of {mean:.1f} tokens, the longest {longest}"
         + ("" if source.comparable else "; built-in source, not comparable with published numbers"))
