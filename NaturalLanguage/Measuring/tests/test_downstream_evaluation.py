@@ -250,6 +250,13 @@ def test_bad_input(models, samples, tmp_path):
     assert "are cut short or were changed (12 lines, 12 were written)" in error(tmp_path / "cut.jsonl")
     (tmp_path / "other.jsonl").write_text("{}\n")
     assert "cannot read the description" in error(tmp_path / "other.jsonl")
+    (tmp_path / "cut.jsonl").write_bytes(b"\xff" + path.read_bytes())
+    assert "are cut short or were changed" in error(tmp_path / "cut.jsonl")
+    about = json.loads(path.with_suffix(".json").read_text())
+    lacking = [{key: value for key, value in about.items() if key != name} for name in ("n", "tokenizer_sha256")]
+    for wrong in (*lacking, {**about, "metric": "none"}):
+        (tmp_path / "cut.json").write_text(json.dumps(wrong))
+        assert "does not describe samples" in error(tmp_path / "cut.jsonl")
     config = json.loads((models["qwen3"] / "config.json").read_text())
     short = shutil.copytree(models["qwen3"], tmp_path / "short")
     (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 500}))
