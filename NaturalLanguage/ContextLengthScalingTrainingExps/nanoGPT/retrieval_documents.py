@@ -14,6 +14,8 @@ def read_test(path):
     """{units: (token ids int64 (documents, length), answers [[at, gold, number, hops] of each document])}."""
     try:
         documents = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        if not documents:
+            raise ValueError("it is empty")
         by_units = defaultdict(list)
         for document in documents:
             by_units[document["units"]].append(document)
@@ -26,8 +28,14 @@ def read_test(path):
 
 
 def describe_test(path, run_dir):
-    """What the JSON beside test documents says of them; exits with code 2 if their tokens are not those of the run."""
+    """What the JSON beside test documents says of them.
+
+    Exits with code 2 if they are not whole (where it has their hash) or their tokens are not those of the run.
+    """
     about = load_json(Path(path).with_suffix(".json"), "the description of the test documents")
     if about.get("tokenizer", {}).get("sha256") != identity(Path(run_dir) / "tokenizer.json"):
         fail(f"{path} has other symbols than {run_dir}; give the test documents of its own task and sizes")
+    content = identity(path)
+    if about.get("sha256", content) != content:
+        fail(f"{path} is cut short or was changed; make it again with data/retrieval/prepare.py --overwrite")
     return about

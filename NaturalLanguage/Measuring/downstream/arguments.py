@@ -55,7 +55,7 @@ def add_evaluation_flags(parser):
             help="shares of the context's tokens that stay visible, from its end"),
         add("--query_first", action=BooleanOptionalAction, default=False, help="put the query before the context too"),
         add("--chat", choices=("auto", "on", "off"), default="auto",
-            help="use the chat template; auto: if there is one, but for HELMET's tasks"),
+            help="use the chat template; auto: if there is one and the samples were made with it"),
         add("--generate", action=BooleanOptionalAction, default=True,
             help="answer by greedy decoding and score it; without, only the right answer's cross entropy is measured"),
         add("--share", action=BooleanOptionalAction, default=True, help="compute the common beginning of prompts once"),

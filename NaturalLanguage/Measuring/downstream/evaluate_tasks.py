@@ -19,15 +19,15 @@ from downstream.arguments import evaluation_parser
 from downstream.prompts import Encoder
 from downstream.run import EvaluationRun, request_of
 from downstream.samples import read_samples
-from downstream.scoring import SCORES, parsed_share
+from downstream.scoring import SCORES, parsed_share, scored_part
 from hub import load_tokenizer
 from scorer import choose_dtype, load_config, load_model, longest_context
 from utils import choose_device, fail, progress, run_main, say
 
 
 def encode_samples(args, samples, about, tokenizer):
-    """The Prompts of the samples; exits with code 2 if they are of another tokenizer."""
-    encoder = Encoder(tokenizer, args.model_name, args.chat, about["chat_task"], args.query_first)
+    """(Prompts of the samples, whether they are a chat): --chat auto takes what the samples were made with."""
+    encoder = Encoder(tokenizer, args.model_name, args.chat, about["chat"], args.query_first)
     prompts = [encoder.prompt(sample) for sample in progress(samples, desc="encoding", unit="sample", leave=False)]
     return prompts, encoder.chat
 
@@ -51,8 +51,9 @@ def refuse(args, prompts, config, new_tokens):
         fail("at the smallest of --visible_fractions a prompt is empty; raise it")
 
 
-def line_of(sample, prompt, fraction, result, tokenizer, score):
-    """What is written of a sample at a visible fraction; `result` as Answering.answer gives it."""
+def line_of(sample, prompt, fraction, result, tokenizer, about):
+    """What is written of a sample (of the file `about`) at a visible fraction; `result` as Answering.answer gives
+    it."""
     losses, hits, _, answer = result
     line = {"index": sample["index"], "context": sample["context"], "visible_fraction": fraction,
             "visible_tokens": prompt.kept(fraction), "context_tokens": len(prompt.context),
@@ -62,9 +63,10 @@ def line_of(sample, prompt, fraction, result, tokenizer, score):
             "hits": hits, "score": None, "parsed_share": None, "output": None}
     if answer is not None:
         line["output"] = tokenizer.decode(answer, skip_special_tokens=True)
-        line["score"] = score(line["output"], sample)
+        scored = scored_part(line["output"], about["task"])
+        line["score"] = SCORES[about["metric"]](scored, sample)
         if "relevance" in sample:
-            line["parsed_share"] = parsed_share(line["output"], sample)
+            line["parsed_share"] = parsed_share(scored, sample)
     return line
 
 
@@ -90,7 +92,6 @@ def evaluate(args):
         from downstream.answering import Answering
         answering = Answering(load_model(args.model_name, config, dtype, device, args.device_map), tokenizer,
                               args.tokens_per_batch, args.share)
-        score = SCORES[about["metric"]]
         for fraction in request["visible_fractions"]:
             mine = run.remaining(samples, fraction)
             results = answering.answer([prompts[index].visible(fraction) for index in mine],
@@ -99,7 +100,7 @@ def evaluate(args):
             with progress(total=len(mine), desc=f"visible {fraction:g}", unit="sample", disable=run.rank > 0) as bar:
                 for members, found in results:
                     chosen = [mine[index] for index in members]
-                    run.write(fraction, [line_of(samples[index], prompts[index], fraction, result, tokenizer, score)
+                    run.write(fraction, [line_of(samples[index], prompts[index], fraction, result, tokenizer, about)
                                          for index, result in zip(chosen, found)], [result[2] for result in found])
                     bar.update(len(members))
         run.finish()

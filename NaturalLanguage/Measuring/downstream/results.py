@@ -74,7 +74,11 @@ class Answers:
                            for name, value in row.items()} for row in rows]
         except ValueError as error:
             fail(f"{self.directory}/answers.csv has something that is not a number ({error}); evaluate again")
-        if not self.lines or not all(math.isfinite(line["cross_entropy"]) for line in self.lines):
+        answered = {(line["visible_fraction"], line["index"]) for line in self.lines}
+        summary = load_json(self.directory / "final.json", "the summary of the run").get("summary", [])
+        if len(answered) != sum(row["n"] for row in summary):
+            fail(f"{self.directory}/answers.csv is cut short or was changed; evaluate again with --overwrite")
+        if not all(math.isfinite(line["cross_entropy"]) for line in self.lines):
             fail(f"{self.directory}/answers.csv has no whole answers; evaluate again with --overwrite")
         self.fractions = sorted({line["visible_fraction"] for line in self.lines})
 

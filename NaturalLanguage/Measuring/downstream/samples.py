@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 from downstream.prompts import Encoder
+from downstream.scoring import SCORES
 from downstream.tasks import TASKS, make_samples, read_source
 from files import identity, load_json, lock, make_directory, replacing, same_request, save_json
 from hub import load_tokenizer
 from utils import fail, say
 
+DESCRIPTION = {"task", "metric", "n", "comparable", "source", "tokenizer", "tokenizer_sha256", "chat", "new_tokens",
+               "max_length", "values", "request", "sha256"}
 NO_RESULT = ("out", "out_dir", "overwrite", "tokenizer")  # flags that change no sample
 
 
@@ -72,9 +75,9 @@ def generate(args):
         save_json(about_path, {
             "task": args.task, "metric": task.metric, "n": len(samples), "comparable": source.comparable,
             "source": source.about, "tokenizer": args.tokenizer, "tokenizer_sha256": tokenizer_sha256,
-            "chat": encoder.chat, "chat_task": task.chat, "new_tokens": args.new_tokens,
-            "max_length": args.max_length, "values": number_of_values(args, source),
-            "longest_prompt": longest, "request": request, "sha256": identity(path)})
+            "chat": encoder.chat, "new_tokens": args.new_tokens, "max_length": args.max_length,
+            "values": number_of_values(args, source), "longest_prompt": longest, "request": request,
+            "sha256": identity(path)})
     mean = sum(sample["prompt_tokens"] for sample in samples) / len(samples)
     say(f"{path}: {len(samples)} samples, prompts of {mean:.1f} tokens, the longest {longest}"
         + ("" if source.comparable else "; built-in source, not comparable with published numbers"))
@@ -107,9 +110,9 @@ def read_samples(path):
     if not path.is_file():
         fail(f"there are no samples {path}; make them with generate_tasks.py")
     about = load_json(path.with_suffix(".json"), "the description of the samples")
-    if not isinstance(about, dict) or not {"request", "sha256", "task"} <= set(about):
+    if not DESCRIPTION <= set(about) or about["metric"] not in [*SCORES] or "units" not in (about["request"] or ()):
         fail(f"{path.with_suffix('.json')} does not describe samples; make them again with generate_tasks.py")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     if not lines:
         fail(f"the samples {path} are empty; make them again with generate_tasks.py")
     if identity(path) != about["sha256"]:

@@ -4,7 +4,14 @@ import math
 import re
 import string
 
-LONGEST_CHAIN = re.compile(r"\[?(?:ID\s*:?\s*)?\d+\]?(?:\s*>\s*\[?(?:ID\s*:?\s*)?\d+\]?)*")
+CHAIN = re.compile(r"\d+(?:\s*>\s*\d+)*")
+LABEL = re.compile(r"(?:label:\s*){1,2}(.*)", re.IGNORECASE)  # a chat model may repeat the prefix
+STOP_AT_NEWLINE = ("helmet_rag", "helmet_rerank", "helmet_icl")  # where HELMET ends an answer at its first newline
+
+
+def scored_part(output, task):
+    """The part of an output that is scored: with HELMET's stop, all before the first newline, be it empty."""
+    return output.partition("\n")[0] if task in STOP_AT_NEWLINE else output
 
 
 def normalise_answer(text):
@@ -30,20 +37,22 @@ def any_reference_normalised(output, sample):
 
 
 def first_line(output, sample):
-    """The same with the output's first line alone (Lost in the Middle: multi-document QA)."""
-    return any_reference_normalised(output.strip().partition("\n")[0], sample)
+    """The same with the output's first line alone, be it empty (Lost in the Middle: multi-document QA)."""
+    return any_reference_normalised(output.partition("\n")[0], sample)
 
 
 def label(output, sample):
-    """1 if the first line, or what follows "label:" in it, is the label (HELMET: in-context learning)."""
-    line = output.strip().partition("\n")[0]
-    return float(normalise_answer(line.rpartition("label:")[2]) == normalise_answer(sample["answers"][0]))
+    """1 if the first line, or what follows "label:" in it, in any case, is the label (HELMET: in-context learning)."""
+    line = output.partition("\n")[0]
+    after = LABEL.search(line)
+    return float(normalise_answer(after[1] if after else line) == normalise_answer(sample["answers"][0]))
 
 
 def parse_ranking(output):
-    """The IDs of the longest chain "ID3 > ID1 > ...", the first mention of each."""
-    chains = [re.findall(r"\d+", chain) for chain in LONGEST_CHAIN.findall(output)]
-    return list(dict.fromkeys(max(chains, key=len, default=[])))
+    """The IDs of the longest text "ID3 > ID1 > ...", the first mention of each; "ID", brackets and colons are
+    dropped."""
+    chains = CHAIN.findall(re.sub(r"[\[\]:]", "", output).lower().replace("id", ""))
+    return list(dict.fromkeys(re.findall(r"\d+", max(chains, key=len, default=""))))
 
 
 def ndcg(ranking, relevance, at=10):

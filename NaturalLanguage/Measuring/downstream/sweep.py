@@ -19,6 +19,7 @@ from pathlib import Path
 import jobs
 from downstream import run, samples
 from downstream.arguments import add_evaluation_flags, as_flags, evaluation_parser, generation_parser
+from downstream.results import MEASURES
 from downstream.tasks import SINGLE_GOLD, TASKS
 from files import current, load_json
 from hub import load_tokenizer
@@ -95,7 +96,8 @@ def main():
     add("--questions", type=positive_int, default=1, help="about each context, for tasks that can have several")
     add("--generate_flags", default=os.environ.get("GENERATE_FLAGS", ""), help="for generate_tasks.py, as one text")
     add("--out_dir", default="outputs/downstream", help="folder of samples, runs, logs and figures")
-    add("--measure", default="score", help="what the figures show")
+    add("--measure", choices=MEASURES,
+        help="what the figures show (default: score, or cross_entropy with --no-generate)")
     add("--figures", action=BooleanOptionalAction, default=True, help="draw the figures of what is finished")
     add("--entropy", action=BooleanOptionalAction, default=False,
         help="before drawing, measure the entropy of ruler_qa1's hidden states (needs more samples than the width)")
@@ -103,6 +105,9 @@ def main():
     jobs.add_modes(parser)
     actions = add_evaluation_flags(parser)
     args = parser.parse_args()
+    args.measure = args.measure or ("score" if args.generate else "cross_entropy")
+    if args.measure == "score" and not args.generate:
+        fail("--no-generate makes no answers to score; choose another --measure, or leave it out")
     flags = as_flags(actions, args)
     evaluations = [Evaluation(args, model, task, length, flags)
                    for model in args.models for task in args.tasks for length in args.max_lengths]

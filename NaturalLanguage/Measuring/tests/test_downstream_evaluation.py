@@ -207,6 +207,19 @@ def test_query_first_and_plain_text(models, samples, tmp_path):
     assert prompt.visible(0.0) == prompt.before + prompt.after
 
 
+def test_the_chat_template_is_that_of_the_samples(models, tmp_path):
+    flags = ["--model_name", models["qwen3"], "--no-generate", "--visible_fractions", 1, "--out_dir", tmp_path]
+    for chat, task in (("off", "kv_retrieval"), ("auto", "kv_retrieval"), ("on", "helmet_recall")):
+        path = tmp_path / f"{task}_{chat}.jsonl"
+        _, about = generate(path, models["qwen3"], task, "--max_length", 1024, "--n", 2, "--chat", chat)
+        succeed("evaluate_tasks", "--samples", path, *flags)
+        run_dir = tmp_path / "qwen3" / f"{path.stem}_no_generate"
+        assert json.loads((run_dir / "args.json").read_text())["chat"] == about["chat"] == (chat != "off")
+    succeed("evaluate_tasks", "--samples", tmp_path / "kv_retrieval_off.jsonl", *flags, "--chat", "on")
+    explicit = tmp_path / "qwen3" / "kv_retrieval_off_chat_on_no_generate"
+    assert json.loads((explicit / "args.json").read_text())["chat"]
+
+
 def test_symbols(tmp_path):
     model = symbol_model(tmp_path / "model")
     path = tmp_path / "s.jsonl"
@@ -237,6 +250,13 @@ def test_bad_input(models, samples, tmp_path):
     assert "are cut short or were changed (12 lines, 12 were written)" in error(tmp_path / "cut.jsonl")
     (tmp_path / "other.jsonl").write_text("{}\n")
     assert "cannot read the description" in error(tmp_path / "other.jsonl")
+    (tmp_path / "cut.jsonl").write_bytes(b"\xff" + path.read_bytes())
+    assert "are cut short or were changed" in error(tmp_path / "cut.jsonl")
+    about = json.loads(path.with_suffix(".json").read_text())
+    lacking = [{key: value for key, value in about.items() if key != name} for name in ("n", "tokenizer_sha256")]
+    for wrong in (*lacking, {**about, "metric": "none"}):
+        (tmp_path / "cut.json").write_text(json.dumps(wrong))
+        assert "does not describe samples" in error(tmp_path / "cut.jsonl")
     config = json.loads((models["qwen3"] / "config.json").read_text())
     short = shutil.copytree(models["qwen3"], tmp_path / "short")
     (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 500}))

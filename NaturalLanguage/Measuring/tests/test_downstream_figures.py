@@ -69,7 +69,7 @@ def write_run(directory, task, lines, model="made/up", **about):
     about = {"task": task, "comparable": True, "max_length": 100, "units": None, "values": None, **about}
     (directory / "args.json").write_text(json.dumps({
         **about, "request": {"model_name": model, "query_first": False}}))
-    (directory / "final.json").write_text(json.dumps({"task": task}))
+    (directory / "final.json").write_text(json.dumps({"task": task, "summary": [{"n": len(lines)}]}))
     with open(directory / "answers.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -201,5 +201,9 @@ def test_bad_input(tmp_path, monkeypatch):
     directory = write_run(tmp_path / "run", "ruler_cwe", lines)
     assert "no score" in error_of("draw_visible_fraction", "--runs", directory)
     assert "no finished run of two_needles" in error_of("draw_two_needles", "--runs", directory)
+    cut = write_run(tmp_path / "cut", "ruler_qa1", [{**line, "gold_distance": 1} for line in lines])
+    (cut / "answers.csv").write_text("".join((cut / "answers.csv").read_text().splitlines(keepends=True)[:-1]))
+    for name in ("draw_visible_fraction", "draw_position_weighted"):
+        assert "answers.csv is cut short" in error_of(name, "--runs", cut, "--measure", "cross_entropy")
     (directory / "answers.csv").write_text("index,context\n0,0\n")
     assert "lacks the column" in error_of("draw_visible_fraction", "--runs", directory)

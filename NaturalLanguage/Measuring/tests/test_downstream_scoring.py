@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, parsed_share
+from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, parsed_share, scored_part
 
 
 @pytest.mark.parametrize("metric, output, answers, score", [
@@ -12,13 +12,16 @@ from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, pa
     ("share_of_references", "nothing", ["apple"], 0.0),
     ("any_reference", "It is PARIS, of course", ["London", "Paris"], 1.0),
     ("any_reference", "It is Par is", ["Paris"], 0.0),
-    ("first_line", "\n The Eiffel-Tower!\nLondon", ["eiffeltower"], 1.0),
+    ("first_line", " The Eiffel-Tower!\nLondon", ["eiffeltower"], 1.0),
+    ("first_line", "\n The Eiffel-Tower!", ["eiffeltower"], 0.0),
     ("first_line", "It is not known\nParis", ["Paris"], 0.0),
     ("first_line", "in a big apple", ["The Big Apple"], 1.0),
     ("any_reference_normalised", "the line\nanswers", ["then answer"], 0.0),
     ("any_reference_normalised", "line\nthe  Answer.", ["line answer"], 1.0),
     ("label", " 7\n\nanother text\nlabel: 3", ["7"], 1.0),
     ("label", "label: 17", ["17"], 1.0),
+    ("label", " Label: 7", ["7"], 1.0),
+    ("label", "LABEL: label: 7", ["7"], 1.0),
     ("label", " 17", ["7"], 0.0),
     ("label", " 7 because", ["7"], 0.0),
 ])
@@ -35,10 +38,25 @@ def test_normalisation():
     ("[4] > [2]", ["4", "2"]),
     ("Of 10 documents: ID3 > ID1\nRanking: ID5 > ID3 > ID5 > ID1", ["5", "3", "1"]),
     ("ID: 3 > ID: 1", ["3", "1"]),
+    ("id3 > id1", ["3", "1"]),
+    ("Id3 > Id1", ["3", "1"]),
+    ("ID[3] > ID[1]", ["3", "1"]),
+    ("[ID: [3]] > ID: [1]", ["3", "1"]),
     ("none", []),
 ])
 def test_chains(output, names):
     assert parse_ranking(output) == names
+
+
+@pytest.mark.parametrize("task, output, part", [
+    ("helmet_rag", " Paris\n\nQuestion: where?", " Paris"),
+    ("helmet_rerank", "ID1\nRanking: ID3 > ID2", "ID1"),
+    ("helmet_icl", "\nlabel: 3", ""),
+    ("helmet_recall", "\nvalue", "\nvalue"),
+    ("ruler_qa1", "In\nParis", "In\nParis"),
+])
+def test_helmet_stops_at_a_newline(task, output, part):
+    assert scored_part(output, task) == part
 
 
 def test_ndcg_by_hand():

@@ -51,6 +51,14 @@ def test_samples_of_other_flags_are_not_those_of_the_cell(model, flags, tmp_path
     assert run("sweep", model, *flags, "--missing")[0] == 0
 
 
+def test_without_answers_the_figures_show_the_cross_entropy(model, flags, tmp_path):
+    flags = [*flags, "--tasks", "kv_retrieval", "--no-generate"]
+    assert "makes no answers to score" in error_of("sweep", model, *flags, "--measure", "score")
+    assert "missing" not in succeed("sweep", model, *flags)
+    drawn = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"visible_fraction_cross_entropy.png", "helmet_cross_entropy.csv"} <= drawn
+
+
 @pytest.mark.slow
 def test_the_launcher(model, flags, tmp_path):
     """In a checkout with a space in its path, under bash 3.2 where BASH32 names one; started again, nothing is done."""

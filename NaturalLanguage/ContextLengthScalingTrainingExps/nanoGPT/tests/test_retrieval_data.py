@@ -348,3 +348,17 @@ def test_test_documents_of_other_symbols_are_refused_in_one_line(trained, tmp_pa
     refused = run_script("evaluate_retrieval.py", trained[1], "--test", tmp_path / "key_value_test.jsonl", "--out_csv",
                          tmp_path / "recall.csv", "--device", "cpu")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "other symbols" in refused.stderr
+
+
+def test_test_documents_that_are_not_whole_are_refused_in_one_line(trained, tmp_path):
+    folder, run_dir = trained
+    test, described = tmp_path / "key_value_test.jsonl", tmp_path / "key_value_test.json"
+    about = json.loads((folder / described.name).read_text())
+    whole = (folder / test.name).read_text().splitlines(keepends=True)
+    older = {key: value for key, value in about.items() if key != "sha256"}  # of before hashes were noted
+    for content, contents, said in ((whole[:-1], about, "cut short"), ([], about, "cut short"), ([], older, "empty")):
+        test.write_text("".join(content))
+        described.write_text(json.dumps(contents))
+        refused = run_script("evaluate_retrieval.py", run_dir, "--test", test, "--out_csv", tmp_path / "recall.csv",
+                             "--device", "cpu")
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and said in refused.stderr
