@@ -19,8 +19,6 @@ ICL = ('Use the provided mapping from the text to label to assign a label to the
 
 def recall(size, rng, source, options):
     """JSON key-value recall; the context stands before the instruction. size: pairs."""
-    if size < options.queries + DEMONSTRATIONS:
-        raise SourceTooSmall(f"{size} pairs")
     pairs = random_pairs(size, rng)
     units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
     demonstrations = "".join(f"Key: {key}\nCorresponding value: {value}\n\n" for key, value in pairs[-DEMONSTRATIONS:])

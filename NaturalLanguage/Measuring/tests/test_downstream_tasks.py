@@ -223,6 +223,32 @@ def test_in_context_learning(models, files, tmp_path):
     assert len(set(mappings)) > 1
 
 
+@pytest.mark.parametrize("task, flags, length", [
+    ("kv_retrieval", ("--questions", 2), 2048), ("kv_retrieval", ("--gold_positions", 0, 4, 9), 2048),
+    ("helmet_recall", ("--questions", 3, "--gold_positions", 5, 7, 1), 2048),
+    ("ruler_qa1", ("--questions", 2, "--gold_positions", 3, 8), 2000),
+    ("multi_document_qa", ("--gold_positions", 9), 1500),
+    ("helmet_rag", ("--gold_positions", 2, 6), 1500), ("helmet_rerank", ("--gold_positions", 2, 6), 2500)])
+def test_questions_and_positions_in_a_length(task, flags, length, models, files, tmp_path):
+    samples, about = generate(tmp_path / "s.jsonl", models["qwen3"], task, "--max_length", length, "--n", 6, *flags,
+                              *files)
+    positions = flags[flags.index("--gold_positions") + 1:] if "--gold_positions" in flags else None
+    budget = length - about["new_tokens"]
+    for number, sample in enumerate(samples):
+        assert 0.85 * budget < sample["prompt_tokens"] <= budget
+        assert not positions or sample["gold"] == [positions[number % len(positions)]]
+
+
+@pytest.mark.parametrize("task, flags, message", [
+    ("kv_retrieval", ("--max_length", 1000, "--gold_positions", 99), "too short for kv_retrieval: its shortest"),
+    ("ruler_qa1", ("--max_length", 300, "--gold_positions", 40), "too short for ruler_qa1: its shortest"),
+    ("ruler_qa1", ("--max_length", 9000, "--gold_positions", 500), "too small for 1 question about one context with"),
+    ("helmet_recall", ("--units", 3, "--questions", 2), "needs 4 units for 2 questions about one context, not 3")])
+def test_too_short_is_not_too_small(task, flags, message, models, files, tmp_path):
+    assert message in error_of("generate_tasks", "--tokenizer", models["qwen3"], "--task", task, *flags, *files,
+                               "--out", tmp_path / "s.jsonl")
+
+
 @pytest.fixture(scope="module")
 def symbols(tmp_path_factory):
     return symbol_model(tmp_path_factory.mktemp("symbols"))
@@ -238,6 +264,10 @@ def test_pairs_of_symbols(symbols, tmp_path):
         assert whole_text(sample).split() == [word for pair in pairs.items() for word in pair] + [asked]
     samples, _ = generate(tmp_path / "n.jsonl", symbols, "two_needles", *flags, "--max_length", 49)
     assert [sample["needle"] for sample in samples] == list("ABABAB") and samples[0]["gold"] < samples[1]["gold"]
+    samples, _ = generate(tmp_path / "near.jsonl", symbols, "two_needles", *flags, "--max_length", 49,
+                          "--needle_depths", 0.5, 0.6)
+    size = len(samples[0]["units"])
+    assert [sample["gold"] for sample in samples[:2]] == [[int(0.5 * size)], [int(0.6 * size)]]
     assert "has 0 keys" in error_of("generate_tasks", "--task", "kv_retrieval", *flags, "--units", 4,
                                     "--tokenizer", symbols, "--keys", "x.*")
 
