@@ -244,11 +244,21 @@ def labelled(path):
 
 
 def without_special_tokens(source, special):
-    """The source without what holds a special token of the tokenizer, which would be read as one (of any item kind)."""
+    """The source without what holds a special token of the tokenizer, which would be read as one (of any item kind).
+
+    A retrieved passage that holds one goes alone, a gold one with its question.
+    """
     special = [token for token in special if token.strip()]
 
-    def clean(item):
-        text = " ".join([item.text, item.gold.text, *item.answers]) if isinstance(item, Question) else str(item)
-        return not any(token in text for token in special)
+    def clean(*texts):
+        return not any(token in text for text in texts for token in special)
 
-    return source._replace(items=tuple(filter(clean, source.items)))
+    def kept(item):
+        if isinstance(item, Question):
+            return clean(item.text, *item.answers, *item.gold)
+        return clean(str(item))
+
+    items = filter(kept, source.items)
+    return source._replace(items=tuple(
+        item._replace(passages=tuple(entry for entry in item.passages if clean(*entry[0])))
+        if isinstance(item, Question) else item for item in items))

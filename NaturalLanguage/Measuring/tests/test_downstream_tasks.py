@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 from downstream_helpers import (
-    WORDS, error_of, generate, make_models, read_lines, succeed, symbol_model, write_sources, write_squad,
+    WORDS, error_of, generate, make_models, read_lines, succeed, symbol_model, write_nq, write_sources,
+    write_squad,
 )
 from scipy.stats import chisquare
 from transformers import AutoTokenizer
@@ -192,6 +193,21 @@ def test_json_recall_and_rag(models, files, tmp_path):
         assert len(re.findall("Question: ", sample["instruction"])) == 2 and len(sample["units"]) == 12
         holding = [index for index, unit in enumerate(sample["units"]) if sample["answers"][0].lower() in unit.lower()]
         assert holding == sample["gold"]
+
+
+@pytest.mark.parametrize("task", ["multi_document_qa", "helmet_rag", "helmet_rerank"])
+def test_special_tokens_in_retrieved_passages(task, models, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    write_nq(tmp_path / "nq.jsonl")
+    lines = read_lines(tmp_path / "nq.jsonl")
+    for number, line in enumerate(lines):
+        for part, entry in zip(("title", "text"), line["ctxs"]):
+            entry[part] += tokenizer.bos_token
+        line["ctxs"][5]["title"] += tokenizer.bos_token * (number % 2)  # the gold one
+    (tmp_path / "nq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    samples, _ = generate(tmp_path / "s.jsonl", models["llama"], task, "--units", 8, "--n", 6,
+                          "--nq", tmp_path / "nq.jsonl")
+    assert all(tokenizer.bos_token not in whole_text(sample) and len(sample["units"]) == 8 for sample in samples)
 
 
 def test_reranking(models, files, tmp_path):
