@@ -32,12 +32,12 @@ class Passage(NamedTuple):
 
 
 class Question(NamedTuple):
-    """`passages`: those retrieved for it, best first, with their relevance; empty where any passage is a distractor."""
+    """`passages`: those retrieved for it, best first; empty where any passage is a distractor."""
     text: str
     answers: tuple
     gold: Passage
     group: str = ""  # distractors of the same group (article, module) come first
-    passages: tuple = ()  # of (Passage, relevance: 0 none, more is better)
+    passages: tuple = ()  # of (Passage, relevance: 0 none, more is better; whether it has an answer)
 
 
 class Source(NamedTuple):
@@ -126,20 +126,23 @@ def natural_questions(path):
     """Questions with retrieved passages, best first: JSONL (or .gz) of {question, answers, ctxs}.
 
     A passage is {title, text} with `isgold`, `hasanswer` (Lost in the Middle's files) or a graded `label` (re-ranking).
+    Without `hasanswer` it has an answer if one is a substring of its text.
     """
     found = []
     for number, (question, answers, passages) in enumerate(
             read_lines(path, "the questions", ("question", "answers", "ctxs")), start=1):
         try:
             ranked = [(Passage(entry.get("title", ""), entry["text"]),
-                       int(entry.get("label", entry.get("isgold") or 0))) for entry in passages]
-            answerable = [entry.get("hasanswer") or holds_answer(entry["text"], answers) for entry in passages]
-            best = max(range(len(ranked)), key=lambda index: (ranked[index][1], bool(answerable[index]), -index))
+                       int(entry.get("label", entry.get("isgold") or 0)),
+                       holds_answer(entry["text"], answers) if entry.get("hasanswer") is None
+                       else bool(entry["hasanswer"])) for entry in passages]
+            best = max(range(len(ranked)), key=lambda index: (*ranked[index][1:], -index))
         except (KeyError, TypeError, AttributeError, ValueError):
             fail(f"the questions {path}: question {number} has no list of passages (title, text)")
-        if ranked[best][1] or answerable[best]:
-            ranked[best] = (ranked[best][0], ranked[best][1] or 1)
-            found.append(Question(question.strip(), tuple(answers), ranked[best][0], "", tuple(ranked)))
+        gold, relevance, has_answer = ranked[best]
+        if relevance or has_answer:
+            ranked[best] = (gold, relevance or 1, has_answer)
+            found.append(Question(question.strip(), tuple(answers), gold, "", tuple(ranked)))
     return from_file(path, True, found, "questions with a gold passage")
 
 

@@ -34,10 +34,10 @@ def two_needles(size, rng, source, options):
 def retrieved_passages(question, source, rng):
     """Distractors of a question that do not hold its answer, the best retrieved first."""
     if question.passages:
-        candidates = [passage for passage, _ in question.passages if passage != question.gold]
-    else:
-        candidates = other_passages([question], source, rng)
-    return [passage for passage in candidates if not holds_answer(passage.text, question.answers)]
+        return [passage for passage, _, has_answer in question.passages
+                if not has_answer and passage != question.gold]
+    return [passage for passage in other_passages([question], source, rng)
+            if not holds_answer(passage.text, question.answers)]
 
 
 def multi_document_qa(size, rng, source, options):

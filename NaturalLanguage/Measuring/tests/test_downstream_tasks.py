@@ -195,6 +195,18 @@ def test_json_recall_and_rag(models, files, tmp_path):
         assert holding == sample["gold"]
 
 
+def test_the_flag_says_which_passages_have_an_answer(models, tmp_path):
+    def passage(title, text, **flags):
+        return {"title": title, "text": text, **flags}
+
+    (tmp_path / "nq.jsonl").write_text(json.dumps({"question": "who", "answers": ["Foo"], "ctxs": [
+        passage("gold", "It is Foo.", isgold=True, hasanswer=True), passage("true", "It is F. Oo.", hasanswer=True),
+        passage("false", "A fool.", hasanswer=False), passage("absent", "No food."), passage("other", "Nothing.")]}))
+    samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "multi_document_qa", "--units", 3, "--n", 1,
+                          "--nq", tmp_path / "nq.jsonl")
+    assert {re.search(r"Title: (\w+)", unit)[1] for unit in samples[0]["units"]} == {"gold", "false", "other"}
+
+
 @pytest.mark.parametrize("task", ["multi_document_qa", "helmet_rag", "helmet_rerank"])
 def test_special_tokens_in_retrieved_passages(task, models, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(models["llama"])
