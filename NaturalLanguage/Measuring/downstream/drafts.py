@@ -22,17 +22,20 @@ class Query(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """The context of one or more samples, and the questions about it."""
+    """The context of one or more samples, and the questions about it. `opening`: what stands right before the units,
+    behind a query that comes first."""
     instruction: str
     units: list
     separator: str
     queries: list
+    opening: str = ""
 
     def samples(self):
         """A dictionary for each query, as it is written."""
-        return [{"instruction": self.instruction, "units": self.units, "separator": self.separator, "gold": query.gold,
-                 "question": query.question, "query": query.query, "prefix": query.prefix, "answers": query.answers,
-                 "target": query.target, **query.extra} for query in self.queries]
+        return [{"instruction": self.instruction, "opening": self.opening, "units": self.units,
+                 "separator": self.separator, "gold": query.gold, "question": query.question, "query": query.query,
+                 "prefix": query.prefix, "answers": query.answers, "target": query.target, **query.extra}
+                for query in self.queries]
 
 
 class Options(NamedTuple):

@@ -24,7 +24,7 @@ def recall(size, rng, source, options):
     demonstrations = "".join(f"Key: {key}\nCorresponding value: {value}\n\n" for key, value in pairs[-DEMONSTRATIONS:])
     queries = [Query([gold], f"}}\n\n{PAIRS}{demonstrations}Key: {key}\n", f"Key: {key}\n\n", "Corresponding value:",
                      [value], f" {value}") for gold, (key, value) in zip(golds, pairs)]
-    return Draft("{", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries)
+    return Draft("", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries, "{")
 
 
 def with_title(passage):

@@ -67,4 +67,4 @@ def kv_retrieval(size, rng, source, options):
     units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
     queries = [Query([gold], f'}}\n\nKey: "{key}"\n', f'Key: "{key}"\n\n', "Corresponding value:", [value],
                      f' "{value}"') for gold, (key, value) in zip(golds, pairs)]
-    return Draft(PAIRS + "JSON data:\n{", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries)
+    return Draft(PAIRS, [f'"{key}": "{value}"' for key, value in units], ",\n ", queries, "JSON data:\n{")

@@ -15,6 +15,7 @@ from downstream_helpers import (
 from scipy.stats import chisquare
 from transformers import AutoTokenizer
 
+from downstream.prompts import Encoder
 from downstream.tasks import TASKS, fit
 
 
@@ -29,7 +30,8 @@ def files(tmp_path_factory):
 
 
 def whole_text(sample):
-    return (sample["instruction"] + sample["separator"].join(sample["units"]) + sample["question"] + sample["prefix"])
+    return (sample["instruction"] + sample["opening"] + sample["separator"].join(sample["units"]) + sample["question"]
+            + sample["prefix"])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -142,12 +144,23 @@ def test_pairs(models, tmp_path):
                               "--gold_positions", *positions)
     assert about["comparable"]
     for number, sample in enumerate(samples):
-        body = sample["instruction"].rpartition("\n")[2] + sample["separator"].join(sample["units"])
+        body = sample["opening"].rpartition("\n")[2] + sample["separator"].join(sample["units"])
         pairs = json.loads(body + sample["question"][0])
         assert len(pairs) == 140 and all(uuid.UUID(text).version == 4 for pair in pairs.items() for text in pair)
         key, = re.findall(r'Key: "(.*)"', sample["question"])
         assert sample["answers"] == [pairs[key]] and sample["target"] == f' "{pairs[key]}"'
         assert sample["gold"] == [positions[number % 5]] and list(pairs)[sample["gold"][0]] == key
+
+
+def test_the_key_stands_before_the_json(models, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(models["qwen3"])
+    for task, opening in (("kv_retrieval", "JSON data:\n{"), ("helmet_recall", "{")):
+        (sample,), _ = generate(tmp_path / f"{task}.jsonl", models["qwen3"], task, "--units", 5, "--n", 1)
+        text, start, _ = Encoder(tokenizer, "qwen3", "off", query_first=True).text(sample)
+        assert sample["query"].endswith("\n\n") and text[start:].startswith(sample["units"][0])
+        assert text[:start] == sample["instruction"] + sample["query"] + opening
+        without, _, _ = Encoder(tokenizer, "qwen3", "off").text(sample)
+        assert without == whole_text(sample) == text.replace(sample["query"], "", 1)
 
 
 def test_retrieved_documents(models, files, tmp_path):
@@ -183,7 +196,7 @@ def test_needles(models, files, tmp_path):
 def test_json_recall_and_rag(models, files, tmp_path):
     samples, _ = generate(tmp_path / "a.jsonl", models["qwen3"], "helmet_recall", "--units", 30, "--n", 2)
     for sample in samples:
-        pairs = json.loads(sample["instruction"] + sample["separator"].join(sample["units"]) + sample["question"][0])
+        pairs = json.loads(sample["opening"] + sample["separator"].join(sample["units"]) + sample["question"][0])
         keys = re.findall("Key: (.*)", sample["question"])
         values = re.findall("value: *(.+)", sample["question"])
         assert len(pairs) == 30 and len(set(keys)) == 3
