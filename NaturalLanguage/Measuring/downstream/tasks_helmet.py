@@ -21,7 +21,9 @@ def recall(size, rng, source, options):
     """JSON key-value recall; the context stands before the instruction. size: pairs."""
     pairs = random_pairs(size, rng)
     units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
-    demonstrations = "".join(f"Key: {key}\nCorresponding value: {value}\n\n" for key, value in pairs[-DEMONSTRATIONS:])
+    shown = options.queries + rng.choice(size - options.queries, DEMONSTRATIONS, replace=False)
+    demonstrations = "".join(f"Key: {key}\nCorresponding value: {value}\n\n"
+                             for key, value in (pairs[index] for index in shown.tolist()))
     queries = [Query([gold], f"}}\n\n{PAIRS}{demonstrations}Key: {key}\n", f"Key: {key}\n\n", "Corresponding value:",
                      [value], f" {value}") for gold, (key, value) in zip(golds, pairs)]
     return Draft("", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries, "{")

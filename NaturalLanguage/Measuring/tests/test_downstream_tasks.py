@@ -235,6 +235,18 @@ def test_special_tokens_in_retrieved_passages(task, models, tmp_path):
     assert all(tokenizer.bos_token not in whole_text(sample) and len(sample["units"]) == 8 for sample in samples)
 
 
+def test_demonstrated_pairs_are_uniform(models, tmp_path):
+    samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "helmet_recall", "--units", 10, "--n", 300,
+                          "--questions", 2)
+    counts = Counter()
+    for sample in samples[::2]:
+        keys = [re.match('"(.*?)"', unit)[1] for unit in sample["units"]]
+        shown = [keys.index(key) for key in re.findall("Key: (.*)", sample["question"])[:2]]
+        assert not {*shown} & {*sample["gold"], *samples[sample["index"] + 1]["gold"]}
+        counts.update(shown)
+    assert chisquare([counts[index] for index in range(10)]).pvalue > 0.001
+
+
 def test_reranking(models, files, tmp_path):
     samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "helmet_rerank", "--units", 10, "--n", 3, *files)
     for sample in samples:
