@@ -41,7 +41,8 @@ class Question(NamedTuple):
 
 
 class Source(NamedTuple):
-    """`about` is stored with the samples; `items` are Questions, words, sentences or (text, label) pairs."""
+    """`about` is stored with the samples; `comparable`: whether scores can be set beside published ones; `items` are
+    Questions, words, sentences or (text, label) pairs."""
     about: dict
     comparable: bool
     items: tuple

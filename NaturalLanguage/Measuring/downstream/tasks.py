@@ -49,7 +49,10 @@ SINGLE_GOLD = tuple(name for name, task in TASKS.items() if task.positions)
 
 
 def read_source(task, args, tokenizer):
-    """The Source that the flags name, without what holds special tokens of the tokenizer."""
+    """The Source that the flags name, without what holds special tokens of the tokenizer.
+
+    Published numbers are on text, and where the passages are retrieved ones, on those of files for --nq.
+    """
     if args.style == "symbols":
         return symbols(tokenizer, args.keys, args.values_pattern)
     if task.source in ("questions", "retrieved"):
@@ -72,6 +75,8 @@ def read_source(task, args, tokenizer):
     if not source.comparable and not args.built_in:
         fail(f"no source for {args.task} was given and none that is built in is wanted; give "
              f"{' or '.join(SOURCE_FLAGS[task.source])}, or --built_in")
+    if task.source == "retrieved" and not args.nq:
+        source = source._replace(comparable=False)
     return sources.without_special_tokens(source, tokenizer.all_special_tokens)
 
 
@@ -91,7 +96,7 @@ def symbols(tokenizer, keys, values):
         if len(found[-1]) < 2:
             fail(f"the tokenizer has {len(found[-1])} {what} that match {pattern!r}; name its symbols with --keys and "
                  "--values_pattern")
-    return sources.Source({"symbols": [keys, values]}, True, tuple(found))
+    return sources.Source({"symbols": [keys, values]}, False, tuple(found))
 
 
 def least_units(args, task):

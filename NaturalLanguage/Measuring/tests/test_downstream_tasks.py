@@ -310,7 +310,7 @@ def symbols(tmp_path_factory):
 def test_pairs_of_symbols(symbols, tmp_path):
     flags = ("--style", "symbols", "--n", 6)
     samples, about = generate(tmp_path / "s.jsonl", symbols, "kv_retrieval", *flags, "--units", 16, "--questions", 2)
-    assert about["values"] == 8
+    assert about["values"] == 8 and about["comparable"] is False
     for sample in samples:
         pairs, asked = dict(unit.split() for unit in sample["units"]), sample["question"].strip()
         assert len(pairs) == 16 and sample["answers"] == [pairs[asked]] and sample["prompt_tokens"] == 33
@@ -362,6 +362,15 @@ def test_built_in_sources(models, tmp_path):
     line = error_of("generate_tasks", "--task", "ruler_cwe", "--max_length", 1500, "--tokenizer", models["llama"],
                     "--no-built_in", "--out", tmp_path / "none.jsonl")
     assert "--words FILE" in line
+
+
+@pytest.mark.parametrize("task, flag, comparable", [
+    ("multi_document_qa", "--squad", False), ("helmet_rag", "--squad", False), ("helmet_rerank", "--squad", False),
+    ("multi_document_qa", "--nq", True), ("ruler_qa1", "--squad", True)])
+def test_comparable_by_task_and_source(task, flag, comparable, models, files, tmp_path):
+    _, about = generate(tmp_path / "s.jsonl", models["qwen3"], task, "--units", 6, "--n", 1, "--no-built_in",
+                        flag, files[files.index(flag) + 1])
+    assert about["comparable"] is comparable
 
 
 def test_samples_do_not_depend_on_their_number(models, files, tmp_path):
