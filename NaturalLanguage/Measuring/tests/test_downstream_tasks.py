@@ -444,6 +444,24 @@ def test_bad_sources(models, symbols, tmp_path):
     assert "line 2 is not JSON with the fields" in error("multi_document_qa", "--nq", "c.jsonl", "\n{}\n")
     assert "used up" in error("ruler_cwe", "--words", "d.txt", "\n".join(WORDS * 3 + [word + "x" for word in WORDS]))
     assert "no columns text and label" in error("helmet_icl", "--labelled", "e.csv", "a,b\n1,2\n")
+    assert "g.csv: line 3 has no text with a label" in error("helmet_icl", "--labelled", "g.csv",
+                                                             "text,label\na,b\nshort\n")
+    for line in ('{"text": 3, "label": "a"}', '{"text": "a", "label": null}', '{"text": "a", "label": ["b"]}'):
+        assert "h.jsonl: line 2 has no text with a label" in error("helmet_icl", "--labelled", "h.jsonl",
+                                                                   f'{{"text": "a", "label": 1}}\n{line}\n')
+    gold = {"title": "t", "text": "It is Foo."}
+    for fields in ({"question": 3}, {"answers": []}, {"answers": "Foo"}, {"answers": [3]}, {"ctxs": []},
+                   {"ctxs": [gold, {"title": 3, "text": "a"}]}, {"ctxs": [gold, {"title": "a", "text": None}]}):
+        line = json.dumps({"question": "who", "answers": ["Foo"], "ctxs": [gold], **fields})
+        assert "i.jsonl: line 2 is not a question" in error("helmet_rag", "--nq", "i.jsonl", f"\n{line}\n")
+    for part, fields in (("context", {"context": 3}), ("question", {"question": None}), ("answer", {"answer": 3})):
+        fields = {"context": "It is Foo.", "question": "who", "answer": "Foo", **fields}
+        questions = [{"question": "what", "answers": [{"text": "Foo"}]},
+                     {"question": fields["question"], "answers": [{"text": fields["answer"]}]}]
+        squad = {"data": [{"title": "t", "paragraphs": [{"context": fields["context"], "qas": questions}]}]}
+        number = 1 if part == "context" else 2
+        assert f"question {number}: TypeError: {fields[part]!r} is not text" in error("ruler_qa1", "--squad", "j.json",
+                                                                                     json.dumps(squad))
     assert "no chat template" in error("ruler_qa1", "--squad", write_squad(tmp_path / "f.json").name,
                                        (tmp_path / "f.json").read_text(), "--chat", "on",
                                        "--tokenizer", symbols)
