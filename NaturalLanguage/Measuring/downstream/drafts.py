@@ -22,17 +22,20 @@ class Query(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """The context of one or more samples, and the questions about it."""
+    """The context of one or more samples, and the questions about it. `opening`: what stands right before the units,
+    behind a query that comes first."""
     instruction: str
     units: list
     separator: str
     queries: list
+    opening: str = ""
 
     def samples(self):
         """A dictionary for each query, as it is written."""
-        return [{"instruction": self.instruction, "units": self.units, "separator": self.separator, "gold": query.gold,
-                 "question": query.question, "query": query.query, "prefix": query.prefix, "answers": query.answers,
-                 "target": query.target, **query.extra} for query in self.queries]
+        return [{"instruction": self.instruction, "opening": self.opening, "units": self.units,
+                 "separator": self.separator, "gold": query.gold, "question": query.question, "query": query.query,
+                 "prefix": query.prefix, "answers": query.answers, "target": query.target, **query.extra}
+                for query in self.queries]
 
 
 class Options(NamedTuple):
@@ -58,8 +61,6 @@ def arrange(golds, others, options, rng):
     positions = options.positions
     if positions is None:
         positions = rng.choice(total, len(golds), replace=False).tolist()
-    elif max(positions) >= total:
-        raise SourceTooSmall(f"gold position {max(positions)} of {total} units")
     elif len(set(positions)) < len(positions):
         fail("--gold_positions puts two questions of one context on the same unit; give as many as --questions, or "
              "a multiple")
@@ -70,7 +71,8 @@ def arrange(golds, others, options, rng):
 def choose_passages(candidates, size, options):
     """Distractors, in order of preference, that fill `size` tokens or are as many as the fixed number of units asks.
 
-    A passage that no longer fits is passed over for a shorter one. Raises SourceTooSmall if all of them fill less.
+    The first ones are taken at any size, as many as the gold positions need before and between them; then a passage
+    that no longer fits is passed over for a shorter one. Raises SourceTooSmall if all of them fill less.
     """
     if options.units:
         wanted = options.units - options.queries
@@ -78,10 +80,11 @@ def choose_passages(candidates, size, options):
         if len(chosen) < wanted:
             raise SourceTooSmall(f"{len(chosen) + options.queries} passages")
         return chosen
+    needed = max(options.positions or [0]) + 1 - options.queries
     chosen, left, misses = [], size, 0
     for passage in candidates:
         tokens = options.count(passage.text)
-        if tokens <= left:
+        if tokens <= left or len(chosen) < needed:
             chosen.append(passage)
             left -= tokens
         else:

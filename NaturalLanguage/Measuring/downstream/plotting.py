@@ -53,7 +53,7 @@ def style(names):
 
 def note(runs):
     """What is written under a figure whose sources are built in."""
-    return "" if all(run.comparable for run in runs) else "built-in sources: not comparable with published numbers"
+    return "" if all(run.comparable for run in runs) else "sources not comparable with published numbers"
 
 
 def save_figure(figure, runs, out_dir, stem):

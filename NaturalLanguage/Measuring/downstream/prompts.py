@@ -1,8 +1,9 @@
 """From a sample's parts to token ids: chat template, the visible part of the context, the right answer behind it.
 
-A sample is instruction + context (units with a separator between them) + question, the user's turn of a chat model,
-and the answer's prefix, which opens the assistant's turn. All of it is encoded at once, so that no token differs from
-those of the whole text, and then split: a part begins with the token that has its first character.
+A sample is instruction + opening + context (units with a separator between them) + question, the user's turn of a chat
+model, and the answer's prefix, which opens the assistant's turn; a query that comes first stands before the opening.
+All of it is encoded at once, so that no token differs from those of the whole text, and then split: a part begins with
+the token that has its first character.
 """
 
 from bisect import bisect_right
@@ -57,10 +58,11 @@ class Encoder:
     def text(self, sample):
         """The text of the prompt and the characters at which its context begins and ends."""
         context = sample["separator"].join(sample["units"])
-        first = sample["query"] if self.query_first else ""
-        user = sample["instruction"] + first + context + sample["question"]
+        before = (sample["instruction"] + (sample["query"] if self.query_first else "")
+                  + sample.get("opening", ""))  # samples of before there were openings have none
+        user = before + context + sample["question"]
         if not self.chat:
-            start = len(sample["instruction"]) + len(first)
+            start = len(before)
             return user + sample["prefix"], start, start + len(context)
         try:
             turn = self.tokenizer.apply_chat_template([{"role": "user", "content": user}], tokenize=False,

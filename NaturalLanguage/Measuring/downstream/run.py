@@ -194,7 +194,7 @@ class EvaluationRun:
             say(f"visible {row['visible_fraction']:g}: {score}cross entropy of the answer {row['cross_entropy']:.4f} "
                 f"nats in {row['target_tokens']:.1f} tokens")
         say(f"{self.directory}: finished" + ("" if self.about["comparable"] else
-                                             "; built-in source, not comparable with published numbers"))
+                                             "; source not comparable with published numbers"))
 
     def write_features(self, lines):
         """Write feature_tensors_seq_{l}.pt as save_mid_features.py does, with the answers' cross entropies."""

@@ -32,16 +32,17 @@ class Passage(NamedTuple):
 
 
 class Question(NamedTuple):
-    """`passages`: those retrieved for it, best first, with their relevance; empty where any passage is a distractor."""
+    """`passages`: those retrieved for it, best first; empty where any passage is a distractor."""
     text: str
     answers: tuple
     gold: Passage
     group: str = ""  # distractors of the same group (article, module) come first
-    passages: tuple = ()  # of (Passage, relevance: 0 none, more is better)
+    passages: tuple = ()  # of (Passage, relevance: 0 none, more is better; whether it has an answer)
 
 
 class Source(NamedTuple):
-    """`about` is stored with the samples; `items` are Questions, words, sentences or (text, label) pairs."""
+    """`about` is stored with the samples; `comparable`: whether scores can be set beside published ones; `items` are
+    Questions, words, sentences or (text, label) pairs."""
     about: dict
     comparable: bool
     items: tuple
@@ -77,13 +78,14 @@ def read_text(path, what):
 
 
 def read_lines(path, what, fields):
-    """The objects of a JSONL file that have these fields. Exits with code 2, naming the line, where one has not."""
+    """(line number, values of these fields) of the objects of a JSONL file. Exits with code 2, naming the line, where
+    one has not all of them."""
     rows = []
     for number, line in enumerate(read_text(path, what).splitlines(), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
-                rows.append(tuple(row[field] for field in fields))
+                rows.append((number, tuple(row[field] for field in fields)))
             except (ValueError, KeyError, TypeError):
                 fail(f"{what} {path}: line {number} is not JSON with the fields {', '.join(fields)}")
     return rows
@@ -92,16 +94,30 @@ def read_lines(path, what, fields):
 # Questions
 
 
+def question_of(text, answers, gold, group="", passages=()):
+    """A Question whose fields are text. Raises TypeError where they are not, or without a list of answers."""
+    if not isinstance(answers, list) or not answers:
+        raise TypeError(f"{answers!r} is no list of answers")
+    for part in (text, *answers, *gold, *(part for passage, *_ in passages for part in passage)):
+        if not isinstance(part, str):
+            raise TypeError(f"{part!r} is not text")
+    return Question(text.strip(), tuple(answers), gold, group, tuple(passages))
+
+
 def squad(path):
     """Questions of SQuAD's JSON (v1.1 or v2.0), without the unanswerable; the gold passage is the paragraph."""
+    found, number = [], 1
     try:
-        articles = json.loads(read_text(path, "SQuAD"))["data"]
-        found = [Question(qa["question"].strip(), tuple(dict.fromkeys(answer["text"] for answer in qa["answers"])),
-                          Passage(article["title"], paragraph["context"]), article["title"])
-                 for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]
-                 if not qa.get("is_impossible", False) and qa["answers"]]
-    except (ValueError, KeyError, TypeError) as error:
-        fail(f"{path} is not SQuAD's JSON ({type(error).__name__}: {error}); give dev-v2.0.json")
+        for article in json.loads(read_text(path, "SQuAD"))["data"]:
+            for paragraph in article["paragraphs"]:
+                for qa in paragraph["qas"]:
+                    if not qa.get("is_impossible", False) and qa["answers"]:
+                        answers = list(dict.fromkeys(answer["text"] for answer in qa["answers"]))
+                        gold = Passage(article["title"], paragraph["context"])
+                        found.append(question_of(qa["question"], answers, gold, article["title"]))
+                    number += 1
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fail(f"{path} is not SQuAD's JSON (question {number}: {type(error).__name__}: {error}); give dev-v2.0.json")
     return from_file(path, True, found, "answerable questions")
 
 
@@ -112,8 +128,8 @@ def dataset(name, split):
         saved = any(Path(name, file).exists() for file in ("dataset_info.json", "state.json", "dataset_dict.json"))
         rows = load_from_disk(name) if saved else load_dataset(name, split=split)
         rows = rows[split] if isinstance(rows, dict) else rows
-        found = tuple(Question(row["question"].strip(), tuple(dict.fromkeys(row["answers"]["text"])),
-                               Passage(row["title"], row["context"]), row["title"])
+        found = tuple(question_of(row["question"], list(dict.fromkeys(row["answers"]["text"])),
+                                  Passage(row["title"], row["context"]), row["title"])
                       for row in rows if row["answers"]["text"])
     except Exception as error:  # whatever the library meets: no network, no such name, no such column
         fail(f"cannot read questions from the data set {name}: {error}")
@@ -126,20 +142,24 @@ def natural_questions(path):
     """Questions with retrieved passages, best first: JSONL (or .gz) of {question, answers, ctxs}.
 
     A passage is {title, text} with `isgold`, `hasanswer` (Lost in the Middle's files) or a graded `label` (re-ranking).
+    Without `hasanswer` it has an answer if one is a substring of its text.
     """
     found = []
-    for number, (question, answers, passages) in enumerate(
-            read_lines(path, "the questions", ("question", "answers", "ctxs")), start=1):
+    for number, (text, answers, passages) in read_lines(path, "the questions", ("question", "answers", "ctxs")):
         try:
             ranked = [(Passage(entry.get("title", ""), entry["text"]),
-                       int(entry.get("label", entry.get("isgold") or 0))) for entry in passages]
-            answerable = [entry.get("hasanswer") or holds_answer(entry["text"], answers) for entry in passages]
-            best = max(range(len(ranked)), key=lambda index: (ranked[index][1], bool(answerable[index]), -index))
+                       int(entry.get("label", entry.get("isgold") or 0)),
+                       holds_answer(entry["text"], answers) if entry.get("hasanswer") is None
+                       else bool(entry["hasanswer"])) for entry in passages]
+            best = max(range(len(ranked)), key=lambda index: (*ranked[index][1:], -index))
+            gold, relevance, has_answer = ranked[best]
+            ranked[best] = (gold, relevance or 1, has_answer)
+            question = question_of(text, answers, gold, "", ranked)
         except (KeyError, TypeError, AttributeError, ValueError):
-            fail(f"the questions {path}: question {number} has no list of passages (title, text)")
-        if ranked[best][1] or answerable[best]:
-            ranked[best] = (ranked[best][0], ranked[best][1] or 1)
-            found.append(Question(question.strip(), tuple(answers), ranked[best][0], "", tuple(ranked)))
+            fail(f"the questions {path}: line {number} is not a question and lists of answers and passages (title, "
+                 "text), all text")
+        if relevance or has_answer:
+            found.append(question)
     return from_file(path, True, found, "questions with a gold passage")
 
 
@@ -230,25 +250,39 @@ def labelled(path):
 
     Built in are the 30 subpackages (scipy.stats, ...) with most docstrings.
     """
-    if path and str(path).removesuffix(".gz").endswith(".csv"):
-        rows = list(csv.DictReader(io.StringIO(read_text(path, "the labelled texts"))))
-        if not rows or not {"text", "label"} <= set(rows[0]):
-            fail(f"the labelled texts {path} have no columns text and label")
-        return from_file(path, True, [(row["text"].strip(), row["label"]) for row in rows], "labelled texts")
     if path:
-        rows = read_lines(path, "the labelled texts", ("text", "label"))
-        return from_file(path, True, [(text.strip(), str(label)) for text, label in rows], "labelled texts")
+        if str(path).removesuffix(".gz").endswith(".csv"):
+            reader = csv.DictReader(io.StringIO(read_text(path, "the labelled texts")))
+            rows = [(reader.line_num, (row.get("text"), row.get("label"))) for row in reader]
+            if not rows or not {"text", "label"} <= set(reader.fieldnames):
+                fail(f"the labelled texts {path} have no columns text and label")
+        else:
+            rows = read_lines(path, "the labelled texts", ("text", "label"))
+        for number, (text, label) in rows:
+            if not isinstance(text, str) or not isinstance(label, (str, int)):
+                fail(f"the labelled texts {path}: line {number} has no text with a label")
+        return from_file(path, True, [(text.strip(), str(label)) for _, (text, label) in rows], "labelled texts")
     pairs = [(summary, ".".join(module.split(".")[:2])) for module, _, summary, _ in docstring_entries()]
     most = {label for label, _ in Counter(label for _, label in pairs).most_common(30)}
     return Source(about_docstrings(), False, tuple(pair for pair in pairs if pair[1] in most))
 
 
 def without_special_tokens(source, special):
-    """The source without what holds a special token of the tokenizer, which would be read as one (of any item kind)."""
+    """The source without what holds a special token of the tokenizer, which would be read as one (of any item kind).
+
+    A retrieved passage that holds one goes alone, a gold one with its question.
+    """
     special = [token for token in special if token.strip()]
 
-    def clean(item):
-        text = " ".join([item.text, item.gold.text, *item.answers]) if isinstance(item, Question) else str(item)
-        return not any(token in text for token in special)
+    def clean(*texts):
+        return not any(token in text for text in texts for token in special)
 
-    return source._replace(items=tuple(filter(clean, source.items)))
+    def kept(item):
+        if isinstance(item, Question):
+            return clean(item.text, *item.answers, *item.gold)
+        return clean(str(item))
+
+    items = filter(kept, source.items)
+    return source._replace(items=tuple(
+        item._replace(passages=tuple(entry for entry in item.passages if clean(*entry[0])))
+        if isinstance(item, Question) else item for item in items))

@@ -24,9 +24,10 @@ from downstream.tasks import SINGLE_GOLD, TASKS
 from files import current, load_json
 from hub import load_tokenizer
 from scorer import load_config
-from utils import Parser, choose_device, fail, positive_int, run_main
+from utils import Parser, argument_type, choose_device, fail, positive_int, run_main
 
 DEFAULT_TASKS = "ruler_qa1 ruler_cwe ruler_fwe ruler_vt"
+task_name = argument_type(str, TASKS.__contains__, f"a task; there are {', '.join(TASKS)}")
 
 
 @cache
@@ -39,13 +40,21 @@ def config_of(model, rope_scaling, rope_factor):
     return load_config(model, rope_scaling, rope_factor)
 
 
+def split(flags):
+    """The words of --generate_flags, as a shell has them. Exits with code 2 where a quotation does not end."""
+    try:
+        return shlex.split(flags)
+    except ValueError as error:
+        fail(f"--generate_flags {flags!r} cannot be split into words: {error}")
+
+
 class Evaluation:
     """The cell of a model, a task and a length: its samples and its run."""
 
     def __init__(self, args, model, task, length, flags):
         many = ["--questions", args.questions] if TASKS[task].many else []
         generation = ["--task", task, "--tokenizer", model, "--max_length", length, "--n", args.n, *many,
-                      *shlex.split(args.generate_flags)]
+                      *split(args.generate_flags)]
         self.generation = generation_parser("").parse_args([*map(str, generation)])
         self.generation.new_tokens = self.generation.new_tokens or TASKS[task].new_tokens
         folder = Path(args.out_dir) / "samples" / tokenizer_sha256(model)[:12]
@@ -89,10 +98,12 @@ def main():
     parser = Parser(__doc__)
     add = parser.add_argument_group("the grid").add_argument
     add("models", nargs="+", help="hub names or directories of causal language models")
-    add("--tasks", nargs="+", choices=TASKS, default=jobs.from_environment("TASKS", DEFAULT_TASKS, str), help="tasks")
-    add("--max_lengths", nargs="+", type=positive_int, default=jobs.from_environment("MAX_LENGTHS", "8192"),
-        help="tokens of the prompt and the answer together")
-    add("--n", type=positive_int, default=jobs.from_environment("N_SAMPLES", "500")[0], help="samples of each cell")
+    add("--tasks", nargs="+", choices=TASKS, default=jobs.from_environment("TASKS", DEFAULT_TASKS, task_name),
+        help="tasks")
+    add("--max_lengths", nargs="+", type=positive_int,
+        default=jobs.from_environment("MAX_LENGTHS", "8192", positive_int), help="tokens of the prompt and the answer together")
+    add("--n", type=positive_int, default=jobs.from_environment("N_SAMPLES", "500", positive_int)[0],
+        help="samples of each cell")
     add("--questions", type=positive_int, default=1, help="about each context, for tasks that can have several")
     add("--generate_flags", default=os.environ.get("GENERATE_FLAGS", ""), help="for generate_tasks.py, as one text")
     add("--out_dir", default="outputs/downstream", help="folder of samples, runs, logs and figures")

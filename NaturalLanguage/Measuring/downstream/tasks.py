@@ -13,8 +13,9 @@ CLOSE_ENOUGH = 0.002
 
 
 class Task(NamedTuple):
-    """`source`: the kind of its source, or "" where it needs none; `least`: the smallest size; `many`: whether several
-    questions can be asked about one context; `positions`: whether its one gold unit can be put at a position."""
+    """`source`: the kind of its source, or "" where it needs none; `least`: the smallest size for one question, in
+    units, or 0 where a size is tokens; `many`: whether several questions can be asked about one context; `positions`:
+    whether its one gold unit can be put at a position."""
     build: Callable
     source: str
     metric: str
@@ -48,7 +49,10 @@ SINGLE_GOLD = tuple(name for name, task in TASKS.items() if task.positions)
 
 
 def read_source(task, args, tokenizer):
-    """The Source that the flags name, without what holds special tokens of the tokenizer."""
+    """The Source that the flags name, without what holds special tokens of the tokenizer.
+
+    Published numbers are on text, and where the passages are retrieved ones, on those of files for --nq.
+    """
     if args.style == "symbols":
         return symbols(tokenizer, args.keys, args.values_pattern)
     if task.source in ("questions", "retrieved"):
@@ -71,6 +75,8 @@ def read_source(task, args, tokenizer):
     if not source.comparable and not args.built_in:
         fail(f"no source for {args.task} was given and none that is built in is wanted; give "
              f"{' or '.join(SOURCE_FLAGS[task.source])}, or --built_in")
+    if task.source == "retrieved" and not args.nq:
+        source = source._replace(comparable=False)
     return sources.without_special_tokens(source, tokenizer.all_special_tokens)
 
 
@@ -90,7 +96,12 @@ def symbols(tokenizer, keys, values):
         if len(found[-1]) < 2:
             fail(f"the tokenizer has {len(found[-1])} {what} that match {pattern!r}; name its symbols with --keys and "
                  "--values_pattern")
-    return sources.Source({"symbols": [keys, values]}, True, tuple(found))
+    return sources.Source({"symbols": [keys, values]}, False, tuple(found))
+
+
+def least_units(args, task):
+    """The fewest units of a context that hold the gold units of all its questions at the positions asked for."""
+    return max(max(1, task.least) + args.questions - 1, *(position + 1 for position in args.gold_positions or [0]))
 
 
 def fit(length_of, least, guess, budget):
@@ -137,7 +148,8 @@ def question_length(sample):
 def make_samples(args, task, source, encoder):
     """args.n samples, each as long as --max_length allows (or with --units units), with `prompt_tokens`.
 
-    Exits with code 2 where the length is too short for one unit or the source too small for the length.
+    Exits with code 2 where the length or --units is too short for the questions and gold positions, or the source too
+    small for the length.
     """
     counts = {}
 
@@ -149,7 +161,10 @@ def make_samples(args, task, source, encoder):
     build = task.symbols if args.style == "symbols" else task.build
     budget = None if args.max_length is None else args.max_length - args.new_tokens
     per_context = 2 if args.task == "two_needles" else args.questions
-    guess, samples = max(task.least + 1, (budget or 0) // 8), []
+    if args.units and args.units < least_units(args, task):
+        fail(f"{args.task} needs {least_units(args, task)} units for {asked(args)}, not {args.units} units; raise "
+             "--units")
+    guess, samples = (budget or 0) // 8, []
     for context in progress(range(-(-args.n // per_context)), desc=f"{args.task} contexts", unit="context"):
         options = Options(args.questions, args.max_length, args.units, positions_of(args, context), count, args.values,
                           tuple(args.needle_depths), args.symbols_per_class)
@@ -181,17 +196,23 @@ def make_samples(args, task, source, encoder):
     return samples[:args.n]
 
 
+def asked(args):
+    """What is asked about a context, in words."""
+    return (f"{args.questions} question{'s' * (args.questions > 1)} about one context"
+            + (f" with gold positions up to {max(args.gold_positions)}" if args.gold_positions else ""))
+
+
 def fill(args, task, draft, length_of, guess, budget, encoder, context):
     """The samples of a context that fill the budget, and the size that did. Exits with code 2 where none does."""
-    size, length = fit(length_of, task.least, guess, budget)
+    least = least_units(args, task) if task.least else 0
+    size, length = fit(length_of, least, guess, budget)
     if size is None and length is None:
-        fail(f"the source of {args.task} is too small for {args.questions} questions about one context"
-             + (f" with gold positions up to {max(args.gold_positions)}" if args.gold_positions else ""))
+        fail(f"the source of {args.task} is too small for {asked(args)}")
     if size is None:
         fail(f"--max_length {args.max_length} is too short for {args.task}: its shortest sample takes {length} tokens "
              f"and {args.new_tokens} are for the answer; give at least {length + args.new_tokens}")
     found = draft(size)
-    while size > task.least and max(encoder.length(sample) for sample in found) > budget:
+    while size > least and max(encoder.length(sample) for sample in found) > budget:
         size -= 1  # another question is longer in tokens than the one that is longest in characters
         found = draft(size)
     bigger = length_of(size + 1 if task.least else 2 * size + 1)

@@ -19,14 +19,14 @@ ICL = ('Use the provided mapping from the text to label to assign a label to the
 
 def recall(size, rng, source, options):
     """JSON key-value recall; the context stands before the instruction. size: pairs."""
-    if size < options.queries + DEMONSTRATIONS:
-        raise SourceTooSmall(f"{size} pairs")
     pairs = random_pairs(size, rng)
     units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
-    demonstrations = "".join(f"Key: {key}\nCorresponding value: {value}\n\n" for key, value in pairs[-DEMONSTRATIONS:])
+    shown = options.queries + rng.choice(size - options.queries, DEMONSTRATIONS, replace=False)
+    demonstrations = "".join(f"Key: {key}\nCorresponding value: {value}\n\n"
+                             for key, value in (pairs[index] for index in shown.tolist()))
     queries = [Query([gold], f"}}\n\n{PAIRS}{demonstrations}Key: {key}\n", f"Key: {key}\n\n", "Corresponding value:",
                      [value], f" {value}") for gold, (key, value) in zip(golds, pairs)]
-    return Draft("{", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries)
+    return Draft("", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries, "{")
 
 
 def with_title(passage):
@@ -49,7 +49,7 @@ def rag(size, rng, source, options):
 def judged_passages(question, source, rng):
     """(Passage, relevance) of a question without the gold one: as retrieved, or 1 for the gold's group and 0 else."""
     if question.passages:
-        return [entry for entry in question.passages if entry[0] != question.gold]
+        return [(passage, relevance) for passage, relevance, _ in question.passages if passage != question.gold]
     groups = {item.gold: item.group for item in source.items}
     return [(passage, int(groups[passage] == question.group)) for passage in other_passages([question], source, rng)]
 
@@ -68,7 +68,8 @@ def rerank_parts(question, candidates, size, rng, source, options):
     """Passages in their order, their IDs and their relevance, and the index of the gold one."""
     judged = dict(candidates)
     top = max([2, *(value + 1 for value in judged.values())])
-    relevance = {**judged, question.gold: dict(question.passages).get(question.gold, top)}
+    relevance = {passage: value for passage, value, _ in question.passages}
+    relevance = {**judged, question.gold: relevance.get(question.gold, top)}
     others = choose_passages([passage for passage, _ in candidates], size, options)
     others = [others[index] for index in rng.permutation(len(others)).tolist()]
     passages, golds = arrange([question.gold], others, options, rng)

@@ -34,10 +34,10 @@ def two_needles(size, rng, source, options):
 def retrieved_passages(question, source, rng):
     """Distractors of a question that do not hold its answer, the best retrieved first."""
     if question.passages:
-        candidates = [passage for passage, _ in question.passages if passage != question.gold]
-    else:
-        candidates = other_passages([question], source, rng)
-    return [passage for passage in candidates if not holds_answer(passage.text, question.answers)]
+        return [passage for passage, _, has_answer in question.passages
+                if not has_answer and passage != question.gold]
+    return [passage for passage in other_passages([question], source, rng)
+            if not holds_answer(passage.text, question.answers)]
 
 
 def multi_document_qa(size, rng, source, options):
@@ -63,10 +63,8 @@ def random_pairs(size, rng):
 
 def kv_retrieval(size, rng, source, options):
     """Random uuid4 pairs as JSON. size: pairs."""
-    if options.queries > size:
-        raise SourceTooSmall(f"{size} pairs")
     pairs = random_pairs(size, rng)
     units, golds = arrange(pairs[:options.queries], pairs[options.queries:], options, rng)
     queries = [Query([gold], f'}}\n\nKey: "{key}"\n', f'Key: "{key}"\n\n', "Corresponding value:", [value],
                      f' "{value}"') for gold, (key, value) in zip(golds, pairs)]
-    return Draft(PAIRS + "JSON data:\n{", [f'"{key}": "{value}"' for key, value in units], ",\n ", queries)
+    return Draft(PAIRS, [f'"{key}": "{value}"' for key, value in units], ",\n ", queries, "JSON data:\n{")

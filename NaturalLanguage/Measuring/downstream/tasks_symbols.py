@@ -15,8 +15,6 @@ from utils import fail
 def distinct_keys(size, rng, source, options):
     """`size` distinct keys in random order."""
     keys = source.items[0]
-    if options.queries > size:
-        raise SourceTooSmall(f"{size} units for {options.queries} questions")
     if size > len(keys):
         raise SourceTooSmall(f"{len(keys)} keys")
     return [keys[index] for index in rng.permutation(len(keys))[:size].tolist()]
@@ -33,11 +31,11 @@ def pairs(size, rng, source, options):
 
 
 def two_needles(size, rng, source, options):
-    """Two of the pairs as needles: A at the first depth, B at the second. size: pairs."""
-    positions = [min(size - 1, int(depth * size)) for depth in options.depths]
-    if positions[0] == positions[1]:
-        fail("--needle_depths puts both needles on one pair; move them apart or lengthen the context")
-    draft = pairs(size, rng, source, options._replace(queries=2, positions=positions))
+    """Two of the pairs as needles: A at the first depth, B at the second, or A just before B where both depths are
+    those of one pair. size: pairs."""
+    first, second = (int(depth * size) for depth in options.depths)
+    second = min(max(second, 1), size - 1)
+    draft = pairs(size, rng, source, options._replace(queries=2, positions=[min(first, second - 1), second]))
     queries = [query._replace(extra={"needle": needle}) for needle, query in zip("AB", draft.queries)]
     return draft._replace(queries=queries)
 

@@ -9,11 +9,13 @@ from collections import Counter
 
 import pytest
 from downstream_helpers import (
-    WORDS, error_of, generate, make_models, read_lines, succeed, symbol_model, write_sources, write_squad,
+    WORDS, error_of, generate, make_models, read_lines, succeed, symbol_model, write_nq, write_sources,
+    write_squad,
 )
 from scipy.stats import chisquare
 from transformers import AutoTokenizer
 
+from downstream.prompts import Encoder
 from downstream.tasks import TASKS, fit
 
 
@@ -28,7 +30,8 @@ def files(tmp_path_factory):
 
 
 def whole_text(sample):
-    return (sample["instruction"] + sample["separator"].join(sample["units"]) + sample["question"] + sample["prefix"])
+    return (sample["instruction"] + sample["opening"] + sample["separator"].join(sample["units"]) + sample["question"]
+            + sample["prefix"])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -141,12 +144,23 @@ def test_pairs(models, tmp_path):
                               "--gold_positions", *positions)
     assert about["comparable"]
     for number, sample in enumerate(samples):
-        body = sample["instruction"].rpartition("\n")[2] + sample["separator"].join(sample["units"])
+        body = sample["opening"].rpartition("\n")[2] + sample["separator"].join(sample["units"])
         pairs = json.loads(body + sample["question"][0])
         assert len(pairs) == 140 and all(uuid.UUID(text).version == 4 for pair in pairs.items() for text in pair)
         key, = re.findall(r'Key: "(.*)"', sample["question"])
         assert sample["answers"] == [pairs[key]] and sample["target"] == f' "{pairs[key]}"'
         assert sample["gold"] == [positions[number % 5]] and list(pairs)[sample["gold"][0]] == key
+
+
+def test_the_key_stands_before_the_json(models, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(models["qwen3"])
+    for task, opening in (("kv_retrieval", "JSON data:\n{"), ("helmet_recall", "{")):
+        (sample,), _ = generate(tmp_path / f"{task}.jsonl", models["qwen3"], task, "--units", 5, "--n", 1)
+        text, start, _ = Encoder(tokenizer, "qwen3", "off", query_first=True).text(sample)
+        assert sample["query"].endswith("\n\n") and text[start:].startswith(sample["units"][0])
+        assert text[:start] == sample["instruction"] + sample["query"] + opening
+        without, _, _ = Encoder(tokenizer, "qwen3", "off").text(sample)
+        assert without == whole_text(sample) == text.replace(sample["query"], "", 1)
 
 
 def test_retrieved_documents(models, files, tmp_path):
@@ -182,7 +196,7 @@ def test_needles(models, files, tmp_path):
 def test_json_recall_and_rag(models, files, tmp_path):
     samples, _ = generate(tmp_path / "a.jsonl", models["qwen3"], "helmet_recall", "--units", 30, "--n", 2)
     for sample in samples:
-        pairs = json.loads(sample["instruction"] + sample["separator"].join(sample["units"]) + sample["question"][0])
+        pairs = json.loads(sample["opening"] + sample["separator"].join(sample["units"]) + sample["question"][0])
         keys = re.findall("Key: (.*)", sample["question"])
         values = re.findall("value: *(.+)", sample["question"])
         assert len(pairs) == 30 and len(set(keys)) == 3
@@ -192,6 +206,45 @@ def test_json_recall_and_rag(models, files, tmp_path):
         assert len(re.findall("Question: ", sample["instruction"])) == 2 and len(sample["units"]) == 12
         holding = [index for index, unit in enumerate(sample["units"]) if sample["answers"][0].lower() in unit.lower()]
         assert holding == sample["gold"]
+
+
+def test_the_flag_says_which_passages_have_an_answer(models, tmp_path):
+    def passage(title, text, **flags):
+        return {"title": title, "text": text, **flags}
+
+    (tmp_path / "nq.jsonl").write_text(json.dumps({"question": "who", "answers": ["Foo"], "ctxs": [
+        passage("gold", "It is Foo.", isgold=True, hasanswer=True), passage("true", "It is F. Oo.", hasanswer=True),
+        passage("false", "A fool.", hasanswer=False), passage("absent", "No food."), passage("other", "Nothing.")]}))
+    samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "multi_document_qa", "--units", 3, "--n", 1,
+                          "--nq", tmp_path / "nq.jsonl")
+    assert {re.search(r"Title: (\w+)", unit)[1] for unit in samples[0]["units"]} == {"gold", "false", "other"}
+
+
+@pytest.mark.parametrize("task", ["multi_document_qa", "helmet_rag", "helmet_rerank"])
+def test_special_tokens_in_retrieved_passages(task, models, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    write_nq(tmp_path / "nq.jsonl")
+    lines = read_lines(tmp_path / "nq.jsonl")
+    for number, line in enumerate(lines):
+        for part, entry in zip(("title", "text"), line["ctxs"]):
+            entry[part] += tokenizer.bos_token
+        line["ctxs"][5]["title"] += tokenizer.bos_token * (number % 2)  # the gold one
+    (tmp_path / "nq.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    samples, _ = generate(tmp_path / "s.jsonl", models["llama"], task, "--units", 8, "--n", 6,
+                          "--nq", tmp_path / "nq.jsonl")
+    assert all(tokenizer.bos_token not in whole_text(sample) and len(sample["units"]) == 8 for sample in samples)
+
+
+def test_demonstrated_pairs_are_uniform(models, tmp_path):
+    samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "helmet_recall", "--units", 10, "--n", 300,
+                          "--questions", 2)
+    counts = Counter()
+    for sample in samples[::2]:
+        keys = [re.match('"(.*?)"', unit)[1] for unit in sample["units"]]
+        shown = [keys.index(key) for key in re.findall("Key: (.*)", sample["question"])[:2]]
+        assert not {*shown} & {*sample["gold"], *samples[sample["index"] + 1]["gold"]}
+        counts.update(shown)
+    assert chisquare([counts[index] for index in range(10)]).pvalue > 0.001
 
 
 def test_reranking(models, files, tmp_path):
@@ -223,6 +276,32 @@ def test_in_context_learning(models, files, tmp_path):
     assert len(set(mappings)) > 1
 
 
+@pytest.mark.parametrize("task, flags, length", [
+    ("kv_retrieval", ("--questions", 2), 2048), ("kv_retrieval", ("--gold_positions", 0, 4, 9), 2048),
+    ("helmet_recall", ("--questions", 3, "--gold_positions", 5, 7, 1), 2048),
+    ("ruler_qa1", ("--questions", 2, "--gold_positions", 3, 8), 2000),
+    ("multi_document_qa", ("--gold_positions", 9), 1500),
+    ("helmet_rag", ("--gold_positions", 2, 6), 1500), ("helmet_rerank", ("--gold_positions", 2, 6), 2500)])
+def test_questions_and_positions_in_a_length(task, flags, length, models, files, tmp_path):
+    samples, about = generate(tmp_path / "s.jsonl", models["qwen3"], task, "--max_length", length, "--n", 6, *flags,
+                              *files)
+    positions = flags[flags.index("--gold_positions") + 1:] if "--gold_positions" in flags else None
+    budget = length - about["new_tokens"]
+    for number, sample in enumerate(samples):
+        assert 0.85 * budget < sample["prompt_tokens"] <= budget
+        assert not positions or sample["gold"] == [positions[number % len(positions)]]
+
+
+@pytest.mark.parametrize("task, flags, message", [
+    ("kv_retrieval", ("--max_length", 1000, "--gold_positions", 99), "too short for kv_retrieval: its shortest"),
+    ("ruler_qa1", ("--max_length", 300, "--gold_positions", 40), "too short for ruler_qa1: its shortest"),
+    ("ruler_qa1", ("--max_length", 9000, "--gold_positions", 500), "too small for 1 question about one context with"),
+    ("helmet_recall", ("--units", 3, "--questions", 2), "needs 4 units for 2 questions about one context, not 3")])
+def test_too_short_is_not_too_small(task, flags, message, models, files, tmp_path):
+    assert message in error_of("generate_tasks", "--tokenizer", models["qwen3"], "--task", task, *flags, *files,
+                               "--out", tmp_path / "s.jsonl")
+
+
 @pytest.fixture(scope="module")
 def symbols(tmp_path_factory):
     return symbol_model(tmp_path_factory.mktemp("symbols"))
@@ -231,13 +310,17 @@ def symbols(tmp_path_factory):
 def test_pairs_of_symbols(symbols, tmp_path):
     flags = ("--style", "symbols", "--n", 6)
     samples, about = generate(tmp_path / "s.jsonl", symbols, "kv_retrieval", *flags, "--units", 16, "--questions", 2)
-    assert about["values"] == 8
+    assert about["values"] == 8 and about["comparable"] is False
     for sample in samples:
         pairs, asked = dict(unit.split() for unit in sample["units"]), sample["question"].strip()
         assert len(pairs) == 16 and sample["answers"] == [pairs[asked]] and sample["prompt_tokens"] == 33
         assert whole_text(sample).split() == [word for pair in pairs.items() for word in pair] + [asked]
     samples, _ = generate(tmp_path / "n.jsonl", symbols, "two_needles", *flags, "--max_length", 49)
     assert [sample["needle"] for sample in samples] == list("ABABAB") and samples[0]["gold"] < samples[1]["gold"]
+    samples, _ = generate(tmp_path / "near.jsonl", symbols, "two_needles", *flags, "--max_length", 49,
+                          "--needle_depths", 0.5, 0.6)
+    size = len(samples[0]["units"])
+    assert [sample["gold"] for sample in samples[:2]] == [[int(0.5 * size)], [int(0.6 * size)]]
     assert "has 0 keys" in error_of("generate_tasks", "--task", "kv_retrieval", *flags, "--units", 4,
                                     "--tokenizer", symbols, "--keys", "x.*")
 
@@ -279,6 +362,15 @@ def test_built_in_sources(models, tmp_path):
     line = error_of("generate_tasks", "--task", "ruler_cwe", "--max_length", 1500, "--tokenizer", models["llama"],
                     "--no-built_in", "--out", tmp_path / "none.jsonl")
     assert "--words FILE" in line
+
+
+@pytest.mark.parametrize("task, flag, comparable", [
+    ("multi_document_qa", "--squad", False), ("helmet_rag", "--squad", False), ("helmet_rerank", "--squad", False),
+    ("multi_document_qa", "--nq", True), ("ruler_qa1", "--squad", True)])
+def test_comparable_by_task_and_source(task, flag, comparable, models, files, tmp_path):
+    _, about = generate(tmp_path / "s.jsonl", models["qwen3"], task, "--units", 6, "--n", 1, "--no-built_in",
+                        flag, files[files.index(flag) + 1])
+    assert about["comparable"] is comparable
 
 
 def test_samples_do_not_depend_on_their_number(models, files, tmp_path):
@@ -352,6 +444,24 @@ def test_bad_sources(models, symbols, tmp_path):
     assert "line 2 is not JSON with the fields" in error("multi_document_qa", "--nq", "c.jsonl", "\n{}\n")
     assert "used up" in error("ruler_cwe", "--words", "d.txt", "\n".join(WORDS * 3 + [word + "x" for word in WORDS]))
     assert "no columns text and label" in error("helmet_icl", "--labelled", "e.csv", "a,b\n1,2\n")
+    assert "g.csv: line 3 has no text with a label" in error("helmet_icl", "--labelled", "g.csv",
+                                                             "text,label\na,b\nshort\n")
+    for line in ('{"text": 3, "label": "a"}', '{"text": "a", "label": null}', '{"text": "a", "label": ["b"]}'):
+        assert "h.jsonl: line 2 has no text with a label" in error("helmet_icl", "--labelled", "h.jsonl",
+                                                                   f'{{"text": "a", "label": 1}}\n{line}\n')
+    gold = {"title": "t", "text": "It is Foo."}
+    for fields in ({"question": 3}, {"answers": []}, {"answers": "Foo"}, {"answers": [3]}, {"ctxs": []},
+                   {"ctxs": [gold, {"title": 3, "text": "a"}]}, {"ctxs": [gold, {"title": "a", "text": None}]}):
+        line = json.dumps({"question": "who", "answers": ["Foo"], "ctxs": [gold], **fields})
+        assert "i.jsonl: line 2 is not a question" in error("helmet_rag", "--nq", "i.jsonl", f"\n{line}\n")
+    for part, fields in (("context", {"context": 3}), ("question", {"question": None}), ("answer", {"answer": 3})):
+        fields = {"context": "It is Foo.", "question": "who", "answer": "Foo", **fields}
+        questions = [{"question": "what", "answers": [{"text": "Foo"}]},
+                     {"question": fields["question"], "answers": [{"text": fields["answer"]}]}]
+        squad = {"data": [{"title": "t", "paragraphs": [{"context": fields["context"], "qas": questions}]}]}
+        number = 1 if part == "context" else 2
+        assert f"question {number}: TypeError: {fields[part]!r} is not text" in error("ruler_qa1", "--squad", "j.json",
+                                                                                     json.dumps(squad))
     assert "no chat template" in error("ruler_qa1", "--squad", write_squad(tmp_path / "f.json").name,
                                        (tmp_path / "f.json").read_text(), "--chat", "on",
                                        "--tokenizer", symbols)
