@@ -10,10 +10,10 @@ was made from; started again with the same flags and texts, nothing is done.
 """
 
 from argparse import BooleanOptionalAction
-from pathlib import Path
 
 from downstream.sources import about_docstrings, docstring_entries
 from files import current, identity, make_directory, save_json
+from text_files import CorpusError, Reading, read_files
 from utils import Parser, fail, positive_int, run_main, say, seed
 
 # Each as the family's own, less what tools and system prompts need.
@@ -59,6 +59,8 @@ def make_model(family, tokenizer, args):
     """The random model, with the sizes of the flags."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
     torch.manual_seed(args.seed)
     config = AutoConfig.for_model(
         FAMILIES[family][0], vocab_size=max(args.vocabulary, len(tokenizer)), hidden_size=args.hidden_size,
@@ -97,13 +99,16 @@ def main():
     if (directory / "config.json").exists() and not args.overwrite:
         fail(f"{directory} has a model of other flags or texts, or half of one; add --overwrite to replace it, or "
              "choose another --out_dir")
-    made_from.unlink(missing_ok=True)
     if args.text_files:
-        texts = [Path(path).read_text(encoding="utf-8", errors="replace") for path in args.text_files]
+        try:
+            texts, _ = read_files(args.text_files, Reading())
+        except CorpusError as error:
+            fail(error)
     else:
         texts = [prose for *_, prose in docstring_entries()]
     tokenizer = make_tokenizer(args.family, texts, min(args.vocabulary, 8000))
     model = make_model(args.family, tokenizer, args)
+    made_from.unlink(missing_ok=True)
     tokenizer.save_pretrained(directory)
     model.save_pretrained(directory)
     save_json(made_from, {"request": request})

@@ -101,7 +101,8 @@ def main():
     add("--tasks", nargs="+", choices=TASKS, default=jobs.from_environment("TASKS", DEFAULT_TASKS, task_name),
         help="tasks")
     add("--max_lengths", nargs="+", type=positive_int,
-        default=jobs.from_environment("MAX_LENGTHS", "8192", positive_int), help="tokens of the prompt and the answer together")
+        default=jobs.from_environment("MAX_LENGTHS", "8192", positive_int),
+        help="tokens of the prompt and the answer together")
     add("--n", type=positive_int, default=jobs.from_environment("N_SAMPLES", "500", positive_int)[0],
         help="samples of each cell")
     add("--questions", type=positive_int, default=1, help="about each context, for tasks that can have several")

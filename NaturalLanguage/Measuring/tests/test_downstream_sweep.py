@@ -79,3 +79,10 @@ def test_flags_that_do_not_fit(model, flags):
     assert "invalid choice" in error_of("sweep", model, *flags, "--tasks", "none")
     assert "is not a number from 0 to 1" in error_of("sweep", model, *flags, "--visible_fractions", "2")
     assert "--cell" in succeed("sweep", "--help") and "default: score" in succeed("sweep", "--help")
+
+
+@pytest.mark.parametrize(("name", "value"), [("TASKS", "nope"), ("MAX_LENGTHS", "0"), ("GENERATE_FLAGS", "'")])
+def test_a_wrong_variable_is_one_line(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    line = error_of("sweep", "no_model")
+    assert value in line and line.count("\n") <= 1

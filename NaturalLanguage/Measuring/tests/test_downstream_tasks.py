@@ -394,6 +394,8 @@ def test_a_random_model_is_made_once(tmp_path):
     text.write_text("other words")
     assert "add --overwrite" in error_of("make_random_model", *flags)
     assert "weights" in succeed("make_random_model", *flags, "--overwrite")
+    text.write_bytes("words".encode("utf-16"))
+    assert "is not utf-8" in error_of("make_random_model", *flags, "--overwrite")
 
 
 def test_the_search_for_a_size_ends():
