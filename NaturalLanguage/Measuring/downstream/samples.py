@@ -80,7 +80,7 @@ def generate(args):
             "sha256": identity(path)})
     mean = sum(sample["prompt_tokens"] for sample in samples) / len(samples)
     say(f"{path}: {len(samples)} samples, prompts of {mean:.1f} tokens, the longest {longest}"
-        + ("" if source.comparable else "; built-in source, not comparable with published numbers"))
+        + ("" if source.comparable else "; source not comparable with published numbers"))
     return path
 
 
