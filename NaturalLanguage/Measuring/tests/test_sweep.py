@@ -143,7 +143,7 @@ def test_bad_input_is_one_line(spaced, grid, monkeypatch):
     assert "no cell 2" in error_line(run_main("sweep", spaced / "my llama", "--cell", 2))
     assert "required" in error_line(run_main("sweep"))
     for name, value, text in (("DATA", '--text_files "my', "cannot be split"),
-                              ("SEQ_LENS", "8 x", "not a list of ints")):
+                              ("SEQ_LENS", "8 x", "x is not an integer")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             assert text in error_line(run_main("sweep", spaced / "my llama"))
