@@ -20,19 +20,19 @@ def draw(axis, cells, reading, shorter, longer):
     rows = differences(cells, reading, shorter, longer, least_seeds=1)
     by_seed = {}
     for row in rows:
-        shared = sorted(set(cells[row.tokens][shorter]) & set(cells[row.tokens][longer]))
-        for seed, value in zip(shared, row.values):
+        for seed, value in zip(row.seeds, row.values):
             by_seed.setdefault(seed, []).append((row.tokens, value))
     for points in by_seed.values():
         axis.plot(*zip(*points), ".-", color="tab:gray", alpha=0.5, linewidth=0.7)
     for row in rows:
-        text = f"{READINGS[reading]}, {row.tokens} tokens: {longer} minus {shorter} {row.mean:+.4f}"
+        text = f"{row.mean:+.4f}"
         if len(row.values) > 1:
+            text = row.text(digits=4)
             low, high = row.interval
             axis.errorbar(row.tokens, row.mean, [[row.mean - low], [high - row.mean]], fmt="o", color="tab:blue",
                           capsize=3)
-            text += f" [{low:+.4f}, {high:+.4f}]"
-        print(f"{text}, {np.sum(row.values > 0)} of {len(row.values)} seeds above 0")
+        print(f"{READINGS[reading]}, {row.tokens} tokens: {longer} minus {shorter} {text}, "
+              f"{np.sum(row.values > 0)} of {len(row.values)} seeds above 0")
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set(title=READINGS[reading], xlabel="training tokens", xscale="log")
     set_ticks(axis.xaxis, [row.tokens for row in rows], tokens_label)

@@ -64,13 +64,9 @@ def optima(path):
 
 def compared(reading, *paths):
     """Pairs of context lengths whose order turns with the training size, for every seed (paired.py)."""
-    def difference(row):
-        low, high = row.interval
-        return f"{row.mean:+.3f} [{low:+.3f}, {high:+.3f}] at {row.tokens:,}"
-
     return markdown(["shorter, longer context", "longer minus shorter (nats), small size", "large size",
                      "seeds", "p of the sign tests"],
-                    [[f"{shorter}, {longer}", difference(small), difference(large),
+                    [[f"{shorter}, {longer}", *(f"{row.text()} at {row.tokens:,}" for row in (small, large)),
                       f"{len(small.values)}, {len(large.values)}", f"{small.sign_p:.2g}, {large.sign_p:.2g}"]
                      for shorter, longer, small, large in crossings(read_cells(*paths), reading)])
 
@@ -83,8 +79,7 @@ def pairs(reading, *paths):
     for shorter, longer in combinations(lengths, 2):
         by_size = {row.tokens: row for row in differences(cells, reading, shorter, longer, least_seeds=2)}
         rows.append([f"{longer} minus {shorter}", *(
-            "{:+.3f} [{:+.3f}, {:+.3f}], above 0: {} of {}".format(row.mean, *row.interval, (row.values > 0).sum(),
-                                                                   len(row.values))
+            f"{row.text()}, above 0: {(row.values > 0).sum()} of {len(row.values)}"
             if (row := by_size.get(tokens)) else "" for tokens in cells)])
     return markdown(["context lengths", *(f"{tokens:,} training tokens" for tokens in cells)], rows)
 

@@ -16,6 +16,7 @@ class Difference:
     """Loss at the longer minus loss at the shorter of two context lengths (nats), at one training size, by seed."""
     tokens: int
     values: np.ndarray
+    seeds: tuple = ()  # whose differences these are
 
     @property
     def mean(self):
@@ -31,6 +32,10 @@ class Difference:
         """p of the two-sided sign test."""
         return float(binomtest(int((self.values > 0).sum()), len(self.values)).pvalue)
 
+    def text(self, digits=3):
+        """Mean and interval (two seeds or more), as text."""
+        return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(self.mean, *self.interval, d=digits)
+
     def is_all(self, sign):
         """Whether every seed's difference has this sign and the interval leaves out 0."""
         return bool((sign * self.values > 0).all() and min(sign * np.array(self.interval)) > 0)
@@ -44,7 +49,7 @@ def differences(cells, reading, shorter, longer, least_seeds=3):
         if len(seeds) >= least_seeds:
             losses = {length: np.array([by_length[length][seed][reading] for seed in seeds])
                       for length in (shorter, longer)}
-            found.append(Difference(tokens, losses[longer] - losses[shorter]))
+            found.append(Difference(tokens, losses[longer] - losses[shorter], tuple(seeds)))
     return found
 
 

@@ -19,7 +19,7 @@ def read_cells(*paths):
     """
     cells = defaultdict(lambda: defaultdict(dict))
     for path in paths:
-        runs = set()
+        runs = {}
         try:
             for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
                 length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
@@ -27,10 +27,11 @@ def read_cells(*paths):
                 if run in runs:
                     fail(f"{path} has two rows of {length:g} tokens of context, {tokens:g} training tokens and seed "
                          f"{seed:g}; leave one of them")
-                runs.add(run)
-                cells[run[0]][run[1]][run[2]] = {**dict(zip(READINGS, losses)), "at_last_step": bool(at_last_step)}
+                runs[run] = {**dict(zip(READINGS, losses)), "at_last_step": bool(at_last_step)}
         except ValueError as error:
             fail(f"{path} lacks a number ({error}); make it again with collect_results.py")
+        for (tokens, length, seed), losses in runs.items():
+            cells[tokens][length][seed] = losses
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
 
 
