@@ -5,7 +5,7 @@ from pathlib import Path
 
 from downstream.prompts import Encoder
 from downstream.scoring import SCORES
-from downstream.tasks import TASKS, make_samples, read_source
+from downstream.tasks import TASKS, asked, least_units, make_samples, read_source
 from files import identity, load_json, lock, make_directory, replacing, same_request, save_json
 from hub import load_tokenizer
 from utils import fail, say
@@ -96,8 +96,8 @@ def refuse(args, task):
         fail(f"{args.task} has no single gold unit whose position could be chosen; leave --gold_positions out")
     if args.style == "symbols" and not task.symbols:
         fail(f"{args.task} has no style symbols; kv_retrieval, two_needles, ruler_vt and helmet_icl have")
-    if args.units and args.units < max(task.least, args.questions):
-        fail(f"--units {args.units} is less than {args.task} needs ({max(task.least, args.questions)})")
+    if args.units and args.units < (least := least_units(args, task)):
+        fail(f"{args.task} needs {least} units for {asked(args)}, not {args.units} units; raise --units")
     if args.task == "two_needles" and args.values < 2:
         fail("--values 1 makes the needles the same; give at least 2")
     if args.needle_depths[0] > args.needle_depths[1]:

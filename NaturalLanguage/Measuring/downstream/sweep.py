@@ -27,6 +27,7 @@ from scorer import load_config
 from utils import Parser, argument_type, choose_device, fail, positive_int, run_main
 
 DEFAULT_TASKS = "ruler_qa1 ruler_cwe ruler_fwe ruler_vt"
+words = argument_type(shlex.split, lambda _: True, "words as a shell has them, with every quotation ended")
 task_name = argument_type(str, TASKS.__contains__, f"a task; there are {', '.join(TASKS)}")
 
 
@@ -40,21 +41,13 @@ def config_of(model, rope_scaling, rope_factor):
     return load_config(model, rope_scaling, rope_factor)
 
 
-def split(flags):
-    """The words of --generate_flags, as a shell has them. Exits with code 2 where a quotation does not end."""
-    try:
-        return shlex.split(flags)
-    except ValueError as error:
-        fail(f"--generate_flags {flags!r} cannot be split into words: {error}")
-
-
 class Evaluation:
     """The cell of a model, a task and a length: its samples and its run."""
 
     def __init__(self, args, model, task, length, flags):
         many = ["--questions", args.questions] if TASKS[task].many else []
         generation = ["--task", task, "--tokenizer", model, "--max_length", length, "--n", args.n, *many,
-                      *split(args.generate_flags)]
+                      *args.generate_flags]
         self.generation = generation_parser("").parse_args([*map(str, generation)])
         self.generation.new_tokens = self.generation.new_tokens or TASKS[task].new_tokens
         folder = Path(args.out_dir) / "samples" / tokenizer_sha256(model)[:12]
@@ -106,7 +99,8 @@ def main():
     add("--n", type=positive_int, default=jobs.from_environment("N_SAMPLES", "500", positive_int)[0],
         help="samples of each cell")
     add("--questions", type=positive_int, default=1, help="about each context, for tasks that can have several")
-    add("--generate_flags", default=os.environ.get("GENERATE_FLAGS", ""), help="for generate_tasks.py, as one text")
+    add("--generate_flags", type=words, default=os.environ.get("GENERATE_FLAGS", ""),
+        help="for generate_tasks.py, as one text")
     add("--out_dir", default="outputs/downstream", help="folder of samples, runs, logs and figures")
     add("--measure", choices=MEASURES,
         help="what the figures show (default: score, or cross_entropy with --no-generate)")

@@ -148,8 +148,8 @@ def question_length(sample):
 def make_samples(args, task, source, encoder):
     """args.n samples, each as long as --max_length allows (or with --units units), with `prompt_tokens`.
 
-    Exits with code 2 where the length or --units is too short for the questions and gold positions, or the source too
-    small for the length.
+    Exits with code 2 where the length is too short for the questions and gold positions, or the source too small for
+    the length.
     """
     counts = {}
 
@@ -161,9 +161,6 @@ def make_samples(args, task, source, encoder):
     build = task.symbols if args.style == "symbols" else task.build
     budget = None if args.max_length is None else args.max_length - args.new_tokens
     per_context = 2 if args.task == "two_needles" else args.questions
-    if args.units and args.units < least_units(args, task):
-        fail(f"{args.task} needs {least_units(args, task)} units for {asked(args)}, not {args.units} units; raise "
-             "--units")
     guess, samples = (budget or 0) // 8, []
     for context in progress(range(-(-args.n // per_context)), desc=f"{args.task} contexts", unit="context"):
         options = Options(args.questions, args.max_length, args.units, positions_of(args, context), count, args.values,
