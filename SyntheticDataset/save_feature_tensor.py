@@ -23,9 +23,9 @@ with probability proportional to (1 - x / n_pairs)^gamma, each distance as often
 after the final norm; "cross_entropy" is the mean over these samples (nats).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F

@@ -40,7 +40,7 @@ def from_environment(name, default, kind):
 
     A blank variable counts as none. Exits with code 2 if a word is not of this kind.
     """
-    text = os.environ.get(name) or default
+    text = os.environ.get(name, "")
     try:
         return [kind(word) for word in text.split() or default.split()]
     except argparse.ArgumentTypeError as error:
