@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -17,14 +16,13 @@ from downstream.draw_visible_fraction import optimum
 from downstream.results import COLUMNS, Answers, clustered_error, resamples
 from downstream.tasks import TASKS
 
-MOST_SECONDS = 90  # of the processor, for all tasks of three models through all scripts
 FIGURES = ("draw_visible_fraction", "draw_position_weighted", "draw_two_needles", "draw_by_position", "draw_helmet")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folder of the runs of three families on all tasks, and the seconds of the processor that they took."""
-    started, folder = time.process_time(), tmp_path_factory.mktemp("all")
+    """The folder of the runs of three families on all tasks."""
+    folder = tmp_path_factory.mktemp("all")
     models, files = make_models(folder), write_sources(folder)
     for family, model in models.items():
         for task in TASKS:
@@ -33,12 +31,10 @@ def runs(tmp_path_factory):
                     "--n", 4, "--out", path, *files)
             succeed("evaluate_tasks", "--model_name", model, "--samples", path, "--visible_fractions", 0.25, 1,
                     "--out_dir", folder / "runs")
-    return folder / "runs", time.process_time() - started
+    return folder / "runs"
 
 
 def test_every_task_through_every_script(runs, tmp_path, monkeypatch):
-    runs, seconds = runs
-    started = time.process_time()
     (tmp_path / "outputs" / "downstream").mkdir(parents=True)
     (tmp_path / "outputs" / "downstream" / "runs").symlink_to(runs)
     monkeypatch.chdir(tmp_path)
@@ -61,7 +57,6 @@ def test_every_task_through_every_script(runs, tmp_path, monkeypatch):
         rows = list(csv.DictReader(file))
     assert len(rows) == len(FAMILIES) * len(TASKS)
     assert all(bool(row["parsed_share"]) == (row["task"] == "helmet_rerank") for row in rows)
-    assert seconds + time.process_time() - started < MOST_SECONDS
 
 
 def write_run(directory, task, lines, model="made/up", **about):
