@@ -84,6 +84,25 @@ def pairs(reading, *paths):
     return markdown(["context lengths", *(f"{tokens:,} training tokens" for tokens in cells)], rows)
 
 
+def variants(reading, first, *others):
+    """Mean losses, a row a training size and sweep, each with its difference from the first sweep, paired by seed."""
+    sweeps = {Path(path).stem.replace("_", " "): read_cells(path) for path in (first, *others)}
+    reference = next(iter(sweeps))
+    lengths = sorted({length for cells in sweeps.values() for by_length in cells.values() for length in by_length})
+    rows = []
+    for tokens in sweeps[reference]:
+        for name, cells in sweeps.items():
+            row = [f"{tokens:,}", name]
+            for length in lengths:
+                values = [seed[reading] for seed in cells.get(tokens, {}).get(length, {}).values()]
+                both = {tokens: {sweep: sweeps[sweep].get(tokens, {}).get(length, {}) for sweep in (reference, name)}}
+                difference = differences(both, reading, reference, name, least_seeds=2) if name != reference else []
+                row.append((f"{statistics.mean(values):.3f}" if values else "")
+                           + "".join(f", {found.text()}" for found in difference))
+            rows.append(row)
+    return markdown(["training tokens", "attention", *map(str, lengths)], rows)
+
+
 def settings(path):
     """The losses of collect_settings.py's table: a row a setting and seed, a column a context length."""
     losses, lengths = {}, set()
@@ -201,10 +220,9 @@ def of_sweeps(table, *arguments):
     return lambda *paths: table(*arguments, *(f"{path}.csv" for path in paths))
 
 
-KINDS = {"losses": of_sweeps(losses, "best_valid_loss"), "full_context_losses": of_sweeps(losses, "full_context_loss"),
-         "crossings": of_sweeps(compared, "best_valid_loss"),
-         "full_context_crossings": of_sweeps(compared, "full_context_loss"),
-         "pairs": of_sweeps(pairs, "best_valid_loss"), "full_context_pairs": of_sweeps(pairs, "full_context_loss"),
+KINDS = {**{f"{prefix}{kind}": of_sweeps(table, reading)
+            for prefix, reading in (("", "best_valid_loss"), ("full_context_", "full_context_loss"))
+            for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("variants", variants))},
          "optima": optima, "runs": runs, "cost": cost, "benchmark": benchmark, "summary_training": summary,
          "settings": settings, "corpora": corpora,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,

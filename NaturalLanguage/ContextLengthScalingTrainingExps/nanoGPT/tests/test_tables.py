@@ -44,6 +44,22 @@ def test_the_losses_are_means_of_the_committed_runs():
     assert len(table) - 2 == len({tokens for tokens, _ in cells}) and len(lengths) * (len(table) - 2) == len(cells)
 
 
+def test_variants_are_compared_by_seed_with_the_first(tmp_path):
+    """Differences of 0.1 and 0.3: 0.2 with Student's interval of two, 12.706 standard errors of 0.1 each way."""
+    for name, losses in {"full": {16: (3, 4), 64: (2, 5)}, "sliding_window": {64: (2.1, 5.3)}}.items():
+        with open(tmp_path / f"{name}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["context_length", "train_tokens", "seed", "at_last_step", "best_valid_loss",
+                             "full_context_loss"])
+            writer.writerows([length, 1000, seed, 0, loss, 9] for length, seeds in losses.items()
+                             for seed, loss in enumerate(seeds))
+    path = tmp_path / "README.md"
+    path.write_text(f"<!-- table variants {tmp_path}/full {tmp_path}/sliding_window --><!-- end -->")
+    assert run_script("make_tables.py", "--readme", path).returncode == 0
+    assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-4:-2]] == [
+        ["1,000", "full", "3.500", "3.500"], ["1,000", "sliding window", "", "3.700, +0.200 [-1.071, +1.471]"]]
+
+
 def test_an_unknown_table_is_one_line(tmp_path):
     (tmp_path / "README.md").write_text("<!-- table wishes small/sweep --><!-- end -->")
     done = run_script("make_tables.py", "--readme", tmp_path / "README.md")
