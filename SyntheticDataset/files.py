@@ -40,7 +40,10 @@ def lock(path, message=None, wait=False):
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+            held = os.path.samestat(os.fstat(file.fileno()), os.stat(path))  # not if it was deleted in the meantime
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:
             fail(message or f"another process is at work in {Path(path).parent}; wait for it, or choose another "
                  "directory")
         yield
@@ -131,6 +134,15 @@ def save_json(path, contents):
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path):
+    """The JSON object in a file, or None if it is missing, malformed or holds something else."""
+    try:
+        contents = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None
+    return contents if isinstance(contents, dict) else None
+
+
 def load_json(path, what):
     """Read a JSON object; exits with code 2 if the file is missing, malformed or holds something else."""
     try:
@@ -217,6 +229,17 @@ def same_request(stored, request):
     return json.loads(json.dumps(stored)) == json.loads(json.dumps(request))
 
 
+def difference(stored, request):
+    """The first name in which two requests differ, and its values: "NAME STORED, not WANTED"; None if they are one."""
+    stored, request = (json.loads(json.dumps(each)) for each in (stored, request))
+    for name in sorted({*stored, *request}):
+        old, new = stored.get(name), request.get(name)
+        if old != new:
+            inner = difference(old, new) if isinstance(old, dict) and isinstance(new, dict) else None
+            return f"{name} {inner or f'{old}, not {new}'}"
+    return None
+
+
 def current(path, request):
     """Whether the file at `path` (.json or .pt) is whole and was made by this request, which is stored in it.
 
@@ -224,10 +247,7 @@ def current(path, request):
     is the one rule for what is done: neither that a file exists nor its age says so.
     """
     try:
-        if Path(path).suffix == ".json":
-            contents = json.loads(Path(path).read_text(encoding="utf-8"))
-        else:
-            contents = read_tensors(path, mmap=True)
+        contents = read_json(path) if Path(path).suffix == ".json" else read_tensors(path, mmap=True)
         return same_request(contents["request"], request)
     except Exception:  # missing, cut short, or a file of another kind: to be made
         return False

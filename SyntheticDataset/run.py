@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from files import current, load_json, load_tensors, lock, make_directory, save_json, save_tensors
+from files import current, difference, load_json, load_tensors, lock, make_directory, save_json, save_tensors
 from utils import StopSignal, fail
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
@@ -53,17 +53,12 @@ def load_request(run_dir):
     return request
 
 
-def difference(run_dir, request):
+def other_arguments(run_dir, request):
     """What is other in the run of a directory than in a request: "NAME VALUE, not VALUE"; None if there is nothing."""
     if not (Path(run_dir) / "args.json").exists():
         return None
     old = load_request(run_dir)
-    for part in ("arguments", "data"):
-        for name in sorted(old[part].keys() | request[part].keys()):
-            former, wanted = old[part].get(name), request[part].get(name)
-            if former != wanted:
-                return f"{name} {former}, not {wanted}"
-    return None
+    return difference(old["arguments"], request["arguments"]) or difference(old["data"], request["data"])
 
 
 def started_runs(root, trainer):
@@ -93,7 +88,7 @@ class Run:
         if arguments["overwrite"]:
             for name in RUN_FILES:
                 (self.directory / name).unlink(missing_ok=True)
-        if other := difference(self.directory, self.request):
+        if other := other_arguments(self.directory, self.request):
             fail(f"{self.directory} holds a run with {other}; add --overwrite to replace it, or choose another "
                  "--save_position")
         self.finished = has_finished(self.directory, self.request)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from collecting import gather, write_sweep
 from jobs import Cell, add_modes, dispatch, from_environment, run_script
-from run import difference, has_finished, load_request, request_of, run_tag
+from run import has_finished, load_request, other_arguments, request_of, run_tag
 from samples import open_samples, source_of
 from training import training_parser
 from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
@@ -97,7 +97,7 @@ def collect(args, cells):
     """Write the table and draw the figures of the finished cells; returns 1 where cells are missing, else 0."""
     finished = [run_dir for cell, run_dir, _ in cells if cell.is_done()]
     for _, run_dir, request in cells:
-        if run_dir not in finished and (other := difference(run_dir, request)):
+        if run_dir not in finished and (other := other_arguments(run_dir, request)):
             print(f"{run_dir.name} is a run with {other}: give the flags that it was made with")
     code = gather([run_dir for _, run_dir, _ in cells], finished, write_sweep, args.out_csv)
     if finished and args.draw:

@@ -16,8 +16,9 @@ import numpy as np
 
 from draw_CEvsPCA.fits import fit_power_law, interval
 from draw_CEvsPCA.plotting import (
-    FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_losses, run_main, save_figure,
+    FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_losses, save_figure,
 )
+from utils import run_main
 
 REPORTED_LOSSES = MEASURING / "results" / "reported" / "Llama-3.1-8B"
 

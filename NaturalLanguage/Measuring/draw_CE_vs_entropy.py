@@ -20,8 +20,9 @@ import numpy as np
 from draw_CEvsPCA.fits import fit_draws, fit_line
 from draw_CEvsPCA.plotting import (
     FIT, MEASURING, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, read_measures,
-    run_main, save_figure,
+    save_figure,
 )
+from utils import run_main
 
 DISTINCT = 3  # points that a line needs
 

@@ -11,7 +11,8 @@ error over half samples of documents where measure_entropy.py drew them. Prints 
 import numpy as np
 
 from draw_CEvsPCA.fits import PAPER_FROM, line_from
-from draw_CEvsPCA.plotting import drawing_parser, fail, panels, parse_results, read_measures, run_main, save_figure
+from draw_CEvsPCA.plotting import drawing_parser, panels, parse_results, read_measures, save_figure
+from utils import fail, run_main
 
 def main():
     parser = drawing_parser(__doc__, "measures.csv")

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import documents
 import text_files
-from files import load_json, lock, make_directory, save_json, text_hash
+from files import difference, load_json, lock, make_directory, save_json, text_hash
 from hub import encode, load_tokenizer
 from text_files import CorpusError
 from utils import Parser, argument_type, fail, non_negative_int, positive_int, progress, run_main, seed
@@ -108,20 +108,6 @@ def choose_source(args):
     return {"revision": documents.OPENWEBTEXT_REVISION}, lambda: documents.openwebtext(args.seed)
 
 
-def differences(stored, request):
-    """The names of what differs between two requests, in words; "" if they are equal."""
-    if not isinstance(stored, dict) or "inputs" not in stored:
-        return "inputs that were not noted"
-
-    def flat(request):
-        return {name: value for name, value in request.items() if name != "inputs"} | {
-            f"input {name}": str(value)[:12] for name, value in request["inputs"].items()}
-
-    stored, request = flat(stored), flat(request)
-    names = [name for name in request | stored if request.get(name) != stored.get(name)]
-    return ", ".join(f"{name} {stored.get(name)} (now {request.get(name)})" for name in names)
-
-
 def is_prepared(target, request, overwrite):
     """Whether the data set of this request is there. Exits with code 2 if something else is."""
     provenance = target / "provenance.json"
@@ -131,11 +117,10 @@ def is_prepared(target, request, overwrite):
         fail(f"{target} is there and is no data set, so it is not replaced; choose another --save_path")
     if overwrite:
         return False
-    stored = load_json(provenance, "the description of the data set") if provenance.exists() else {}
-    different = differences(stored.get("request"), request)
-    if different:
-        fail(f"{target} was prepared from something else: {different}; add --overwrite to replace it, or choose "
-             "another --save_path")
+    stored = load_json(provenance, "the description of the data set").get("request") if provenance.exists() else None
+    other = difference(stored, request) if isinstance(stored, dict) else "inputs that were not noted"
+    if other:
+        fail(f"{target} was prepared with {other}; add --overwrite to replace it, or choose another --save_path")
     return True
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from entropies import document_standard_error
-from files import load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors, write_csv
+from files import (difference, load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors,
+                   write_csv)
 from utils import fail
 
 MADE = ("cross_entropy.csv", "measures.csv", "spectra.pt")  # from losses and features
@@ -69,10 +70,9 @@ class Run:
         if not isinstance(stored, dict):
             fail(f"{path} does not say what it is a measurement of (an older version wrote it); add --overwrite to "
                  "replace it, or choose another --out_dir")
-        for name, value in self.request.items():
-            if not same_request(stored.get(name), value):
-                fail(f"{self.directory} holds a measurement with {name} {stored.get(name)}, not {value}; "
-                     "add --overwrite to replace it, or choose another --out_dir")
+        if other := difference(stored, self.request):
+            fail(f"{self.directory} holds a measurement with {other}; add --overwrite to replace it, or choose another "
+                 "--out_dir")
 
     def open(self, environment, overwrite=False):
         """Take up what is there, or with `overwrite` remove it; exits with code 2 if it is something else."""

@@ -109,6 +109,7 @@ positive_float = argument_type(float, lambda value: 0 < value < float("inf"), "a
 non_negative_float = argument_type(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
 fraction = argument_type(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 seed = argument_type(int, lambda value: 0 <= value < 2**63, "an integer from 0 to 2^63 - 1")  # what torch takes
+named_file = argument_type(lambda text: text.partition("=")[::2], all, "NAME=FILE")  # as (name, file)
 
 
 # Progress

@@ -1,12 +1,12 @@
 """What concerns all parts: the texts that they share, every launcher, and every command of every README."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,34 +88,6 @@ def test_a_readme_names_scripts_and_files_that_are_there(path):
         assert (path.parent / link).exists(), link
 
 
-@cache
-def help_of(script):
-    folder, command = script.parent, [script.name]
-    if (folder / "__init__.py").exists():
-        folder, command = folder.parent, ["-m", f"{folder.name}.{script.stem}"]
-    done = subprocess.run([sys.executable, *command, "--help"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_every_flag_in_a_readme_is_one_of_its_script():
-    """By the --help of each script, which is thereby run as users run it."""
-    used = {}
-    for path in READMES:
-        for found in (script_of(*command) for command in commands(path)):
-            if found and found[0].suffix == ".py":
-                used.setdefault(found[0], set()).update(word.partition("=")[0] for word in found[1]
-                                                        if re.match(r"--\w", word))
-    assert len(used) > 20
-    for script, flags in sorted(used.items()):
-        shown = help_of(script)
-        for other in re.findall(r"go\s+to\s+(\w+\.py)", shown):  # "flags that are not named here go to train.py"
-            shown += help_of(script.parent / other)
-        unknown = flags - set(re.findall(r"--[\w-]+", shown))
-        assert {flag for flag in unknown if not flag.startswith("--no-")} == set(), script
-
-
 def copy_of_the_parts(folder, *ignored):
     for part in PARTS:
         shutil.copytree(part, folder / part.relative_to(ROOT), ignore=shutil.ignore_patterns(
@@ -123,6 +95,69 @@ def copy_of_the_parts(folder, *ignored):
     for path in ROOT.glob("NaturalLanguage/*.sh"):
         shutil.copy(path, folder / "NaturalLanguage" / path.name)
     return folder
+
+
+TRAINED = "NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT/outputs/small"
+BROUGHT = (  # what a launcher looks for: files of the user, and those that commands before it have made
+    "NaturalLanguage/Measuring/dev-v2.0.json", "NaturalLanguage/Measuring/words.txt",
+    f"{TRAINED}/models/ctl512/config.json", f"{TRAINED}/models/ctl512_long/config.json",
+    f"{TRAINED}/data/LONGCONTEXTSUBSET_val_P100.0_SFrom0.0.bin")
+TOOLS = {  # what stands for the programs in a README: python notes what it is asked for, and does nothing
+    "python": """#!/usr/bin/env bash
+if [[ $1 == -c ]]; then exec "$REAL_PYTHON" "$@"; fi
+printf '%s\\0' "$PWD" "$@" > "$(mktemp "$COMMANDS/XXXXXXXX")"
+""",
+    "torchrun": """#!/usr/bin/env bash
+until [[ $1 == *.py || $1 == -m ]]; do shift; done
+exec python "$@"
+""",
+    "sbatch": """#!/usr/bin/env bash
+until [[ $1 == *.sh ]]; do shift; done
+exec bash "$@"
+""",
+    "pip": "#!/usr/bin/env bash\n", "cp": "#!/usr/bin/env bash\n",
+}
+
+
+def noted(path, folder):
+    """{part: commands of its scripts} that the code blocks of a README, and the launchers in them, start."""
+    (folder / "commands").mkdir()
+    (folder / "tools").mkdir()
+    for name, text in TOOLS.items():
+        (folder / "tools" / name).write_text(text)
+        (folder / "tools" / name).chmod(0o755)
+    copy = copy_of_the_parts(folder / "parts", "tests")
+    for name in BROUGHT:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
+    environment |= {"PATH": f"{folder / 'tools'}{os.pathsep}{os.environ['PATH']}", "REAL_PYTHON": sys.executable,
+                    "COMMANDS": str(folder / "commands"), "PYTHON": "python", "JOBS": "1"}
+    for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.S):
+        part = next((part for part in PARTS if path.is_relative_to(part)), ROOT)
+        script = f'cd() {{ builtin cd "{copy}/$1"; }}\nbuiltin cd "{copy / part.relative_to(ROOT)}"\n{block}'
+        done = subprocess.run([os.environ.get("BASH32", "bash"), "-ec", script], env=environment, text=True,
+                              cwd=copy, capture_output=True)
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
+    found = {}
+    for file in (folder / "commands").iterdir():
+        where, *words = file.read_text().split("\0")[:-1]
+        part = next((part for part in PARTS if Path(where).is_relative_to(copy / part.relative_to(ROOT))), None)
+        if part and [where, words] not in found.setdefault(part, []):
+            found[part].append([where, words])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_in_a_readme_is_one_that_its_script_takes(path, tmp_path):
+    """Those of the launchers in it too, in the presets that it names: nothing is run, every argument is parsed."""
+    found = noted(path, tmp_path)
+    assert found
+    for part in found.values():
+        done = subprocess.run([sys.executable, str(Path(__file__).with_name("parse_commands.py"))], text=True,
+                              input=json.dumps(part), capture_output=True)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def refuse_different_runs(descriptions):
         schedule = {name: request.get(name) for name in SCHEDULE}
         for key, part in (("all", shared), (request["train_tokens"], schedule)):
             other_tag, other = first.setdefault(key, (tag, part))
-            different = difference(part, other)
+            different = difference(other, part)
             if different:
                 fail(f"{other_tag} and {tag} are runs of different experiments: {different}; keep them in different "
                      "--runs, or name the cells of one with --context_lengths, --train_tokens and --seeds")

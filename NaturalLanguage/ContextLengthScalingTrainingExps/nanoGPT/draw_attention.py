@@ -21,14 +21,11 @@ from exponents import fit_exponent
 from files import read_table
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from sweep_table import optimum, read_cells
-from utils import Parser, argument_type, fail, run_main
+from utils import Parser, fail, named_file, run_main
 
 COLOURS = {"full": "black", "shifted_sparse": "tab:orange", "dilated": "tab:blue", "sliding_window": "tab:green"}
 OTHERS = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
 COSTS = {"microseconds": "microseconds a token", "peak_memory_gigabytes": "peak memory (GB)"}
-
-named_file = argument_type(lambda text: text.partition("=")[::2], all, "NAME=FILE")
-
 
 def colours_of(names):
     others = iter(OTHERS * len(names))

@@ -29,13 +29,10 @@ from retrieval_documents import describe_test, read_test
 from rope import ROPE_TYPES
 from run import load_run
 from token_files import TokenFile
-from utils import (Parser, argument_type, choose_device, fail, non_negative_int, positive_float, positive_int,
-                   progress, run_main, say)
+from utils import (Parser, choose_device, fail, named_file, non_negative_int, positive_float, positive_int, progress,
+                   run_main, say)
 
 TOKENS_AT_ONCE = 16_384
-
-named_file = argument_type(lambda text: text.partition("=")[::2], all, "NAME=FILE")
-
 
 def rope_at(kind, factor, trained, length):
     """The settings of rope.py for a text of `length` tokens; dynamic is static NTK by length / trained."""

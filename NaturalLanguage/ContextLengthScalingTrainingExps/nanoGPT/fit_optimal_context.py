@@ -103,6 +103,7 @@ def main():
     found = {"results": args.results, "seed": args.seed, "draws": args.draws, **found}
     if args.reading == "both":
         found["other_reading"] = examine(args, other_reading(cells), found["law"])[1]
+        del found["other_reading"]["curves"]  # which are not drawn
         found["carry_over"] = carry_over(analysis.kept.law, cells, args.seed)
     make_directory(Path(args.out).parent)
     save_json(args.out, found)

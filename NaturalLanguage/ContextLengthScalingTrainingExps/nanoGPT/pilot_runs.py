@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from files import load_json, save_json
+from files import difference, load_json, save_json
 from jobs import run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
-from run import difference, other_arguments
+from run import other_arguments
 from settings import as_flags, parse
 from token_files import describe
-from train_cells import count_gpus, dry_run, run_of, train_cell
+from train_cells import count_gpus, dry_run, train_cell
 from utils import choose_device, fail, say
 
 FOLDER = Path(__file__).parent
@@ -92,7 +92,7 @@ def read_plan(args, flags, out, must=True):
     if not path.exists():
         return fail(f"there is no {path} yet; leave --collect, --missing and --cell out") if must else None
     found = load_json(path, "the plan")
-    other = difference(make_request(args, flags, out), found["request"])
+    other = difference(found["request"], make_request(args, flags, out))
     if other:
         fail(f"{path} is a plan with {other}; add --overwrite to plan anew, or choose another --out_dir")
     return found
@@ -262,6 +262,6 @@ def cells_of(args, flags, out, found):
 def remove_other_runs(args, flags, out, found):
     """Remove the runs of an earlier plan that stand where this one has others."""
     for cell in cells_of(args, flags, out, found):
-        directory, request, _ = run_of(cell.command[1:])
+        directory, request, _ = cell.run
         if other_arguments(directory, request):
             shutil.rmtree(directory)

@@ -41,10 +41,8 @@ paper)
     data=(--percent 10) model=() sweep=() longer=(--max_iters 20000 --lr_decay_iters 20000) ;;
 *)  echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
-OUT=${OUT:-outputs/$PRESET}
-export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} TRAIN_TOKENS=${TRAIN_TOKENS:-$tokens} SEEDS=${SEEDS:-0}
-export OUT_DIR=$OUT/runs
-length=${EXPORT_CONTEXT_LENGTH:-$export}
+OUT=${OUT:-outputs/$PRESET} length=${EXPORT_CONTEXT_LENGTH:-$export}
+export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} TRAIN_TOKENS=${TRAIN_TOKENS:-$tokens} SEEDS=${SEEDS:-0} OUT_DIR=$OUT/runs
 
 say "1/4 corpus"
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --out_dir "$OUT/data"

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from checkpoints import Checkpoints
-from files import load_json, load_tensors, lock, make_directory, save_json, save_tensors
+from files import difference, load_json, load_tensors, lock, make_directory, save_json, save_tensors
 from lora import merge
 from model import GPT
 from utils import StopSignal, describe_environment, fail, is_first_process, progress
@@ -51,22 +51,15 @@ def request_of(description):
             **description["model"]}
 
 
-def difference(request, stored):
-    """The first name in which two requests differ, with its values in both, as text; None where they are equal.
-
-    A dtype of "auto", which only a machine can resolve, is like any other.
-    """
-    for name in sorted({*request, *stored}):
-        ours, theirs = request.get(name), stored.get(name)
-        if ours != theirs and not (name == "dtype" and "auto" in (ours, theirs)):
-            return f"{name} {theirs}, not {ours}"
-    return None
-
-
 def other_arguments(run_dir, request):
     """In what the run of a directory was asked for something else, as text; None where it was not, or is not there."""
     path = Path(run_dir) / "args.json"
-    return difference(request, request_of(load_json(path, "the arguments of the run"))) if path.exists() else None
+    if not path.exists():
+        return None
+    stored = request_of(load_json(path, "the arguments of the run"))
+    if "auto" in (stored.get("dtype"), request.get("dtype")):  # which only a machine can resolve
+        request = {**request, "dtype": stored.get("dtype")}
+    return difference(stored, request)
 
 
 def has_finished(run_dir, request):

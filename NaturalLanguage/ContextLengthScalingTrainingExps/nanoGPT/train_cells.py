@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 
 from jobs import Cell
@@ -16,28 +17,31 @@ from utils import fail
 TRAIN = str(Path(__file__).with_name("train.py"))
 
 
-def run_of(flags):
-    """The directory of the run of train.py with these flags, the request of it, and its settings."""
-    settings = parse(__doc__, flags)
-    about, train = describe(settings.train_bin)
-    complete(settings, about["tokens"], about["vocabulary_size"])
-    data = {"train": train, "valid": describe(settings.val_bin)[1]}
-    request = request_of({"arguments": vars(settings), "data": data, "model": model_shape(settings)})
-    directory = Path(settings.out_dir) / run_tag(settings.context_length, settings.train_tokens, settings.seed)
-    return directory, request, settings
+class TrainCell(Cell):
+    """The Cell of a run of train.py; what it asks for is found out once, when it is needed."""
 
+    @cached_property
+    def run(self):
+        """The directory of the run, its request, and its settings."""
+        settings = parse(__doc__, self.command[1:])
+        about, train = describe(settings.train_bin)
+        complete(settings, about["tokens"], about["vocabulary_size"])
+        data = {"train": train, "valid": describe(settings.val_bin)[1]}
+        request = request_of({"arguments": vars(settings), "data": data, "model": model_shape(settings)})
+        directory = Path(settings.out_dir) / run_tag(settings.context_length, settings.train_tokens, settings.seed)
+        return directory, request, settings
 
-def is_done(flags):
-    """Whether this run has finished; exits with code 2 if its directory holds a run with other arguments."""
-    directory, request, settings = run_of(flags)
-    return not settings.overwrite and has_finished(directory, request)
+    def is_done(self):
+        """Whether this run has finished; exits with code 2 if its directory holds a run with other arguments."""
+        directory, request, settings = self.run
+        return not settings.overwrite and has_finished(directory, request)
 
 
 def finished(cells):
     """The names of the cells whose run has finished; a run with other arguments has not, and is named on stderr."""
     names = []
     for cell in cells:
-        directory, request, _ = run_of(cell.command[1:])
+        directory, request, _ = cell.run
         other = other_arguments(directory, request)
         if other:
             print(f"{directory} holds a run with {other}", file=sys.stderr)
@@ -47,9 +51,9 @@ def finished(cells):
 
 
 def train_cell(length, tokens, seed, flags):
-    """The Cell of a context length, a number of training tokens and a seed; `flags` are the others of train.py."""
+    """The cell of a context length, a number of training tokens and a seed; `flags` are the others of train.py."""
     command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--seed", str(seed)]
-    return Cell(run_tag(length, tokens, seed), command, lambda: is_done(command[1:]), distributed=True)
+    return TrainCell(run_tag(length, tokens, seed), command, None, distributed=True)  # is_done is a method here
 
 
 def count_gpus(slot):

@@ -19,10 +19,8 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
-if [[ ! -f $here/evaluate_tasks.py ]]; then  # Slurm runs a copy
-    here=${SLURM_SUBMIT_DIR:?submit this file from its own folder or the one above}
-    [[ ! -f $here/downstream/evaluate_tasks.py ]] || here=$here/downstream
-fi
+[[ -f $here/evaluate_tasks.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder or the one above}
+[[ ! -f $here/downstream/evaluate_tasks.py ]] || here=$here/downstream  # Slurm runs a copy
 cd "$here"
 source ../launching.sh
 cd ..

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from downstream.results import COLUMNS, summarise
-from files import current, load_json, lock, make_directory, replacing, save_json, save_tensors, write_csv
+from files import current, difference, load_json, lock, make_directory, replacing, save_json, save_tensors, write_csv
 from hub import revision
 from scorer import choose_dtype
 from utils import StopSignal, Stopped, describe_environment, fail, say
@@ -99,10 +99,9 @@ class EvaluationRun:
         path = self.directory / "args.json"
         if path.exists() and not self.args.overwrite:
             stored = load_json(path, "the arguments of the run").get("request", {})
-            for name, value in self.request.items():
-                if stored.get(name) != json.loads(json.dumps(value)):
-                    fail(f"{self.directory} holds a run with {name} {stored.get(name)}, not {value}; add --overwrite "
-                         "to replace it, or choose another --out_dir")
+            if other := difference(stored, self.request):
+                fail(f"{self.directory} holds a run with {other}; add --overwrite to replace it, or choose another "
+                     "--out_dir")
         else:
             for old in self.directory.iterdir():
                 if old.name != "lock" and old.is_file():

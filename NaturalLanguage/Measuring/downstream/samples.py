@@ -6,7 +6,7 @@ from pathlib import Path
 from downstream.prompts import Encoder
 from downstream.scoring import SCORES
 from downstream.tasks import TASKS, asked, least_units, make_samples, read_source
-from files import identity, load_json, lock, make_directory, replacing, same_request, save_json
+from files import difference, identity, load_json, lock, make_directory, replacing, save_json
 from hub import load_tokenizer
 from utils import fail, say
 
@@ -41,11 +41,8 @@ def is_made(path, about_path, request):
     if not about_path.exists():
         return False
     about = load_json(about_path, "the description of the samples")
-    stored = about.get("request") or {}
-    for name, value in request.items():
-        if not same_request(stored.get(name), value):
-            fail(f"{path} holds samples with {name} {stored.get(name)}, not {value}; add --overwrite to replace them, "
-                 "or choose another --out_dir")
+    if other := difference(about.get("request") or {}, request):
+        fail(f"{path} holds samples with {other}; add --overwrite to replace them, or choose another --out_dir")
     return path.is_file() and identity(path) == about.get("sha256")
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from fits import fit_line, fit_power_law, interval
 from plotting import (
-    FIT, THRESHOLDS, drawing_parser, label_ticks, length_colours, panels, parse_results, plt, read_measures, run_main,
+    FIT, THRESHOLDS, drawing_parser, label_ticks, length_colours, panels, parse_results, plt, read_measures,
     save_figure,
 )
+from utils import run_main
 
 SHOWN_THRESHOLDS = (0.005, 0.02, 0.05, 0.1, 0.2)
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from fits import fit_line
 from plotting import (
-    FIT, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, plt, read_measures, run_main,
+    FIT, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, plt, read_measures,
     save_figure,
 )
+from utils import run_main
 
 
 def draw_ce_vs_sums(measures, group):

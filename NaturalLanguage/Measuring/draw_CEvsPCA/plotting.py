@@ -1,11 +1,9 @@
-"""What the figures share: one look, the flags, the reading of measurements, and one-line errors.
+"""What the figures share: one look, the flags, and the reading of measurements.
 
-The scripts of this folder run as `python draw_IntrinsicDim.py`, or from the folder above, whose scripts import this
-module as draw_CEvsPCA.plotting; so it imports nothing from there.
+The scripts of this folder run as `python draw_IntrinsicDim.py`; those of the folder above import this module as
+draw_CEvsPCA.plotting.
 """
 
-import argparse
-import csv
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,11 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the modules of this part
+
+from files import load_tensors, make_directory, read_table, replacing
+from utils import Parser, fail
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
@@ -66,27 +69,9 @@ class Measures(NamedTuple):
         return [row[name] for row in self.rows.values()]
 
 
-def fail(message):
-    """End the program with exit code 2 and one line on stderr."""
-    sys.stdout.flush()
-    print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def run_main(main):
-    """Run a script's main(); Ctrl-C is one line and exit code 130, no traceback."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted; start the same command again", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def drawing_parser(description, needs):
     """A parser with --results and --out_dir; `needs` is the file that makes a directory worth drawing by default."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = lambda message: fail(f"{message}; see --help")
+    parser = Parser(description)
     found = sorted(str(path.parent) for path in (MEASURING / "outputs").rglob(needs))
     parser.add_argument("--results", nargs="+", default=found, help="directories of measurements, a panel each "
                         "(default: all below outputs)")
@@ -104,30 +89,19 @@ def parse_results(parser, made_by=MADE_BY):
     return args
 
 
-def read_table(path, columns, made_by):
+def read_rows(path, columns, made_by):
     """Rows of a CSV as dictionaries of floats, None where empty and text where it is no number, by context length.
 
-    Comma, semicolon or tab separate; a byte-order mark is taken. Exits with code 2 if it lacks one of the columns.
+    Exits with code 2 if it cannot be read, lacks one of the columns or has no number there.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}; make it with {made_by}")
-    except UnicodeDecodeError:
-        fail(f"{path} is not UTF-8; make it again with {made_by}")
-    separator = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
-    rows = list(csv.DictReader(lines, delimiter=separator))
-    absent = [column for column in columns if not rows or rows[0].get(column) is None]
-    if absent:
-        fail(f"{path} lacks the column {absent[0]}; make it again with {made_by}")
-
     def value(text):
         try:
             return float(text) if text else None
         except ValueError:
             return text
 
-    rows = [{column: value(text) for column, text in row.items()} for row in rows]
+    rows = [{column: value(text) for column, text in row.items()}
+            for row in read_table(path, columns, f"make it with {made_by}")]
     for row in rows:
         for column in columns:
             if isinstance(row[column], str):
@@ -137,7 +111,7 @@ def read_table(path, columns, made_by):
 
 def read_losses(directory):
     """Rows of a directory's cross_entropy.csv; exits with code 2 if there is none."""
-    return read_table(Path(directory) / "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
+    return read_rows(Path(directory) / "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
 
 
 def read_measures(directory):
@@ -145,7 +119,7 @@ def read_measures(directory):
     needed = ("context_length", "draw", "kde_entropy", "cross_entropy")
     rows, draws = {}, {}
     path = Path(directory) / "measures.csv"
-    for row in read_table(path, needed, MADE_BY) if path.exists() else ():
+    for row in read_rows(path, needed, MADE_BY) if path.exists() else ():
         length = int(row["context_length"])
         if row["draw"] is None:
             rows[length] = row
@@ -160,16 +134,15 @@ def read_measures(directory):
 
 def read_spectra(directory, lengths):
     """The Spectrum at each of the context lengths, from spectra.pt."""
-    import torch
     path = Path(directory) / "spectra.pt"
+    stored = load_tensors(path, "the spectra of compute_eigvals.py,")
     try:
-        stored = torch.load(path, weights_only=True)
         return {length: Spectrum(stored[length]["eigenvalues"].double().numpy(), stored[length]["rank"])
                 for length in lengths}
     except KeyError as error:
         fail(f"{path} has no spectrum at context length {error}; make it with compute_eigvals.py")
-    except Exception as error:  # a missing or damaged file raises many types
-        fail(f"cannot read {path} ({type(error).__name__}); make it again with compute_eigvals.py")
+    except (AttributeError, TypeError):
+        fail(f"{path} holds no spectra; make it again with compute_eigvals.py")
 
 
 def length_colours(lengths):
@@ -197,13 +170,10 @@ def panels(n, width=3.2, height=2.8, columns=4):
 
 
 def save_figure(figure, out_dir, stem):
-    """Write a figure as PDF and PNG and say so; exits with code 2 where nothing can be written."""
-    try:
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
-        for suffix in ("pdf", "png"):
-            metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
-            figure.savefig(Path(out_dir) / f"{stem}.{suffix}", metadata=metadata)
-    except OSError as error:
-        fail(f"cannot write into {out_dir}: {error.strerror}; choose another --out_dir")
+    """Write a figure as PDF and PNG, each whole or not at all, and say so."""
+    for suffix in ("pdf", "png"):
+        metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
+        with replacing(make_directory(out_dir) / f"{stem}.{suffix}") as temporary:
+            figure.savefig(temporary, format=suffix, metadata=metadata)
     plt.close(figure)
     print(f"-> {out_dir}/{stem}.pdf, .png")

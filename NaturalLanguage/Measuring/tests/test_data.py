@@ -182,7 +182,7 @@ def test_what_was_prepared_from_other_inputs_is_refused(models, tmp_path):
     before, text = os.stat(path), path.read_text()
     path.write_text(text[::-1])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert "input sha256" in error_line(prepare(models, tmp_path / "data", *flags))
+    assert "inputs sha256" in error_line(prepare(models, tmp_path / "data", *flags))
     assert text in read(tmp_path / "data")["text"]
     assert prepare(models, tmp_path / "data", *flags, "--overwrite")[0] == 0
     assert text[::-1] in read(tmp_path / "data")["text"] and text not in read(tmp_path / "data")["text"]
@@ -191,13 +191,13 @@ def test_what_was_prepared_from_other_inputs_is_refused(models, tmp_path):
     changed.write_text(rules.read_text().replace('"dropout": null', '"dropout": 0.5'))
     line = error_line(run_main("prepare_data", "--model_name", tmp_path / "model", "--save_path", tmp_path / "data",
                                *flags))
-    assert "input tokenizer" in line and "--overwrite" in line
+    assert "inputs tokenizer" in line and "--overwrite" in line
     flags = ("--source", "dataset", "--dataset", tmp_path / "rows", "--min_tokens", 0, "--percent", 100)
     for word in ("one", "two"):
         shutil.rmtree(tmp_path / "rows", ignore_errors=True)
         datasets.Dataset.from_dict({"text": [f"{word} {n}" for n in range(40)]}).save_to_disk(str(tmp_path / "rows"))
         code, _, err = prepare(models, tmp_path / "of_rows", *flags)
-        assert code == 0 if word == "one" else "input fingerprint" in err
+        assert code == 0 if word == "one" else "inputs fingerprint" in err
 
 
 @pytest.mark.parametrize("interrupted_at", range(1, 8))

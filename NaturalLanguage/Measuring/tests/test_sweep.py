@@ -112,7 +112,7 @@ def test_done_is_what_these_settings_made(spaced, in_process, monkeypatch):
     text = spaced / "my texts" / "000.txt"
     text.write_text(text.read_text() + "more")
     assert run("--missing", models[0])[0] == 1  # another text
-    assert "was prepared from something else: input sha256" in run(models[0])[1]
+    assert "was prepared with inputs sha256" in run(models[0])[1]
 
 
 def test_what_is_submitted(spaced, in_process, monkeypatch, tmp_path):

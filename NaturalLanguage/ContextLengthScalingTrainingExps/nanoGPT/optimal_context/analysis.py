@@ -181,15 +181,13 @@ def growth(analysis, optima):
 
 
 def describe_cells(analysis):
-    """Of each cell its losses, what is fitted, and the two parts of it."""
+    """Of each cell the mean loss, its spread over seeds, and the fitted Bayes risk."""
     cells = analysis.cells
-    bayes, fitted = predict(analysis.answer.fit, cells.lengths, cells.sizes)
-    columns = (values.tolist() for values in (cells.lengths, cells.sizes, cells.losses))
-    return [{"context_length": length, "train_tokens": size, "seeds": len(seeds), "loss": loss,
-             "standard_deviation": float(seeds.std(ddof=1)) if len(seeds) > 1 else None, "fitted": fit_loss,
-             "residual": loss - fit_loss, "bayes_risk": risk, "approximation_loss": fit_loss - risk}
-            for length, size, loss, seeds, fit_loss, risk in zip(*columns, cells.seeds, fitted.tolist(),
-                                                                 bayes.tolist())]
+    bayes = predict(analysis.answer.fit, cells.lengths, cells.sizes)[0]
+    columns = (values.tolist() for values in (cells.lengths, cells.sizes, cells.losses, bayes))
+    return [{"context_length": length, "train_tokens": size, "loss": loss,
+             "standard_deviation": float(seeds.std(ddof=1)) if len(seeds) > 1 else None, "bayes_risk": risk}
+            for length, size, loss, risk, seeds in zip(*columns, cells.seeds)]
 
 
 def table_reasons(analysis):
@@ -233,4 +231,5 @@ def describe(analysis, predict_sizes, seed):
         "supported_extrapolation": dict(zip(("below", "above"), supported)),
         "candidates": {candidate.law.name: candidate.rows for candidate in analysis.candidates},
         "exponent": None if analysis.no_effect else growth(analysis, optima),
-        "optima": optima, "predictions": asked, "cells": describe_cells(analysis), "curves": curves(analysis)}
+        "optima": [{name: value for name, value in row.items() if name != "lengths"} for row in optima],
+        "predictions": asked, "cells": describe_cells(analysis), "curves": curves(analysis)}

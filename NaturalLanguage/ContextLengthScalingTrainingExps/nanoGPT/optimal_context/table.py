@@ -227,8 +227,7 @@ def compared(truth, predicted):
     seeds = [values for values, kept in zip(truth.seeds, keep) if kept][around]
     noise = [float(values.std(ddof=1) / np.sqrt(len(values))) for values in seeds if len(values) > 1]
     return {"train_tokens": truth.sizes[0], "measured_optimum": truth.lengths[keep][best],
-            "predicted_optimum": truth.lengths[keep][chosen], "steps": chosen - best,
-            "near_noise": max(noise, default=None), "near_error": float(np.abs(near).max()),
+            "steps": chosen - best, "near_noise": max(noise, default=None), "near_error": float(np.abs(near).max()),
             "near_square": float((near**2).mean()), "regret": float(losses[chosen] - losses[best])}
 
 

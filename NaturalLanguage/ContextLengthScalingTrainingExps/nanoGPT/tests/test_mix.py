@@ -103,7 +103,7 @@ def test_a_mix_that_is_missing_or_cut_short_is_made_again(run_mix, tmp_path):
 
 @pytest.mark.parametrize("flags, message", [
     (("--tokens", 10 * WINDOW + 1), "multiple"), (("--tokens", 10_000 * WINDOW), "lower --tokens"),
-    (("--long_share", 1.2), "between 0 and 1"), (("--window", 1), "at least 2"),
+    (("--long_share", 1.2), "from 0 to 1"), (("--window", 1), "at least 2"),
     (("--long", "nothing.bin"), "cannot read"),
 ])
 def test_bad_input_is_one_line(run_mix, flags, message):

@@ -76,7 +76,7 @@ def test_the_plan_its_cost_and_what_it_refuses(planned, tmp_path):
     one_line(planned("--hours", 5), f"hours {float(hours):g}, not 5.0; add --overwrite to plan anew")
     one_line(planned("--hours", hours, target=5), "target_tokens 100000.0, not 5.0")
     one_line(planned("--hours", hours, "--n_layer", 3), "flags of train.py")
-    one_line(planned("--hours", hours, "--tokenizer", "bpe:310"), "tokenizer bpe:300 (now bpe:310)")
+    one_line(planned("--hours", hours, "--tokenizer", "bpe:310"), "tokenizer bpe:300, not bpe:310")
     assert planned("--hours", 5, "--overwrite", "--dry_run").returncode == 0
     assert json.loads((tmp_path / "a plan" / "plan.json").read_text())["seeds"] > 1
     assert not (tmp_path / "a plan" / "runs").exists()

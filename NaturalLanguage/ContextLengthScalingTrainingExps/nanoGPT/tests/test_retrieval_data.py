@@ -213,10 +213,10 @@ def test_a_corpus_made_anew_is_another_one(tmp_path):
     assert "prepared before" in prepare(tmp_path / "gap", *flags).stdout
     prepare(tmp_path / "corpus", *small, "--n_keys", 90, "--overwrite")
     refused = prepare(tmp_path / "gap", *flags, code=2)
-    assert "another corpus" in refused.stderr and refused.stderr.count("\n") == 1
+    assert "corpus sha256" in refused.stderr and refused.stderr.count("\n") == 1
     (tmp_path / "corpus" / "key_value_tokenizer.json").write_text("{}")
     refused = prepare(tmp_path / "gap", *flags, "--overwrite", code=2)
-    assert "its tokenizer is another one" in refused.stderr and refused.stderr.count("\n") == 1
+    assert "is not the tokenizer of" in refused.stderr and refused.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.json", "tokenizer.json", "test.jsonl", "test.json"])

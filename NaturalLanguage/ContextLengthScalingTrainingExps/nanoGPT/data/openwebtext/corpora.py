@@ -4,7 +4,6 @@ Each source is a Corpus. Its documents have a fixed, shuffled order (seed), of w
 """
 
 import ast
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -20,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from console import progress
+from files import load_json, text_hash
 from text_files import CorpusError, check_text, read_files
-from writing import load_json
+from utils import progress
 
 REFERENCE = Path(__file__).with_name("reference_corpora.json")  # of the committed results
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -153,15 +152,6 @@ def versions(distributions):
     return {name: found.version.partition("+")[0] for name, found in distributions.items()}
 
 
-def text_hash(documents):
-    """SHA-256 over a sequence of texts, each with its length before it."""
-    digest = hashlib.sha256()
-    for text in documents:
-        encoded = text.encode("utf-8", errors="surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
-
-
 def docstrings_of(path):
     """The docstrings of a module, its classes and functions in the order of the file, or "" if it cannot be parsed."""
     try:
@@ -234,7 +224,7 @@ def package_texts(name, distributions, validation_packages, seed):
 
 def compare_with_reference(source):
     """Say in one line if the corpus of the pinned packages is not the one that the committed results were made with."""
-    reference = load_json(REFERENCE)
+    reference = load_json(REFERENCE, "the description of the reference corpora")
     if source.get("packages", {}).keys() != reference["packages"].keys():
         return
     if source["text_sha256"] == reference["text_sha256"][source["name"]]:

@@ -22,17 +22,20 @@ the new ones are whole.
 
 import os
 import shutil
+import sys
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # the modules of this part
 
 import corpora
 import text_files
 from bpe import END_OF_TEXT, Bpe, Gpt2, TokenizerError, train_bpe
-from console import Parser, fail, non_negative_int, number, positive_int, progress, run_main, seed
 from corpora import CorpusError
-from writing import Spool, batches, file_hash, load_json, work_folder, write_json, write_text
+from files import identity, make_directory, replacing, save_json
+from prepared import is_prepared
+from spool import NothingToWrite, Spool, batches, work_folder
+from utils import Parser, argument_type, fail, fraction, non_negative_int, positive_int, progress, run_main, seed
 
 DOCUMENTS_AT_ONCE = 512
 DEFAULT_VALIDATION_FRACTION = 0.05
@@ -42,18 +45,19 @@ SOURCE_FLAGS = {"openwebtext": (), "text": ("column", "separator", "encoding", "
                 "code": ("validation_packages",)}
 COMMON_FLAGS = ("source", "percent", "start_from", "min_tokens", "tokenizer", "validation_fraction",
                 "max_validation_tokens", "seed")
+percent = argument_type(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
 
 
 def parse_args():
     parser = Parser(__doc__)
     group = parser.add_argument_group("which documents").add_argument
     group("--source", choices=tuple(SOURCE_FLAGS), default="openwebtext", help="the corpus")
-    group("--percent", type=number(float, 0.0, 100.0), default=10.0, help="of the documents that are for training")
-    group("--start_from", type=number(float, 0.0, 100.0), default=0.0, help="where that part begins, in percent")
+    group("--percent", type=percent, default=10.0, help="of the documents that are for training")
+    group("--start_from", type=percent, default=0.0, help="where that part begins, in percent")
     group("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this (0: all)")
     group("--seed", type=seed, default=114, help="of the order of the documents")
     group = parser.add_argument_group("validation").add_argument
-    group("--validation_fraction", type=number(float, 0.0, 1.0),
+    group("--validation_fraction", type=fraction,
           help=f"of the documents, for validation (default: {DEFAULT_VALIDATION_FRACTION}, unless split by package)")
     group("--max_validation_tokens", type=positive_int, default=10_000_000, help="stop reading them after so many")
     group = parser.add_argument_group("--source text").add_argument
@@ -139,57 +143,25 @@ def choose_source(args):
     return {"revision": corpora.OPENWEBTEXT_REVISION}, lambda: corpora.openwebtext(args.seed)
 
 
-def differences(stored, request):
-    """The names of what differs between two requests, in words; "" if they are equal."""
-    if not isinstance(stored, dict) or "inputs" not in stored:
-        return "inputs that were not noted"
-
-    def flat(request):
-        return {name: value for name, value in request.items() if name != "inputs"} | {
-            f"input {name}": str(value)[:12] for name, value in request["inputs"].items()}
-
-    stored, request = flat(stored), flat(request)
-    names = [name for name in request | stored if request.get(name) != stored.get(name)]
-    return ", ".join(f"{name} {stored.get(name)} (now {request.get(name)})" for name in names)
-
-
-def current(out_dir, names, request, overwrite):
-    """Whether the files of this request are there and whole. Exits with code 2 if they are of another request."""
-    whole = True
-    for split in ("train", "val"):
-        described = out_dir / f"{names[split]}.json"
-        about = load_json(described)
-        if overwrite or about is None:
-            whole = False
-            continue
-        different = differences(about.get("request"), request)
-        if different:
-            fail(f"{described} was prepared from something else: {different}; add --overwrite to replace it, or choose "
-                 "another --out_dir")
-        tokens, tokenizer = described.with_suffix(".bin"), described.with_name(about["tokenizer"]["file"])
-        size = about["tokens"] * np.dtype(about["dtype"]).itemsize
-        whole = (whole and tokens.exists() and tokens.stat().st_size == size
-                 and tokenizer.exists() and file_hash(tokenizer) == about["tokenizer"]["sha256"])
-    return whole
-
-
 def choose_tokenizer(args, corpus, part, path):
     """The tokenizer that --tokenizer names, saved at `path`; one trained before an interruption is taken from there."""
     os.environ["RAYON_NUM_THREADS"] = str(args.workers)
     if args.tokenizer == "gpt2":
         tokenizer = Gpt2(args.workers)
     elif Path(args.tokenizer).is_file():
-        shutil.copyfile(args.tokenizer, path)  # the same bytes: the same tokenizer to train.py and mix.py
-        tokenizer = Bpe.from_file(path)
+        tokenizer = Bpe.from_file(args.tokenizer)
         if tokenizer.end_of_text is None:
-            fail(f"{args.tokenizer} has no token {END_OF_TEXT}; take the tokenizer of another prepared corpus")
+            raise TokenizerError(f"{args.tokenizer} has no token {END_OF_TEXT}; take the tokenizer of another prepared "
+                                 "corpus")
+        shutil.copyfile(args.tokenizer, path)  # the same bytes: the same tokenizer to train.py and mix.py
         return tokenizer
     elif path.exists():
         return Bpe.from_file(path)
     else:
         texts = progress(corpus.read(part.start, part.stop), total=len(part), desc="documents read", unit="doc")
         tokenizer = train_bpe(texts, int(args.tokenizer.partition(":")[2]))
-    write_text(path, tokenizer.to_json())
+    with replacing(path) as temporary:
+        temporary.write_text(tokenizer.to_json(), encoding="utf-8")
     return tokenizer
 
 
@@ -208,10 +180,11 @@ def write_split(stem, corpus, part, tokenizer, args, about):
             bar.update(len(texts))
             bar.set_postfix(tokens=f"{state['tokens']:,}")
     if not state["documents"]:
-        fail(f"no {about['split']} document is longer than {args.min_tokens} tokens (the longest of {state['read']} "
-             f"has {state['longest']}); lower --min_tokens, raise --percent, or split your files less")
+        raise NothingToWrite(
+            f"no {about['split']} document is longer than {args.min_tokens} tokens (the longest of {state['read']} has "
+            f"{state['longest']}); lower --min_tokens, raise --percent, or split your files less")
     digest = spool.write_shuffled(stem.with_name(f"{stem.name}.bin"), args.seed)
-    write_json(stem.with_name(f"{stem.name}.json"), {
+    save_json(stem.with_name(f"{stem.name}.json"), {
         **about, "documents": state["documents"], "documents_read": state["read"], "tokens": state["tokens"],
         "sha256": digest, "source": corpus.source})
     spool.remove()
@@ -226,13 +199,13 @@ def make_files(args, corpus, folder, names, request):
                             int(n_train * (args.start_from + args.percent) / 100)),
              "val": range(n_train, corpus.n_documents)}
     if not parts["train"]:
-        fail(f"{args.percent} percent of the {n_train} documents that are not for validation are none; raise "
-             "--percent, or give more documents (--separator cuts files into several)")
+        raise NothingToWrite(f"{args.percent} percent of the {n_train} documents that are not for validation are none; "
+                             "raise --percent, or give more documents (--separator cuts files into several)")
     path = folder / f"{names['tokenizer']}.json"
     tokenizer = choose_tokenizer(args, corpus, parts["train"], path)
     about = {"dtype": "uint16" if tokenizer.vocabulary_size <= 2**16 else "uint32",
              "vocabulary_size": tokenizer.vocabulary_size,
-             "tokenizer": {"name": args.tokenizer, "file": path.name, "sha256": file_hash(path)}, "request": request}
+             "tokenizer": {"name": args.tokenizer, "file": path.name, "sha256": identity(path)}, "request": request}
     for split, part in parts.items():
         if not (folder / f"{names[split]}.json").exists():
             write_split(folder / names[split], corpus, part, tokenizer, args, {"split": split, **about})
@@ -254,16 +227,16 @@ def publish(folder, names, out_dir):
 
 def prepare(args):
     """Prepare the corpus that the flags name, unless it is there. Raises CorpusError, TokenizerError and OSError."""
-    out_dir = Path(args.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = make_directory(args.out_dir)
     family = "LONGCONTEXTSUBSET" if args.min_tokens else "SUBSET"
     part = f"P{args.percent}_SFrom{args.start_from}"
     names = {name: f"{family}_{name}_{part}" for name in ("train", "val", "tokenizer")}
     inputs, read_corpus = choose_source(args)
     if Path(args.tokenizer).is_file():
-        inputs = {**inputs, "tokenizer_sha256": file_hash(args.tokenizer)}
+        inputs = {**inputs, "tokenizer_sha256": identity(args.tokenizer)}
     request = {name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])} | {"inputs": inputs}
-    if current(out_dir, names, request, args.overwrite):
+    there = [not args.overwrite and is_prepared(out_dir / f"{names[split]}.bin", request) for split in ("train", "val")]
+    if all(there):
         print(f"{names['train']}.bin and {names['val']}.bin: prepared before")
         return
     folder = out_dir / f"{family}_{part}.parts"

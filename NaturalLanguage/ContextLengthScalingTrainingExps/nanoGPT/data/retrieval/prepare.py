@@ -19,37 +19,23 @@ query, hops). Files that are there and whole are kept, if the same flags and cor
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
-import os
 import sys
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # the modules of this part
+
+from files import identity, make_directory, replacing, save_json
+from prepared import is_prepared, read_tokens
 from task_sequences import END_OF_TEXT, TASKS, UNKNOWN, stream
+from utils import Parser, fail, non_negative_float, non_negative_int, positive_int, run_main, seed
 
 SPLITS = {"train": 0, "val": 1, "test": 2}  # what a seed's random numbers are for
 ENDINGS = {"train": ".bin", "val": ".bin", "test": ".jsonl"}
-
-
-def fail(message):
-    """End the program with exit code 2 and one line on stderr."""
-    print(f"prepare.py: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Give a temporary path that becomes `path` only when the block has succeeded."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def tokenizer_json(symbols):
@@ -61,27 +47,14 @@ def tokenizer_json(symbols):
     return tokenizer.to_str()
 
 
-def file_hash(path):
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_corpus(corpus):
+def read_corpus(path):
     """The JSON, the end-of-text token and the tokenizer (bytes) of a corpus; exits with code 2 if it is not whole."""
-    corpus = Path(corpus)
-    try:
-        about = json.loads(corpus.with_suffix(".json").read_text(encoding="utf-8"))
-        tokens = np.memmap(corpus, {"uint16": np.uint16, "uint32": np.uint32}[about["dtype"]], "r")
-        tokenizer = corpus.with_name(about["tokenizer"]["file"]).read_bytes()
-        if len(tokens) != about["tokens"] or hashlib.sha256(tokenizer).hexdigest() != about["tokenizer"]["sha256"]:
-            raise ValueError("its tokens are cut short, or its tokenizer is another one")
-        end, *_ = int(tokens[-1]), about["sha256"], about["vocabulary_size"], about["tokenizer"]["name"]
-    except OSError as error:
-        fail(f"cannot read {error.filename}: {error.strerror}; give a .bin of data/openwebtext/prepare.py")
-    except (ValueError, KeyError, TypeError) as error:
-        fail(f"{corpus} is no token file with its JSON ({error!r}); give a .bin of data/openwebtext/prepare.py")
-    return about, end, tokenizer
+    tokens, about = read_tokens(path)
+    tokenizer = Path(path).with_name(about["tokenizer"]["file"])
+    if identity(tokenizer) != about["tokenizer"]["sha256"]:
+        fail(f"{tokenizer} is not the tokenizer of {path}, or cut short; make both again with "
+             "data/openwebtext/prepare.py")
+    return about, int(tokens[-1]), tokenizer.read_bytes()
 
 
 def in_tokens_of(corpus, size, end, symbols):
@@ -90,24 +63,6 @@ def in_tokens_of(corpus, size, end, symbols):
     if len(free) < len(symbols) - 1 or size > 2**16:
         fail(f"{len(symbols)} symbols do not fit into the {size} tokens of {corpus}; ask for fewer keys or values")
     return np.array([end, *free])
-
-
-def current(out_dir, task, request):
-    """Whether the files of this request are there and whole. Exits with code 2 if they are of another request."""
-    whole = True
-    for split in SPLITS:
-        described = out_dir / f"{task}_{split}.json"
-        try:
-            about = json.loads(described.read_text(encoding="utf-8"))
-            if about["request"] != request:
-                fail(f"{described} is of other flags or another corpus; add --overwrite to replace it, or choose "
-                     "another --out_dir")
-            content, tokenizer = described.with_suffix(ENDINGS[split]), out_dir / about["tokenizer"]["file"]
-            whole = (whole and file_hash(content) == about["sha256"]
-                     and file_hash(tokenizer) == about["tokenizer"]["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):  # missing, cut short, or without a hash
-            whole = False
-    return whole
 
 
 def write_tokens(path, task, args, split, about, tokens_of):
@@ -121,10 +76,9 @@ def write_tokens(path, task, args, split, about, tokens_of):
             digest.update(content)
             file.write(content)
             documents, n_tokens, n_answers = documents + 1, n_tokens + len(ids) + 1, n_answers + len(answers)
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({
-            "split": split, **about, "documents": documents, "tokens": n_tokens, "answers": n_answers,
-            "sha256": digest.hexdigest(), "source": f"{args.task} of seed {args.seed}"}, indent=1) + "\n")
+    save_json(path.with_suffix(".json"), {
+        "split": split, **about, "documents": documents, "tokens": n_tokens, "answers": n_answers,
+        "sha256": digest.hexdigest(), "source": f"{args.task} of seed {args.seed}"})
     print(f"{path.name}: {n_tokens:,} tokens in {documents:,} documents, {n_answers:,} answers to retrieve")
 
 
@@ -141,33 +95,31 @@ def write_test(path, task, args, tokens_of):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = lambda message: fail(f"{message}; see --help")
+    parser = Parser(__doc__)
     add = parser.add_argument_group("the documents").add_argument
-    add("--task", choices=TASKS, default="key_value", help="what is to be retrieved (default: key_value)")
-    add("--min_units", type=int, default=2, help="pairs, assignments or rounds of the shortest documents (default: 2)")
-    add("--max_units", type=int, default=16, help="of the longest documents (default: 16)")
-    add("--order", choices=("mixed", "growing"), default="mixed", help="of the documents' lengths (default: mixed)")
-    add("--n_queries", type=int, default=16, help="key_value, variables: at the end of a document (default: 16)")
-    add("--n_pairs", type=int, default=4, help="gap: pairs, at most (default: 4); its units are the tokens of the gap")
-    add("--gold", choices=("uniform", "ends"), default="uniform", help="which units are asked for (default: uniform)")
-    add("--ends_power", type=float, default=4.0,
-        help="ends: drawn without replacement as the distance from the middle to this power (default: 4)")
-    add("--n_keys", type=int, default=64, help="key_value, variables: different keys (default: 64)")
-    add("--n_values", type=int, default=16, help="key_value, variables: different values (default: 16)")
-    add("--max_hops", type=int, default=4, help="variables: assignments between a variable and a value (default: 4)")
-    add("--n_classes", type=int, default=8, help="labels: classes (default: 8)")
-    add("--symbols_per_class", type=int, default=8, help="labels: symbols that belong to a class (default: 8)")
-    add("--n_labels", type=int, default=16, help="labels: labels that a class can have (default: 16)")
+    add("--task", choices=TASKS, default="key_value", help="what is to be retrieved")
+    add("--min_units", type=positive_int, default=2, help="pairs, assignments or rounds of the shortest documents")
+    add("--max_units", type=positive_int, default=16, help="of the longest documents")
+    add("--order", choices=("mixed", "growing"), default="mixed", help="of the documents' lengths")
+    add("--n_queries", type=positive_int, default=16, help="key_value, variables: at the end of a document")
+    add("--n_pairs", type=positive_int, default=4, help="gap: pairs, at most; its units are the tokens of the gap")
+    add("--gold", choices=("uniform", "ends"), default="uniform", help="which units are asked for")
+    add("--ends_power", type=non_negative_float, default=4.0,
+        help="ends: drawn without replacement as the distance from the middle to this power")
+    add("--n_keys", type=positive_int, default=64, help="key_value, variables: different keys")
+    add("--n_values", type=positive_int, default=16, help="key_value, variables: different values")
+    add("--max_hops", type=non_negative_int, default=4, help="variables: assignments between a variable and a value")
+    add("--n_classes", type=positive_int, default=8, help="labels: classes")
+    add("--symbols_per_class", type=positive_int, default=8, help="labels: symbols that belong to a class")
+    add("--n_labels", type=positive_int, default=16, help="labels: labels that a class can have")
     add = parser.add_argument_group("the files").add_argument
     add("--corpus", help="write the symbols as tokens of this corpus (a .bin of data/openwebtext/prepare.py), its "
         "highest ids, so that data/mix.py can mix both (default: symbols of their own)")
-    add("--train_tokens", type=int, default=5_000_000, help="training tokens, or a few more (default: 5,000,000)")
-    add("--val_tokens", type=int, default=200_000, help="validation tokens, or a few more (default: 200,000)")
-    add("--test_units", type=int, nargs="+", help="units of the test documents (default: --max_units)")
-    add("--test_documents", type=int, default=500, help="test documents of each number of units (default: 500)")
-    add("--seed", type=int, default=114, help="of the documents (default: 114)")
+    add("--train_tokens", type=positive_int, default=5_000_000, help="training tokens, or a few more")
+    add("--val_tokens", type=positive_int, default=200_000, help="validation tokens, or a few more")
+    add("--test_units", type=positive_int, nargs="+", help="units of the test documents (default: --max_units)")
+    add("--test_documents", type=positive_int, default=500, help="test documents of each number of units")
+    add("--seed", type=seed, default=114, help="of the documents")
     add("--out_dir", default=str(Path(__file__).parent), help="directory for the files (default: this script's)")
     add("--overwrite", action=BooleanOptionalAction, default=False, help="replace files that are there")
     args = parser.parse_args()
@@ -178,15 +130,8 @@ def parse_args():
 
 def check(args):
     """Exit with code 2 where the flags do not fit together."""
-    for name, value in vars(args).items():
-        if isinstance(value, int) and not isinstance(value, bool) and name not in ("seed", "max_hops") and value < 1:
-            fail(f"--{name} must be at least 1")
-    if not 0 <= args.seed < 2**63 or args.max_hops < 0 or min(args.test_units) < 1:
-        fail("--seed must lie from 0 to 2^63 - 1, --max_hops at 0 or above, --test_units at 1 or above")
     if args.min_units > args.max_units:
         fail(f"--min_units {args.min_units} is more than --max_units {args.max_units}")
-    if not 0 <= args.ends_power < float("inf"):
-        fail("--ends_power must be at least 0")
     most = max(args.max_units, *args.test_units)
     if args.task == "labels":
         if args.gold != "uniform":
@@ -205,8 +150,7 @@ def check(args):
 
 def main():
     args = parse_args()
-    out_dir = Path(args.out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    out_dir = make_directory(args.out_dir)
     task = TASKS[args.task](args)
     request = {name: value for name, value in vars(args).items() if name not in ("out_dir", "overwrite")}
     tokenizer, tokens_of = out_dir / f"{args.task}_tokenizer.json", np.arange(len(task.symbols))
@@ -218,7 +162,9 @@ def main():
     else:
         size, name = len(task.symbols), f"{args.task} symbols"
         content = tokenizer_json(task.symbols).encode()
-    if not args.overwrite and current(out_dir, args.task, request):
+    there = [not args.overwrite and is_prepared(out_dir / f"{args.task}_{split}{ending}", request, hashed=True)
+             for split, ending in ENDINGS.items()]
+    if all(there):
         return print(f"{args.task} in {out_dir}: prepared before")
     with replacing(tokenizer) as temporary:
         temporary.write_bytes(content)
@@ -228,17 +174,9 @@ def main():
         write_tokens(out_dir / f"{args.task}_{split}.bin", task, args, split, about, tokens_of)
     test = out_dir / f"{args.task}_test.jsonl"
     write_test(test, task, args, tokens_of)
-    with replacing(test.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"request": request, "tokenizer": about["tokenizer"],
-                                         "sha256": file_hash(test)}, indent=1) + "\n")
+    save_json(test.with_suffix(".json"), {
+        "request": request, "tokenizer": about["tokenizer"], "sha256": identity(test)})
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OSError as error:
-        fail(f"{error.filename or 'the output'}: {error.strerror or error}; free some space or choose another "
-             "--out_dir")
-    except KeyboardInterrupt:
-        print("interrupted; start the same command again", file=sys.stderr)
-        raise SystemExit(130) from None
+    run_main(main)

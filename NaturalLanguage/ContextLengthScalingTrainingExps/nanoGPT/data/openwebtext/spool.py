@@ -1,54 +1,19 @@
-"""Files that are whole or not there, a folder for work in progress, and tokens spooled while documents are read."""
+"""The folder of a preparation in progress, and tokens spooled there while documents are read."""
 
 import contextlib
-import fcntl
 import hashlib
-import json
 import os
 import shutil
 
 import numpy as np
 
-from console import fail, progress
+from files import current, lock, read_json, replacing, save_json
+from text_files import CorpusError
+from utils import progress
 
 
-@contextlib.contextmanager
-def replacing(path):
-    """Give a temporary path that becomes `path` only when the block has succeeded."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    yield temporary
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_text(path, text):
-    """Write a text file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path, contents):
-    """Write JSON, whole or not at all."""
-    write_text(path, json.dumps(contents, indent=1) + "\n")
-
-
-def load_json(path):
-    """Read a JSON object; None if there is no such file or it is not whole."""
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return contents if isinstance(contents, dict) else None
-
-
-def file_hash(path):
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+class NothingToWrite(CorpusError):
+    """A part of a corpus that leaves no document, with one line that says why and what to do."""
 
 
 @contextlib.contextmanager
@@ -58,24 +23,18 @@ def work_folder(path, request):
     Exits with code 2 if another process is at work in it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with open(path / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.path.samestat(os.fstat(file.fileno()), os.stat(path / "lock"))
-        except (BlockingIOError, FileNotFoundError):
-            same = False
-        if not same:
-            fail(f"another process prepares the same files in {path.parent}; wait for it, or choose another --out_dir")
-        if load_json(path / "request.json") != request:
+    with lock(path / "lock", f"another process prepares the same files in {path.parent}; wait for it, or choose "
+              "another --out_dir"):
+        if not current(path / "request.json", request):
             for entry in path.iterdir():
                 if entry.name != "lock":
                     entry.unlink()
-            write_json(path / "request.json", request)
+            save_json(path / "request.json", {"request": request})
         try:
             yield
         except BaseException as error:
             nothing_done = {entry.name for entry in path.iterdir()} <= {"lock", "request.json"}
-            if nothing_done or isinstance(error, SystemExit):  # what was asked for cannot be done
+            if nothing_done or isinstance(error, NothingToWrite):  # what was asked for cannot be done
                 shutil.rmtree(path)
             raise
     shutil.rmtree(path)
@@ -87,7 +46,7 @@ class Spool:
     def __init__(self, stem, dtype):
         self.dtype = np.dtype(dtype)
         self.paths = {name: stem.with_name(f"{stem.name}.{name}.tmp") for name in ("tokens", "lengths", "progress")}
-        self.state = load_json(self.paths["progress"]) or {"read": 0, "tokens": 0, "documents": 0, "longest": 0}
+        self.state = read_json(self.paths["progress"]) or {"read": 0, "tokens": 0, "documents": 0, "longest": 0}
         sizes = {"tokens": self.dtype.itemsize * self.state["tokens"], "lengths": 8 * self.state["documents"]}
         for name in sizes:
             self.paths[name].touch()
@@ -106,7 +65,7 @@ class Spool:
         self.state["documents"] += len(kept)
         self.state["tokens"] += sum(map(len, kept))
         self.state["longest"] = max(self.state["longest"], longest)
-        write_json(self.paths["progress"], self.state)
+        save_json(self.paths["progress"], self.state)
 
     def write_shuffled(self, path, seed):
         """Write the documents in shuffled order to `path`. Returns the SHA-256 of the file."""

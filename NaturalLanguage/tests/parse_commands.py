@@ -1,0 +1,81 @@
+"""Parse commands of one part without running them: [[folder, [word behind `python`, ...]], ...] in JSON on stdin.
+
+Prints a line for each command that its script does not take, or that reads committed results which are not there.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+
+READING = ("--results", "--fit", "--measures", "--readme")  # flags whose files are committed where they lie in results/
+METHODS = {name: getattr(argparse.ArgumentParser, name)
+           for name in ("parse_args", "parse_intermixed_args", "parse_known_args")}
+
+
+class Parsed(BaseException):
+    """The first parser of a script has taken its arguments: its help, and the arguments that it leaves to others."""
+
+
+def stop_after(name, partly):
+    """What stands for a method of ArgumentParser: the method, and then the end of the script."""
+    def instead(parser, *arguments, **options):
+        if partly:  # the other script finds what is required in what the first one adds
+            for entry in (*parser._actions, *parser._mutually_exclusive_groups):
+                entry.required = False
+        replace_methods(METHODS)
+        found = METHODS[name](parser, *arguments, **options)
+        raise Parsed(parser.format_help(), found[1] if name == "parse_known_args" else [])
+    return instead
+
+
+def replace_methods(methods):
+    for name, method in methods.items():
+        setattr(argparse.ArgumentParser, name, method)
+
+
+def parse(words, partly=False):
+    """Have a script parse its arguments (words: SCRIPT.py or -m MODULE, and they); raises SystemExit if it refuses."""
+    module = words[0] == "-m"
+    sys.argv = words[module:]
+    sys.path[0] = os.getcwd() if module else str(Path(words[0]).resolve().parent)
+    replace_methods({name: stop_after(name, partly) for name in METHODS})
+    try:
+        if module:
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(str(Path(words[0]).resolve()), run_name="__main__")
+    except Parsed as parsed:
+        shown, others = parsed.args
+        if others:
+            script, = set(re.findall(r"go\s+to\s+(train\w*\.py)", shown))  # "flags not named here go to train.py"
+            parse([str(Path(words[0]).with_name(script)), *others], partly=True)
+        return
+    raise RuntimeError("it has parsed nothing")
+
+
+def complaint(folder, words):
+    """Why a command cannot be run, in one line; None where it can."""
+    os.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            parse(words)
+        except (SystemExit, Exception) as error:
+            return (said.getvalue().strip().splitlines() or [repr(error)])[-1]
+    flag = None
+    for word in words:
+        flag = word if word.startswith("--") else flag
+        if flag in READING and "results/" in word and not Path(word).exists():
+            return f"{word} is not there"
+    return None
+
+
+for folder, words in json.load(sys.stdin):
+    found = complaint(folder, words)
+    if found:
+        print(f"{' '.join(words)}: {found}")
