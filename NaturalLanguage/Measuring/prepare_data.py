@@ -54,13 +54,13 @@ def parse_args(argv=None):
     group("--max_documents", type=positive_int, help="stop reading a split when so many are kept (default: never)")
     group("--seed", type=seed, default=114, help="of the order of the documents")
     group = parser.add_argument_group("--source text").add_argument
-    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl or .parquet, also "
-          "as .gz; a plain file, a line or a row is a document")
+    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl, .json (a list), "
+          ".csv, .tsv or .parquet, also as .gz, .bz2 or .xz; a plain file, a line, an entry or a row is a document")
     group("--separator", help="what stands between documents within a plain file (default: nothing does)")
-    group("--encoding", default="utf-8", help="of plain files and .jsonl")
+    group("--encoding", default="utf-8", help="of the files, except .parquet")
     group("--encoding_errors", choices=("strict", "replace"), default="strict",
           help="refuse what is not of this encoding, NUL too, or replace and count it")
-    group("--column", default="text", help="with the text: of .jsonl, .parquet and data sets")
+    group("--column", default="text", help="with the text: of all but plain files, and of data sets")
     group = parser.add_argument_group("--source dataset").add_argument
     group("--dataset", help="name on the hub, or directory")
     group("--config", help="its configuration")
