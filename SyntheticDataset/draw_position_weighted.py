@@ -69,11 +69,8 @@ def draw_optima(rows):
 
 def read_entropies(path):
     """{name: KDE entropy (nats)} of a table of measure_features.py. Exits with code 2 if it cannot be used."""
-    try:
-        return {row["name"]: float(row["kde_entropy"])
-                for row in read_table(path, ("name", "kde_entropy"), "make it with measure_features.py")}
-    except ValueError as error:
-        fail(f"{path} lacks an entropy ({error}); make it again with measure_features.py")
+    return {row["name"]: float(row["kde_entropy"])
+            for row in read_table(path, ("name", "kde_entropy"), "make it with measure_features.py")}
 
 
 def draw_entropy(lengths, grids, entropies, gamma, path):

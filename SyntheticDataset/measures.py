@@ -33,13 +33,11 @@ def load_measures(directory):
     table, spectra = Path(directory) / "measures.csv", Path(directory) / "spectra.pt"
     rows = read_table(table, COLUMNS, REMEDY)
     eigenvalues = load_tensors(spectra, "the spectra").get("eigenvalues", {})
-    try:
-        return [{**{column: to_value(column, text) for column, text in row.items()},
-                 "eigenvalues": eigenvalues[row["name"]]} for row in rows]
-    except ValueError as error:
-        fail(f"{table}: {error}; {REMEDY}")
-    except KeyError as error:
-        fail(f"{spectra} has no eigenvalues of {error}, which {table} names; {REMEDY}")
+    absent = [row["name"] for row in rows if not isinstance(eigenvalues.get(row["name"]), torch.Tensor)]
+    if absent:
+        fail(f"{spectra} has no eigenvalues of {absent[0]}, which {table} names; {REMEDY}")
+    return [{**{column: to_value(column, text) for column, text in row.items()},
+             "eigenvalues": eigenvalues[row["name"]]} for row in rows]
 
 
 def load_known(directory):

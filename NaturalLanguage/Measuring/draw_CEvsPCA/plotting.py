@@ -107,7 +107,8 @@ def parse_results(parser, made_by=MADE_BY):
 def read_table(path, columns, made_by):
     """Rows of a CSV as dictionaries of floats, None where empty and text where it is no number, by context length.
 
-    Comma, semicolon or tab separate; a byte-order mark is taken. Exits with code 2 if it lacks one of the columns.
+    Comma, semicolon or tab separate; a byte-order mark is taken. Exits with code 2 if it lacks one of the columns, of
+    which all but the context length may have empty fields, or is damaged.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -116,18 +117,26 @@ def read_table(path, columns, made_by):
     except UnicodeDecodeError:
         fail(f"{path} is not UTF-8; make it again with {made_by}")
     separator = next((mark for mark in ",;\t" if lines and mark in lines[0]), ",")
-    rows = list(csv.DictReader(lines, delimiter=separator))
-    absent = [column for column in columns if not rows or rows[0].get(column) is None]
+    try:
+        rows = list(csv.DictReader(lines, delimiter=separator))
+    except csv.Error as error:
+        fail(f"{path} is not a CSV file: {error}; make it again with {made_by}")
+    absent = [column for column in columns if not rows or column not in rows[0]]
     if absent:
         fail(f"{path} lacks the column {absent[0]}; make it again with {made_by}")
+    if any(None in row or None in row.values() for row in rows):
+        fail(f"a row of {path} has not as many fields as its header; make it again with {made_by}")
 
     def value(text):
         try:
-            return float(text) if text else None
+            number = float(text) if text else None
         except ValueError:
             return text
+        return number if number is None or np.isfinite(number) else text
 
     rows = [{column: value(text) for column, text in row.items()} for row in rows]
+    if any(row["context_length"] is None for row in rows):
+        fail(f"a row of {path} has no context_length; make it again with {made_by}")
     for row in rows:
         for column in columns:
             if isinstance(row[column], str):

@@ -11,6 +11,7 @@ from utils import fail
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
 LOSS_COLUMNS = ("best_valid_loss", "val_loss", "valid_loss")
 LEAST_SIZES, LEAST_LENGTHS = 3, 4
+REMEDY = "give a table with a row a run"
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,14 @@ def read_losses(paths, columns=Columns()):
     """
     losses = defaultdict(dict)
     for path in paths:
-        rows = read_table(path, (), "give a table with a row a run", columns.separator)
+        rows = read_table(path, (), REMEDY, columns.separator)
         names = find_columns(path, list(rows[0]), columns)
         *numbers, seed_name = names
         found = []
         for line, row in enumerate(rows, 2):
-            try:
-                length, size, loss = (float(row[name]) for name in numbers)
-            except ValueError:
-                fail(f"{path}, line {line}: {', '.join(numbers[:2])} or {numbers[2]} is not a number")
-            if not (0 < length < np.inf and 0 < size < np.inf and np.isfinite(loss)):
-                fail(f"{path}, line {line}: lengths and sizes must be positive, and losses finite")
+            length, size, loss = (float(row[name]) for name in numbers)
+            if not (0 < length and 0 < size):
+                fail(f"{row[names[0]].where} or {names[1]} is not above 0; {REMEDY}")
             cell = losses[size, length]
             seed = row[seed_name] if seed_name else len(cell)
             if seed in cell:

@@ -429,7 +429,7 @@ def test_what_cannot_carry_a_fit_is_refused_in_one_line(nanogpt, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "latin.csv").write_bytes(text.replace("seed", "größe").encode("latin-1"))
     for name, words in {"sizes": "2 training sizes, the fit needs 3", "lengths": "3 context lengths, the fit needs 4",
-                        "words": "is not a number", "twice": "came before", "infinite": "losses finite",
+                        "words": "is not a number", "twice": "came before", "infinite": "is 'nan', which",
                         "empty": "has no row", "latin": "UTF-8", "absent": "cannot read"}.items():
         done = nanogpt("fit_optimal_context.py", "--results", f"{name}.csv", check=False)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, (name, done.stderr)
