@@ -15,12 +15,13 @@ from utils import fail
 WHOLE_NUMBERS = ("seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "rank")
 COLUMNS = ("name", "seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "dtype", "rank",
            "kde_entropy", "log_determinant_part", "kernel_part")
+NEVER_EMPTY = ("n", "width", "rank")
 REMEDY = "make it with measure_features.py"
 
 
 def to_value(column, text):
-    """The value of a field of measures.csv; None where it is empty."""
-    if text == "" or column in ("name", "dtype"):
+    """The value of a field of measures.csv; None where it is empty and may be."""
+    if text == "" and column not in NEVER_EMPTY or column in ("name", "dtype"):
         return text or None
     return int(text) if column in WHOLE_NUMBERS else float(text)
 

@@ -47,7 +47,7 @@ def draw_memory(path):
     for units, colour in zip(distances, plt.cm.viridis(np.linspace(0, 0.9, len(distances)))):
         points = [(int(tokens), values) for (unit, tokens), values in cells.items() if int(unit) == units]
         line(axis, points, f"{units} tokens back", color=colour)
-    axis.set_xscale("symlog", linthresh=min(int(tokens) for _, tokens in cells if int(tokens)))
+    axis.set_xscale("symlog", linthresh=min((int(tokens) for _, tokens in cells if int(tokens) > 0), default=1))
     axis.set(xlabel="remembered tokens", ylabel=LABELS["accuracy"], ylim=(-0.03, 1.03))
     ticks = [0]
     for tokens in sorted({int(tokens) for _, tokens in cells}):

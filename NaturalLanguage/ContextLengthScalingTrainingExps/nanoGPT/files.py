@@ -208,19 +208,24 @@ def write_csv(path, rows, columns=None):
 
 
 def read_table(path, columns=(), remedy="make it again", separator=None):
-    """Read a CSV file, as users have it, with at least these columns: a list of Records of Fields.
-
-    A byte order mark and spaces before names and values are skipped, and the separator (comma, semicolon or tab) is
-    that of the header, unless it is given, or named in a first line like sep=; as Excel does. Exits with code 2 and one
-    line, which ends with `remedy`, if the file cannot be read, lacks a column, has no rows or has one with another
-    number of fields; so do the Records and Fields where they are used as what they are not.
-    """
+    """Read a CSV file in UTF-8: `parse_table` of its text. Exits with code 2 if it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror}; {remedy}")
     except UnicodeDecodeError as error:
         fail(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8")
+    return parse_table(text, path, columns, remedy, separator)
+
+
+def parse_table(text, path, columns=(), remedy="make it again", separator=None):
+    """The rows of a CSV file's text, as users have it, with at least these columns: a list of Records of Fields.
+
+    Spaces before names and values are skipped, and the separator (comma, semicolon or tab) is that of the header,
+    unless it is given, or named in a first line like sep=; as Excel does. Exits with code 2 and one line, which ends
+    with `remedy`, if the text lacks a column, has no rows or has one with another number of fields; so do the Records
+    and Fields where they are used as what they are not.
+    """
     header, _, below = text.partition("\n")
     declared = header.lower().startswith("sep=") and len(header) == 5
     if declared:

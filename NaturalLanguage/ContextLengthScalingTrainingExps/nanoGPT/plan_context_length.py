@@ -23,6 +23,7 @@ from pathlib import Path
 from files import load_json, make_directory, read_table, replacing
 from jobs import add_modes, dispatch, run_script, sbatch
 from optimal_context.advice import Setting, five_lines
+from optimal_context.table import number_of_tokens
 from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
 from run import run_tag
 from settings import parse
@@ -39,7 +40,8 @@ def parse_args():
     """The command's own flags, and the others, which are train.py's."""
     parser = Parser(__doc__)
     parser.add_argument("texts", nargs="+", help="files or patterns, as --text_files of prepare.py")
-    parser.add_argument("--target_tokens", type=positive_float, required=True, help="tokens that you want to train on")
+    parser.add_argument("--target_tokens", type=number_of_tokens, required=True,
+                        help="tokens that you want to train on")
     parser.add_argument("--hours", type=positive_float, default=2.0, help="for the whole command, on this machine")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: GPUs if there are any")
     parser.add_argument("--out_dir", default="outputs/plan", help="directory for everything that is written")
