@@ -227,7 +227,7 @@ def parse_table(text, path, columns=(), remedy="make it again", separator=None):
     and Fields where they are used as what they are not.
     """
     header, _, below = text.partition("\n")
-    declared = header.lower().startswith("sep=") and len(header) == 5
+    declared = header.lower().startswith("sep=") and len(header.rstrip("\r")) == 5
     if declared:
         separator, text = separator or header[4], below
         header = text.partition("\n")[0]
