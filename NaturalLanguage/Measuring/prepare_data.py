@@ -18,6 +18,8 @@ packages, the tokenizer) would give it, and refused if not; an interrupted prepa
 data set that is there until the new one is whole.
 """
 
+from utils import Parser, argument_type, fail, non_negative_int, positive_int, progress, run_main, seed
+
 import json
 import shutil
 from argparse import BooleanOptionalAction
@@ -29,7 +31,6 @@ import text_files
 from files import load_json, lock, make_directory, save_json, text_hash
 from hub import encode, load_tokenizer
 from text_files import CorpusError
-from utils import Parser, argument_type, fail, non_negative_int, positive_int, progress, run_main, seed
 
 DOCUMENTS_AT_ONCE = 256
 # Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.

@@ -11,6 +11,8 @@ stderr, and the exit code is then 1; the table holds the others. Runs whose othe
 schedule (steps, warm-up, evaluations) may be tuned to each number of training tokens.
 """
 
+from utils import Parser, fail, positive_int, run_main, seed
+
 import itertools
 import sys
 from pathlib import Path
@@ -19,7 +21,6 @@ import torch
 
 from files import load_json, load_tensors, make_directory, read_table, save_json, save_tensors, write_csv
 from run import AXES, INCIDENTAL, METRICS, SCHEDULE, difference, request_of, run_tag
-from utils import Parser, fail, positive_int, run_main, seed
 
 SWEPT = {*AXES, "data_seed"}  # what may differ between the runs of a sweep
 

@@ -14,13 +14,14 @@ Prints what it draws.
 """
 
 
+from utils import Parser, argument_type, fail, run_main
+
 import numpy as np
 
 from exponents import fit_exponent
 from files import read_table
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from sweep_table import optimum, read_cells
-from utils import Parser, argument_type, fail, run_main
 
 COLOURS = {"full": "black", "shifted_sparse": "tab:orange", "dilated": "tab:blue", "sliding_window": "tab:green"}
 OTHERS = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")

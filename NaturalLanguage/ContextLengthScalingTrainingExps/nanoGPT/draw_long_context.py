@@ -10,11 +10,12 @@ long text, which ends a variant's name: long_0.6). A dot is a seed, a line the m
 ranges.
 """
 
+from utils import Parser, fail, run_main
+
 import numpy as np
 
 from files import read_table
 from plotting import plt, save_figure, set_ticks, tokens_label
-from utils import Parser, fail, run_main
 
 COLUMNS = ("variant", "seed", "trained_length", "rope_type", "length", "memory_tokens", "units", "measure", "of",
            "value")

@@ -10,9 +10,10 @@ and what the law that is fitted to the smaller half of the sizes says of the lar
 fit_optimal_context.py). Prints every number of the last panel.
 """
 
+from utils import Parser, fail, positive_float, run_main
+
 from files import load_json
 from optimal_context.drawing import draw
-from utils import Parser, fail, positive_float, run_main
 
 
 def main():

@@ -24,6 +24,8 @@ law) predicts the left-out sizes better, the law is not trusted, and the baselin
 Exits with code 2, and says what is missing, where a table cannot carry a fit.
 """
 
+from utils import Parser, fail, run_main
+
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -35,7 +37,6 @@ from optimal_context.readings import READINGS, carry_over, laws_of, other_readin
 from optimal_context.report import report, report_other
 from optimal_context.selection import check_larger_half
 from optimal_context.table import Columns, loss_in_nats, number_of_tokens, refuse_what_cannot_carry_a_fit
-from utils import Parser, fail, run_main
 from utils import seed as seed_number
 
 

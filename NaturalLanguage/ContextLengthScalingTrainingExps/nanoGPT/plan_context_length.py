@@ -14,6 +14,9 @@ plan that is there, and refuses one of another request; with --overwrite it plan
 Exits with code 2 and one line where hours or corpus do not suffice for the smallest pilot: 3 sizes, 4 lengths, 1 seed.
 """
 
+from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
+                   run_main, say)
+
 import os
 import sys
 import time
@@ -28,8 +31,6 @@ from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_run
 from run import run_tag
 from settings import parse
 from train_cells import finished
-from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
-                   run_main, say)
 
 FOLDER = Path(__file__).parent
 PLANNED = ("--context_length", "--block_size", "--train_tokens", "--data_seed", "--seed", "--train_bin", "--val_bin",

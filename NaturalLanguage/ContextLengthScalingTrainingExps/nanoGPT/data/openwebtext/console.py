@@ -1,12 +1,19 @@
-"""What a user of prepare.py sees while it works: bars on a terminal, plain lines elsewhere, and errors of one line."""
+"""What a user of prepare.py sees while it works: bars on a terminal, plain lines elsewhere, and errors of one line.
+
+prepare.py imports from here before all else, so that Ctrl-C while others are imported is one line too.
+"""
 
 import argparse
+import os
+import signal
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30
+INTERRUPTED = "prepare.py: interrupted; start the same command again, it goes on"
 
 
 def fail(message):
@@ -17,11 +24,24 @@ def fail(message):
 
 def run_main(main):
     """Run a script; Ctrl-C is one line and exit code 130."""
+    if signal.getsignal(signal.SIGINT) == end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:
-        tqdm.write("prepare.py: interrupted; start the same command again, it goes on", file=sys.stderr)
+        tqdm.write(INTERRUPTED, file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def end_at_once(*_):
+    """Ctrl-C before run_main, in a script's imports, ends as in it."""
+    print(INTERRUPTED, file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+if (Path(getattr(sys.modules["__main__"], "__file__", None) or "/").absolute().parent == Path(__file__).parent
+        and signal.getsignal(signal.SIGINT) == signal.default_int_handler):  # in prepare.py, and not in the tests
+    signal.signal(signal.SIGINT, end_at_once)
 
 
 class Parser(argparse.ArgumentParser):

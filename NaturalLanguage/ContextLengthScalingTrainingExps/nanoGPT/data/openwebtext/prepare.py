@@ -20,6 +20,8 @@ would give it, and refused if not; an interrupted preparation goes on. --overwri
 the new ones are whole.
 """
 
+from console import Parser, fail, non_negative_int, number, positive_int, progress, run_main, seed
+
 import os
 import shutil
 from argparse import BooleanOptionalAction
@@ -30,7 +32,6 @@ import numpy as np
 import corpora
 import text_files
 from bpe import END_OF_TEXT, Bpe, Gpt2, TokenizerError, train_bpe
-from console import Parser, fail, non_negative_int, number, positive_int, progress, run_main, seed
 from corpora import CorpusError
 from writing import Spool, batches, file_hash, load_json, work_folder, write_json, write_text
 
