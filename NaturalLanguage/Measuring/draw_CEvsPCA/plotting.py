@@ -146,7 +146,14 @@ def read_table(path, columns, made_by):
 
 def read_losses(directory):
     """Rows of a directory's cross_entropy.csv; exits with code 2 if there is none."""
-    return read_table(Path(directory) / "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
+    path = Path(directory) / "cross_entropy.csv"
+    rows = read_table(path, ("context_length", "cross_entropy"), "evaluate_CE.py")
+    for row in rows:
+        error = row.get("standard_error") or 0
+        if row["cross_entropy"] is None or isinstance(error, str) or error < 0:
+            fail(f"{path} has no cross entropy, or no standard error of it, at context length "
+                 f"{row['context_length']:g}; make it again with evaluate_CE.py")
+    return rows
 
 
 def read_measures(directory):
