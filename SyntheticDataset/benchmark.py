@@ -12,6 +12,8 @@ transformer  a training step of train_transformer.py, each context asked every s
 Each figure is the median over --repeats of the two ways in turn. Both ways must agree on the result.
 """
 
+from utils import Parser, choose_device, describe_environment, positive_int, progress, run_main
+
 import resource
 import statistics
 import subprocess
@@ -32,7 +34,6 @@ from samples import Samples, make_splits, unpack_bits
 from tasks import PAPER_TASKS, load_task_definition, position_weighted_tasks
 from training import epoch_order, train_step
 from transformer import TaskSampler, Transformer, weighted_train_step
-from utils import Parser, choose_device, describe_environment, positive_int, progress, run_main
 
 CONTEXT_LENGTH = 36
 

@@ -13,10 +13,11 @@ highest over the seeds are printed. Cells without a finished run are named on st
 CSVs hold the others.
 """
 
+from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
+
 from collecting import AXES, expected_runs, finished_runs, gather, load_table1, write_sweep, write_table1
 from run import load_request, started_runs
 from training import MODELS
-from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
 
 def parse_args():

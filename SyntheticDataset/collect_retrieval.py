@@ -10,6 +10,8 @@ environments. The runs expected are all combinations of the sizes and seeds; wha
 directories, unfinished ones included. Runs that have not finished are named on stderr, and the exit code is then 1.
 """
 
+from utils import Parser, fail, positive_int, run_main, seed
+
 from pathlib import Path
 
 import torch
@@ -17,7 +19,6 @@ import torch
 from collecting import describe, expected_runs, finished_runs, gather, load_result
 from files import load_tensors, make_directory, save_json, save_tensors, write_csv
 from run import load_request
-from utils import Parser, fail, positive_int, run_main, seed
 
 SWEPT = ("train_dataset_size", "seed")
 

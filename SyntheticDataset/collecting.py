@@ -9,7 +9,6 @@ import numpy as np
 
 from files import load_json, make_directory, read_table, save_json, write_csv
 from run import has_finished, load_request, run_tag, started_runs
-from utils import fail
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
@@ -97,11 +96,8 @@ def gather(expected, finished, write, out):
 
 def read_numbers(path, columns):
     """Read columns of a table of collect_results.py as floats; exits with code 2 if one is not a number."""
-    rows = read_table(path, columns, "make it again with collect_results.py")
-    try:
-        return [{name: float(row[name]) for name in columns} for row in rows]
-    except ValueError as error:
-        fail(f"{path}: {error}; make it again with collect_results.py")
+    return [{name: float(row[name]) for name in columns}
+            for row in read_table(path, columns, "make it again with collect_results.py")]
 
 
 def over_seeds(rows, column):

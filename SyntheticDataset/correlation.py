@@ -23,10 +23,12 @@ def load_by_seed(directory, table_path):
                  f"{directory} measures; collect the runs that the features are of")
         if row["kde_entropy"] is None:
             row["kde_entropy"] = row.get("kde_entropy_all_directions")
-        if row["kde_entropy"] is None:
+        if row["kde_entropy"] is None or row["log_determinant_part"] is None:
             fail(f"{directory} has no KDE entropy of {row['name']}; measure it without --no-entropy")
         seeds.setdefault(row["seed"], []).append(
             {**row, "cross_entropy": losses["cross_entropy"][row["seed"]], "bayes_risk": losses["bayes_risk"]})
+        if row["rank"] < FEWEST:
+            fail(f"{directory} has {row['rank']} eigenvalues of {row['name']} that count, a sum needs {FEWEST}")
     if not seeds or any(len(rows) < FEWEST for rows in seeds.values()):
         fail(f"{directory} has too few measures, a line needs {FEWEST} visible lengths; make more with "
              "save_feature_tensor.py and measure_features.py")

@@ -12,12 +12,13 @@ absolute eigenvalues at the N with the straightest line (relative: over the larg
 absolute: as they are). N goes up to the rank, the lowest over the lengths.
 """
 
+from utils import Parser, run_main
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 from correlation import column, correlations, load_by_seed, sums_by_length
 from plotting import BAYES, colours, save_figure
-from utils import Parser, run_main
 
 
 def draw_spectra(rows):

@@ -8,12 +8,13 @@ equal. Prints for each context length the dimensions found and the gap in the sp
 thresholds give the right dimension everywhere. Writes intrinsic_dimension as PDF and PNG.
 """
 
+from utils import Parser, fail, fraction, run_main
+
 import matplotlib.pyplot as plt
 
 from entropy import intrinsic_dimension
 from measures import load_measures, right_thresholds
 from plotting import colours, save_figure
-from utils import Parser, fail, fraction, run_main
 
 
 def load_sorted(directory):

@@ -7,12 +7,13 @@ a star; and the optimum against the training size) and approximation_loss (the a
 the epoch with the lowest validation loss and at the last one), as PDF and PNG. Prints the numbers it draws.
 """
 
+from utils import Parser, fail, run_main
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 from collecting import optimum, over_seeds, read_numbers
 from plotting import BAYES, OPTIMUM, colours, label_ticks, samples_label, save_figure
-from utils import Parser, fail, run_main
 
 PARTS = {"solvable": ("solid", "solvable subtasks not yet right"),
          "unsolvable": ("dotted", "unsolvable subtasks beyond $\\log 2$")}

@@ -13,6 +13,8 @@ intervals over seeds, and the optimum's paired differences between weightings an
 interval.
 """
 
+from utils import Parser, fail, non_negative_float, positive_int, run_main
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -21,7 +23,6 @@ from plotting import OPTIMUM, colours, label_ticks, samples_label, save_figure
 from position_weighting import GAMMAS, load_grids, summarise, weighted, with_prior
 from retrieval import features_name
 from retrieval_tables import tables
-from utils import Parser, fail, non_negative_float, positive_int, run_main
 
 
 def draw_losses(lengths, grids, rows, gammas):
@@ -69,11 +70,8 @@ def draw_optima(rows):
 
 def read_entropies(path):
     """{name: KDE entropy (nats)} of a table of measure_features.py. Exits with code 2 if it cannot be used."""
-    try:
-        return {row["name"]: float(row["kde_entropy"])
-                for row in read_table(path, ("name", "kde_entropy"), "make it with measure_features.py")}
-    except ValueError as error:
-        fail(f"{path} lacks an entropy ({error}); make it again with measure_features.py")
+    return {row["name"]: float(row["kde_entropy"])
+            for row in read_table(path, ("name", "kde_entropy"), "make it with measure_features.py")}
 
 
 def draw_entropy(lengths, grids, entropies, gamma, path):

@@ -7,13 +7,14 @@ log 2; a run that overfits has a falling training loss and a rising validation l
 collect_results.py, draws its first seed, writes training_curves as PDF and PNG, and prints the first and last losses.
 """
 
+from utils import Parser, run_main
+
 import math
 
 import matplotlib.pyplot as plt
 
 from collecting import read_numbers
 from plotting import colours, samples_label, save_figure
-from utils import Parser, run_main
 
 COLUMNS = ("context_length", "train_dataset_size", "seed", "step", "train_loss", "valid_loss")
 

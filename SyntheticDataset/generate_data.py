@@ -13,10 +13,11 @@ Runs on the CPU (a GPU would gain nothing here). Interrupted, it leaves no file 
 are there already and hold what is asked for are kept.
 """
 
+from utils import Parser, fail, positive_int, progress, run_main, seed
+
 from files import current, make_directory, save_tensors
 from samples import make_splits
 from tasks import PAPER_TASKS, as_lists, load_task_definition
-from utils import Parser, fail, positive_int, progress, run_main, seed
 
 
 def parse_args():

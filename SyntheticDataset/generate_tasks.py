@@ -8,12 +8,13 @@ whose other bit is drawn below i. A subtask with later bit i has the weight (i -
 as a power of l. Writes the JSON that generate_data.py and train_transformer.py read: [[i, other bit, weight], ...].
 """
 
+from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
+
 import json
 from pathlib import Path
 
 from files import make_directory, replacing
 from tasks import as_lists, bayes_risk, position_weighted_tasks
-from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
 
 def parse_args():

@@ -4,6 +4,8 @@
     python make_tables.py --check    # exits with 1, and names the tables, if one is not current
 """
 
+from utils import run_main
+
 import json
 import re
 import statistics
@@ -17,7 +19,6 @@ from measures import load_measures, right_thresholds
 from position_weighting import GAMMAS, load_grids, summarise
 from readme_tables import markdown, run_make_tables, table_maker
 from retrieval_tables import tables
-from utils import run_main
 
 RESULTS = Path(__file__).with_name("results")
 READMES = [RESULTS / "README.md", RESULTS / "retrieval" / "README.md",

@@ -11,6 +11,8 @@ the rounding of the features (entropy.py says by which tolerance). A row is name
 features.pt, after its directory. What is up to date is kept, as are the rows of other files.
 """
 
+from utils import Parser, choose_device, fail, progress, run_main, say
+
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
@@ -19,7 +21,6 @@ import torch
 from entropy import intrinsic_dimension, kde_entropy, spectrum
 from files import identity, load_tensors, lock, make_directory
 from measures import COLUMNS, dtype_of, load_known, save_measures
-from utils import Parser, choose_device, fail, progress, run_main, say
 
 
 def load_features(path, device):

@@ -15,12 +15,13 @@ from utils import fail
 WHOLE_NUMBERS = ("seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "rank")
 COLUMNS = ("name", "seed", "context_length", "visible_context_length", "n_visible_tasks", "n", "width", "dtype", "rank",
            "kde_entropy", "log_determinant_part", "kernel_part")
+NEVER_EMPTY = ("n", "width", "rank")
 REMEDY = "make it with measure_features.py"
 
 
 def to_value(column, text):
-    """The value of a field of measures.csv; None where it is empty."""
-    if text == "" or column in ("name", "dtype"):
+    """The value of a field of measures.csv; None where it is empty and may be."""
+    if text == "" and column not in NEVER_EMPTY or column in ("name", "dtype"):
         return text or None
     return int(text) if column in WHOLE_NUMBERS else float(text)
 
@@ -33,13 +34,11 @@ def load_measures(directory):
     table, spectra = Path(directory) / "measures.csv", Path(directory) / "spectra.pt"
     rows = read_table(table, COLUMNS, REMEDY)
     eigenvalues = load_tensors(spectra, "the spectra").get("eigenvalues", {})
-    try:
-        return [{**{column: to_value(column, text) for column, text in row.items()},
-                 "eigenvalues": eigenvalues[row["name"]]} for row in rows]
-    except ValueError as error:
-        fail(f"{table}: {error}; {REMEDY}")
-    except KeyError as error:
-        fail(f"{spectra} has no eigenvalues of {error}, which {table} names; {REMEDY}")
+    absent = [row["name"] for row in rows if not isinstance(eigenvalues.get(row["name"]), torch.Tensor)]
+    if absent:
+        fail(f"{spectra} has no eigenvalues of {absent[0]}, which {table} names; {REMEDY}")
+    return [{**{column: to_value(column, text) for column, text in row.items()},
+             "eigenvalues": eigenvalues[row["name"]]} for row in rows]
 
 
 def load_known(directory):

@@ -23,6 +23,8 @@ with probability proportional to (1 - x / n_pairs)^gamma, each distance as often
 after the final norm; "cross_entropy" is the mean over these samples (nats).
 """
 
+from utils import Parser, choose_device, fail, non_negative_float, positive_int, progress, run_main
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +40,6 @@ from samples import load_samples
 from tasks import check_task_definition, solvable_tasks
 from training import MODELS, WIDTHS
 from transformer import EVALUATION_BATCH, TaskSampler, build_transformer, tokens, visible_lengths
-from utils import Parser, choose_device, fail, non_negative_float, positive_int, progress, run_main
 
 SETTINGS = ("model", "context_length", *WIDTHS, "output_size")
 RETRIEVAL_BATCH = 500  # samples of train_retrieval.py's runs whose states exist at the same time

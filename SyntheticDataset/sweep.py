@@ -12,6 +12,8 @@ collect_results.py) and figures/ beside the runs, and exits with 1 where cells a
 environment: CONTEXT_LENGTHS, TRAIN_SIZES, WEIGHT_DECAYS, SEEDS, SAVE_POSITION, RUNS_PER_GPU, CORES_PER_RUN.
 """
 
+from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
+
 import itertools
 import os
 from argparse import BooleanOptionalAction
@@ -22,7 +24,6 @@ from jobs import Cell, add_modes, dispatch, from_environment, run_script
 from run import has_finished, load_request, other_arguments, request_of, run_tag
 from samples import open_samples, source_of
 from training import training_parser
-from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
 HERE = Path(__file__).parent
 SWEPT = {"--seed": "--seeds", "--weight_decay": "--weight_decays", "--train_dataset_size": "--train_dataset_sizes",

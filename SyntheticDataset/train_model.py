@@ -11,6 +11,8 @@ epoch with the lowest validation loss. The approximation loss is that validation
 parts: subtasks that could be solved and are not, and subtasks that cannot be solved and cost more than log 2.
 """
 
+from utils import choose_device, describe_environment, fail, progress, run_main
+
 import torch
 
 from mlp import build_model
@@ -18,7 +20,6 @@ from run import Run
 from samples import load_samples
 from tasks import bayes_risk
 from training import check_heads, epoch_order, evaluate, train_step, training_parser
-from utils import choose_device, describe_environment, fail, progress, run_main
 
 METRICS = ("epoch", "step", "train_loss", "valid_loss", "solvable_loss", "unsolvable_loss", "seconds")
 

@@ -16,6 +16,9 @@ a weighted mean over distances: draw_position_weighted.py. Started again, a fini
 one goes on to the same result.
 """
 
+from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, positive_float, positive_int,
+                   progress, run_main, seed)
+
 import math
 
 import torch
@@ -23,8 +26,6 @@ import torch
 from retrieval import TrainingSet, build_retrieval_model, draw_samples, measure_grid, retrieval_loss
 from run import Run
 from training import add_run_arguments, check_heads, optimizer_step
-from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, positive_float, positive_int,
-                   progress, run_main, seed)
 
 METRICS = ("step", "train_loss", "answerable_loss", "cut_off_loss", "accuracy", "learning_rate", "seconds")
 LENGTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64)

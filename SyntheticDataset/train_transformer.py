@@ -15,6 +15,9 @@ subtask can miss its plateau's end in all cycles; --unlearned_weight makes it co
 again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
+from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, non_negative_int,
+                   positive_float, positive_int, progress, run_main, seed)
+
 from argparse import BooleanOptionalAction
 
 import torch
@@ -24,8 +27,6 @@ from tasks import as_lists, bayes_risk, load_task_definition
 from training import add_run_arguments, check_heads
 from transformer import (TaskSampler, build_transformer, cross_entropies, flops_per_sample, visible_lengths,
                          weighted_train_step)
-from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, non_negative_int,
-                   positive_float, positive_int, progress, run_main, seed)
 
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "4090": 165}  # dense bf16, by part of the GPU's name
 METRICS = ("step", "train_loss", "largest_task_loss", "largest_difference", "learning_rate", "seconds")

@@ -1,7 +1,8 @@
 """What the scripts of this part need around their own work: errors in one line, flags, progress, signals, the device.
 
 The three parts of the repository have the same text of this file. Under torchrun the first process speaks for all.
-Torch is imported where it is used: tables and figures need none of it, and its import takes two seconds.
+Torch is imported where it is used: tables and figures need none of it, and its import takes two seconds. Scripts import
+from here before all else, so that Ctrl-C in these seconds too is one line.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 LINE_INTERVAL = 30.0  # seconds between two lines of progress where stderr is not a terminal
 OPEN_BARS = weakref.WeakSet()
+INTERRUPTED = "interrupted; start the same command again, it goes on"
 
 
 # Lines for the user
@@ -57,13 +59,31 @@ def fail(message):
 
 def run_main(main):
     """Call a script's main(); Ctrl-C in what has no state to save is one line and exit code 130."""
+    if signal.getsignal(signal.SIGINT) == end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:
-        print_last("interrupted; start the same command again, it goes on")
+        print_last(INTERRUPTED)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def end_at_once(*_):
+    """Ctrl-C before run_main, in a script's imports, ends as in it; an exception would make torch's C++ abort."""
+    print_last(INTERRUPTED)
+    os._exit(130)
+
+
+def is_script_of(folder):
+    """Whether the program that runs is a file of this folder, and not the tests, say."""
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    return program is not None and Path(folder) in Path(program).absolute().parents
+
+
+if is_script_of(Path(__file__).parent) and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, end_at_once)
 
 
 # Flags

@@ -11,6 +11,8 @@ memory    time and peak memory of the same entropies at the size of an 8B model'
 Both ways must agree on the result. Seconds are medians over --rounds, in which the ways take turns.
 """
 
+from utils import Parser, choose_device, describe_environment, fail, positive_int, progress, run_main
+
 import json
 import resource
 import statistics
@@ -26,7 +28,6 @@ from entropies import kde_entropies
 from files import make_directory, save_json
 from scorer import Scorer
 from spectra import decompose
-from utils import Parser, choose_device, describe_environment, fail, positive_int, progress, run_main
 
 PLAIN_BATCH = 8  # chunks at once, as published
 

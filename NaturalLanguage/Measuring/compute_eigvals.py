@@ -9,13 +9,14 @@ covariance with divisor n - 1, largest first; "rank": directions whose variance 
 made from the same features is kept, unless --overwrite.
 """
 
+from utils import Parser, choose_device, progress, run_main
+
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from features import feature_files, load_features
 from files import identity, lock
 from spectra import decompose, is_current, load_spectra, save_spectrum, spectrum_request
-from utils import Parser, choose_device, progress, run_main
 
 
 def main():

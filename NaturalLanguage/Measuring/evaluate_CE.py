@@ -12,8 +12,9 @@ cross_entropy.csv: mean and standard error in nats, and the paired difference to
 --n_samples; how many go through the model at once is for --tokens_per_batch to say and changes no result.
 """
 
-from measurement import Measurement, measurement_parser
 from utils import positive_int, run_main, say
+
+from measurement import Measurement, measurement_parser
 
 
 def main():

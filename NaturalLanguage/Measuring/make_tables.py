@@ -6,6 +6,8 @@
 Every number of these tables is rounded here and nowhere else.
 """
 
+from utils import run_main
+
 import csv
 import math
 from pathlib import Path
@@ -18,7 +20,6 @@ from draw_CEvsPCA.fits import PAPER_FROM, fit_line, fit_power_law, interval, lin
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
 from files import load_json
 from readme_tables import markdown, run_make_tables, table_maker
-from utils import run_main
 
 RESULTS = Path(__file__).parent / "results"
 DOWNSTREAM = Path(__file__).parent / "downstream" / "results"

@@ -10,6 +10,8 @@ is that of the whole sample. (A bootstrap with repetition would put points on ea
 draws are the same documents at every context length, so that what is fitted to the measures has intervals too.
 """
 
+from utils import Parser, choose_device, fail, non_negative_int, progress, run_main, say
+
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
@@ -19,7 +21,6 @@ from entropies import document_standard_error, half_samples, kde_entropies, two_
 from features import feature_files, load_features
 from files import identity, lock, read_table, same_request, write_csv
 from spectra import decompose, is_current, load_spectra, save_spectrum, spectrum_request
-from utils import Parser, choose_device, fail, non_negative_int, progress, run_main, say
 
 COLUMNS = ("context_length", "draw", "n", "width", "dtype", "layer", "rank", "cross_entropy",
            "cross_entropy_standard_error", "kde_entropy", "log_determinant_part", "leave_one_out_entropy",

@@ -9,12 +9,13 @@ OUT_DIR/NAME, there at the end final.json: the settings, the model's and the tex
 measured. sweep.py does it for several models.
 """
 
+from utils import run_main
+
 import sys
 
 from files import save_json
 from jobs import run_script
 from pipeline import measured_chunks, model_directory, parse, pipeline_parser, request_of, steps
-from utils import run_main
 
 
 def main():

@@ -1,10 +1,22 @@
 """Rotary positions of any model beyond its trained length, by name: none, linear, ntk, dynamic, yarn."""
 
 import json
+import math
 
 from utils import fail
 
 NAMES = ("none", "linear", "ntk", "dynamic", "yarn")
+# What each kind needs and what it may have besides, as transformers names it: numbers, but for LISTS and truncate.
+LENGTH = "original_max_position_embeddings"
+KEYS = {**dict.fromkeys(("none", "linear", "ntk", "dynamic"), (("factor",), ())),
+        "yarn": (("factor",), (LENGTH, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+                               "truncate")),
+        "llama3": (("factor", "low_freq_factor", "high_freq_factor"), (LENGTH,)),
+        "longrope": (("short_factor", "long_factor"), ("factor", "attention_factor", LENGTH)),
+        "default": ((), ()), "proportional": ((), ("factor",))}
+OF_ALL = ("rope_theta", "partial_rotary_factor")
+LISTS = ("short_factor", "long_factor")
+MOST = 1e6  # times that texts may get longer
 OF_LENGTH = ("yarn", "longrope", "llama3")  # kinds that depend on the trained length
 
 
@@ -18,12 +30,38 @@ def read_scaling(scaling, factor):
         try:
             change = json.loads(scaling)
             change["rope_type"] = change.pop("type", None) or change["rope_type"]
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             fail(f"--rope_scaling {scaling} is neither one of {', '.join(NAMES)} nor JSON such as "
                  "'{\"rope_type\": \"linear\", \"factor\": 2.0}'")
-    if change["rope_type"] in NAMES and not (isinstance(change.get("factor"), int | float) and change["factor"] >= 1):
-        fail(f"--rope_scaling {scaling} needs a factor of at least 1 (--rope_factor): how many times longer texts get")
+    refuse_faults(change, scaling)
     return change
+
+
+def fits(name, value):
+    """Whether a value is of the type of its key."""
+    if name in LISTS:
+        return isinstance(value, list) and all(fits("factor", number) for number in value)
+    return isinstance(value, bool) if name == "truncate" else type(value) in (int, float) and 0 < value < math.inf
+
+
+def refuse_faults(change, scaling):
+    """Exit with code 2 where what --rope_scaling says has not the keys and values of its kind."""
+    kind = change["rope_type"]
+    if not isinstance(kind, str) or kind not in KEYS:
+        fail(f"--rope_scaling {scaling}: there is no kind {kind}; known are {', '.join(KEYS)}")
+    needed, possible = KEYS[kind]
+    if "factor" in needed and not (fits("factor", change.get("factor")) and 1 <= change["factor"] <= MOST):
+        fail(f"--rope_scaling {scaling} needs a factor of at least 1 (--rope_factor), of at most {MOST:g}: how many "
+             "times longer texts get")
+    known = f"{kind} needs {', '.join(needed) or 'nothing'}, and may have {', '.join((*possible, *OF_ALL))}"
+    for name in (*change, *needed):
+        if name not in (*needed, *possible, *OF_ALL, "rope_type"):
+            fail(f"--rope_scaling {scaling}: {name} is not known; {known}")
+        given = name in needed or change[name] is not None
+        if name != "rope_type" and given and not fits(name, change.get(name)):
+            fail(f"--rope_scaling {scaling}: {name} cannot be {json.dumps(change.get(name))}; {known}")
+    if kind == "llama3" and change["high_freq_factor"] <= change["low_freq_factor"]:
+        fail(f"--rope_scaling {scaling}: high_freq_factor must be above low_freq_factor")
 
 
 def rotary_dimensions(config):
@@ -45,6 +83,10 @@ def stretch(config, name, scaling, factor=None):
         fail(f"{name} has no rotary positions, --rope_scaling does not apply to it")
     if "rope_type" not in config.rope_parameters:
         fail(f"{name} has rotary positions of several kinds, --rope_scaling does not apply to it")
+    for key in LISTS:
+        if key in change and len(change[key]) != rotary_dimensions(config) // 2:
+            fail(f"--rope_scaling: {key} has {len(change[key])} numbers, {name} turns {rotary_dimensions(config) // 2} "
+                 "pairs of dimensions")
     if change["rope_type"] in OF_LENGTH:
         change.setdefault("original_max_position_embeddings", config.max_position_embeddings)
     if change["rope_type"] in ("none", "ntk"):

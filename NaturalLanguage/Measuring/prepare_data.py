@@ -18,6 +18,8 @@ packages, the tokenizer) would give it, and refused if not; an interrupted prepa
 data set that is there until the new one is whole.
 """
 
+from utils import Parser, argument_type, fail, non_negative_int, positive_int, progress, run_main, seed
+
 import json
 import shutil
 from argparse import BooleanOptionalAction
@@ -29,7 +31,6 @@ import text_files
 from files import difference, load_json, lock, make_directory, save_json, text_hash
 from hub import encode, load_tokenizer
 from text_files import CorpusError
-from utils import Parser, argument_type, fail, non_negative_int, positive_int, progress, run_main, seed
 
 DOCUMENTS_AT_ONCE = 256
 # Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
@@ -54,13 +55,13 @@ def parse_args(argv=None):
     group("--max_documents", type=positive_int, help="stop reading a split when so many are kept (default: never)")
     group("--seed", type=seed, default=114, help="of the order of the documents")
     group = parser.add_argument_group("--source text").add_argument
-    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl or .parquet, also "
-          "as .gz; a plain file, a line or a row is a document")
+    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl, .json (a list), "
+          ".csv, .tsv or .parquet, also as .gz, .bz2 or .xz; a plain file, a line, an entry or a row is a document")
     group("--separator", help="what stands between documents within a plain file (default: nothing does)")
-    group("--encoding", default="utf-8", help="of plain files and .jsonl")
+    group("--encoding", default="utf-8", help="of the files, except .parquet")
     group("--encoding_errors", choices=("strict", "replace"), default="strict",
           help="refuse what is not of this encoding, NUL too, or replace and count it")
-    group("--column", default="text", help="with the text: of .jsonl, .parquet and data sets")
+    group("--column", default="text", help="with the text: of all but plain files, and of data sets")
     group = parser.add_argument_group("--source dataset").add_argument
     group("--dataset", help="name on the hub, or directory")
     group("--config", help="its configuration")

@@ -9,8 +9,9 @@ float64 (n,) of the same chunks in the same order, ...}. The hidden state is the
 last one, after the final norm), or that of --layer. 10,000 chunks, or --n_samples, or --batch_size x --max_iter.
 """
 
-from measurement import Measurement, measurement_parser
 from utils import positive_int, run_main
+
+from measurement import Measurement, measurement_parser
 
 
 def main():

@@ -11,6 +11,8 @@ EXCLUDE are the defaults of the flags so called. A model is measured if its fina
 and texts, on as many chunks or more.
 """
 
+from utils import fail, non_negative_int, run_main
+
 import os
 import sys
 from pathlib import Path
@@ -18,7 +20,6 @@ from pathlib import Path
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, visible_gpus
 from pipeline import is_done, model_command, model_directory, parse, pipeline_parser, script
 from run import measurement_name
-from utils import fail, non_negative_int, run_main
 
 
 def draw(args, directories):

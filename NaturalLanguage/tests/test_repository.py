@@ -1,10 +1,12 @@
 """What concerns all parts: the texts that they share, every launcher, and every command of every README."""
 
+import ast
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +35,32 @@ NOT_IN_BASH_3_2 = {
 def test_the_parts_have_one_text_for_what_they_share(name):
     shared = [path for path in TRACKED if path.name == name]
     assert len(shared) == (2 if name == "text_files.py" else 3) and len({path.read_text() for path in shared}) == 1
+
+
+def test_scripts_import_run_main_before_all_else():
+    """So that Ctrl-C in the seconds of their other imports is one line."""
+    scripts, late = 0, []
+    for path in (path for path in TRACKED if path.suffix == ".py" and "run_main(main)" in path.read_text()):
+        imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        wanted = [node for node in imports if getattr(node, "module", None) in ("utils", "console")
+                  and "run_main" in [alias.name for alias in node.names]]
+        scripts += bool(wanted)
+        late += [str(path)] if wanted and imports[0] is not wanted[0] else []
+    assert scripts > 50 and late == []
+
+
+@pytest.mark.parametrize("script, slow", [
+    (PARTS[0] / "train_model.py", "torch"), (PARTS[1] / "evaluate_CE.py", "torch"), (PARTS[2] / "train.py", "torch"),
+    (PARTS[2] / "data" / "openwebtext" / "prepare.py", "numpy")])
+def test_an_interrupt_while_a_script_imports_is_one_line(script, slow, tmp_path):
+    """The module that it waits for is one that takes a minute."""
+    (tmp_path / f"{slow}.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and errors.startswith(f"{script.name}: ") and errors.count("\n") == 1, errors
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -213,6 +213,8 @@ def test_tables_are_read_as_users_have_them(tmp_path):
     assert path.read_text() == "a,b\n,1\n,2\n"
     path.write_text("a,b;c\n1,2;3\n")
     assert read_table(path, separator=";") == [{"a,b": "1,2", "c": "3"}]
+    path.write_bytes(b"\xef\xbb\xbfSEP=;\r\na,b;c\r\n1,2;3\r\n")
+    assert read_table(path) == [{"a,b": "1,2", "c": "3"}]
 
 
 @pytest.mark.parametrize("content, words", [
@@ -224,6 +226,40 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path, refused, content, wor
     (tmp_path / "table.csv").write_bytes(content)
     line = refused(read_table, tmp_path / "table.csv", ("a", "b"), "ask")
     assert words in line and "table.csv" in line
+
+
+@pytest.mark.parametrize("use, words", [
+    (lambda row: float(row["a"]), "line 3 of {}: a is '0,5', which is not a number with a decimal point; ask"),
+    (lambda row: float(row["b"]), "line 3 of {}: b is 'inf', which is not a number; ask"),
+    (lambda row: int(row["c"]), "line 3 of {}: c is 2.5, which is not a whole number; ask"),
+    (lambda row: int(row["d"]), "line 3 of {}: d is '', which is not a number; ask"),
+    (lambda row: row["e"], "{} lacks e; ask")])
+def test_a_field_that_is_not_what_it_is_used_as_is_one_line(tmp_path, refused, use, words):
+    path = tmp_path / "table.csv"
+    path.write_text("sep=;\na;b;c;d\n0,5;inf;2.5;\n")
+    (row,) = read_table(path, remedy="ask")
+    assert words.format(path) in refused(use, row)
+
+
+def test_fields_are_numbers_and_texts(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"a,b\n{2**62 + 1},128.0\n1e3,-2.5e-7\n")
+    first, second = read_table(path)
+    assert [int(first["a"]), int(first["b"]), int(second["a"]), float(second["b"])] == [2**62 + 1, 128, 1000, -2.5e-7]
+    save_tensors(tmp_path / "a.pt", {"rows": [first, second], "first": (first["a"],)})
+    assert load_tensors(tmp_path / "a.pt", "the rows") == {
+        "rows": [{"a": str(2**62 + 1), "b": "128.0"}, {"a": "1e3", "b": "-2.5e-7"}], "first": (str(2**62 + 1),)}
+
+
+def test_what_a_file_lacks_is_one_line(tmp_path, refused):
+    path, tensors = tmp_path / "a.json", tmp_path / "a.pt"
+    path.write_text('{"a": {"b": [{"c": 1}]}}')
+    contents = load_json(path, "the result")
+    assert contents["a"]["b"][0]["c"] == 1 and contents.get("d") is None
+    for use in (lambda: contents["d"], lambda: contents["a"]["d"], lambda: contents["a"]["b"][0]["d"]):
+        assert f"the result {path} lacks d; delete it" in refused(use)
+    save_tensors(tensors, {"a": 1})
+    assert f"the weights {tensors} lacks d; delete it" in refused(lambda: load_tensors(tensors, "the weights")["d"])
 
 
 def test_a_lock_is_held_by_one_process(tmp_path):

@@ -9,6 +9,8 @@ that alternate; a speed is the median over the rounds. Writes OUT: tokens a seco
 GPU, of its allocations), their ratios, and on a GPU the share of the chip's dense bf16 peak (MFU). Tokens are random.
 """
 
+from utils import Parser, choose_device, describe_environment, fail, positive_int, progress, run_main
+
 import json
 import statistics
 import subprocess
@@ -26,7 +28,6 @@ from files import make_directory, save_json
 from machine import can_compile, keep_freed_memory, peak_memory, peak_tflops
 from model import GPT, summed_cross_entropy
 from token_files import TrainingWindows
-from utils import Parser, choose_device, describe_environment, fail, positive_int, progress, run_main
 
 
 def our_step(model, optimizer, windows, step, args, precision, hidden):

@@ -11,25 +11,24 @@ stderr, and the exit code is then 1; the table holds the others. Runs whose othe
 schedule (steps, warm-up, evaluations) may be tuned to each number of training tokens.
 """
 
-import csv
+from utils import Parser, fail, positive_int, run_main, seed
+
 import itertools
 import sys
 from pathlib import Path
 
 import torch
 
-from files import load_json, load_tensors, make_directory, save_json, save_tensors, write_csv
+from files import load_json, load_tensors, make_directory, read_table, save_json, save_tensors, write_csv
 from run import AXES, INCIDENTAL, METRICS, SCHEDULE, difference, request_of, run_tag
-from utils import Parser, fail, positive_int, run_main, seed
 
 SWEPT = {*AXES, "data_seed"}  # what may differ between the runs of a sweep
 
 
 def read_curve(run_dir):
     """The rows of a run's metrics.csv, float64 (evaluations, columns of METRICS)."""
-    with open(run_dir / "metrics.csv", newline="", encoding="utf-8") as file:
-        return torch.tensor([[float(row[name]) for name in METRICS] for row in csv.DictReader(file)],
-                            dtype=torch.float64)
+    rows = read_table(run_dir / "metrics.csv", METRICS, "train the run again with --overwrite")
+    return torch.tensor([[float(row[name]) for name in METRICS] for row in rows], dtype=torch.float64)
 
 
 def read_row(run_dir, description):

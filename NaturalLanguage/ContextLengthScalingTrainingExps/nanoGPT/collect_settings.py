@@ -7,13 +7,14 @@ one row a run: context length, training tokens, seed, each other argument in whi
 and last one. Prints the best setting at each length and size, by the mean over seeds. tune_settings.sh makes such runs.
 """
 
+from utils import Parser, fail, run_main
+
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
 from files import load_json, make_directory, write_csv
 from run import AXES, SCHEDULE, request_of
-from utils import Parser, fail, run_main
 
 RESULTS = ("best_valid_loss", "full_context_loss", "full_context_standard_error", "best_train_loss", "best_step",
            "last_step")

@@ -6,12 +6,13 @@
 Writes CONFIG_PATH/LONGCONTEXT_train_gpt2_{context length}ctl_{percent}pct_small.json: train.py's flags as JSON.
 """
 
+from utils import Parser, fail, positive_int, run_main
+
 import re
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from files import make_directory, save_json
-from utils import Parser, fail, positive_int, run_main
 
 PAPER = {"n_layer": 6, "n_head": 12, "n_embd": 768, "tokens_per_step": 491_520, "learning_rate": 6e-4, "min_lr": 6e-5,
          "warmup_iters": 2000, "lr_decay_iters": 600_000, "max_iters": 600_000, "weight_decay": 0.1, "beta1": 0.9,

@@ -13,7 +13,8 @@ attention_time: time and memory of each attention against the length, with fitte
 Prints what it draws.
 """
 
-from pathlib import Path
+
+from utils import Parser, fail, named_file, run_main
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from exponents import fit_exponent
 from files import read_table
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from sweep_table import optimum, read_cells
-from utils import Parser, fail, named_file, run_main
 
 COLOURS = {"full": "black", "shifted_sparse": "tab:orange", "dilated": "tab:blue", "sliding_window": "tab:green"}
 OTHERS = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
@@ -35,12 +35,9 @@ def colours_of(names):
 def read_costs(path):
     """{(training tokens, context length): {cost: mean over seeds}} of a table of collect_results.py."""
     found = {}
-    try:
-        for row in read_table(path):
-            cell = found.setdefault((int(float(row["train_tokens"])), int(float(row["context_length"]))), [])
-            cell.append((1e6 / float(row["tokens_per_second"]), float(row["peak_memory_gigabytes"])))
-    except (KeyError, ValueError) as error:
-        fail(f"{path} lacks a number or a column ({error}); make it again with collect_results.py")
+    for row in read_table(path, remedy="make it again with collect_results.py"):
+        cell = found.setdefault((int(row["train_tokens"]), int(row["context_length"])), [])
+        cell.append((1e6 / float(row["tokens_per_second"]), float(row["peak_memory_gigabytes"])))
     return {cell: dict(zip(COSTS, np.mean(values, axis=0))) for cell, values in found.items()}
 
 
@@ -146,11 +143,8 @@ def main():
         costs = {name: read_costs(path) for name, path in args.sweeps}
         save_figure(draw_pareto(sweeps, costs, colours), args.out_dir, "attention_pareto")
     if args.time:
-        rows = read_table(Path(args.time))
-        try:
-            figure = draw_time(rows, colours_of(dict.fromkeys(row["attention"] for row in rows)))
-        except (KeyError, ValueError) as error:
-            fail(f"{args.time} lacks a number or a column ({error}); make it again with time_attention.py")
+        rows = read_table(args.time, remedy="make it again with time_attention.py")
+        figure = draw_time(rows, colours_of(dict.fromkeys(row["attention"] for row in rows)))
         save_figure(figure, args.out_dir, "attention_time")
 
 

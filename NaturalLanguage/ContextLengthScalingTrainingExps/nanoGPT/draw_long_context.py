@@ -10,11 +10,12 @@ long text, which ends a variant's name: long_0.6). A dot is a seed, a line the m
 ranges.
 """
 
+from utils import Parser, fail, run_main
+
 import numpy as np
 
 from files import read_table
 from plotting import plt, save_figure, set_ticks, tokens_label
-from utils import Parser, fail, run_main
 
 COLUMNS = ("variant", "seed", "trained_length", "rope_type", "length", "memory_tokens", "units", "measure", "of",
            "value")
@@ -26,10 +27,7 @@ def read_cells(path, *by):
     """{values of the columns `by`: array over seeds} of a table, in the order of its rows."""
     cells = {}
     for row in read_table(path, COLUMNS, "make it again with evaluate_long_context.py"):
-        try:
-            cells.setdefault(tuple(row[name] for name in by), []).append(float(row["value"]))
-        except ValueError:
-            fail(f"{path} lacks a value; make it again with evaluate_long_context.py")
+        cells.setdefault(tuple(row[name] for name in by), []).append(float(row["value"]))
     return {cell: np.array(values) for cell, values in cells.items()}
 
 
@@ -50,7 +48,7 @@ def draw_memory(path):
     for units, colour in zip(distances, plt.cm.viridis(np.linspace(0, 0.9, len(distances)))):
         points = [(int(tokens), values) for (unit, tokens), values in cells.items() if int(unit) == units]
         line(axis, points, f"{units} tokens back", color=colour)
-    axis.set_xscale("symlog", linthresh=min(int(tokens) for _, tokens in cells if int(tokens)))
+    axis.set_xscale("symlog", linthresh=min((int(tokens) for _, tokens in cells if int(tokens) > 0), default=1))
     axis.set(xlabel="remembered tokens", ylabel=LABELS["accuracy"], ylim=(-0.03, 1.03))
     ticks = [0]
     for tokens in sorted({int(tokens) for _, tokens in cells}):

@@ -9,6 +9,8 @@ against the training tokens) and loss_by_position (the loss at each position of 
 interval: in each of 2,000 draws the seeds of every cell are resampled; it spans the middle 95% of the optima.
 """
 
+from utils import Parser, fail, run_main
+
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,6 @@ from files import load_tensors
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
 from sweep_table import READINGS, optimum, read_cells
-from utils import Parser, fail, run_main
 
 
 def draw_losses(cells, colour):

@@ -10,9 +10,10 @@ and what the law that is fitted to the smaller half of the sizes says of the lar
 fit_optimal_context.py). Prints every number of the last panel.
 """
 
+from utils import Parser, fail, positive_float, run_main
+
 from files import load_json
 from optimal_context.drawing import draw
-from utils import Parser, fail, positive_float, run_main
 
 
 def main():
@@ -22,7 +23,8 @@ def main():
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
     found = load_json(args.fit, "the fit")
-    if not isinstance(found, dict) or not {"curves", "trusted"} <= set(found):
+    if not {"curves", "trusted"} <= set(found) or not all(
+            found[name] and isinstance(found[name], list) for name in ("curves", "optima", "cells")):
         fail(f"{args.fit} is no fit of this version of fit_optimal_context.py; fit the table again")
     sizes = [curve["train_tokens"] for curve in found["curves"]]
     size = sizes[len(sizes) // 2] if args.train_tokens is None else args.train_tokens

@@ -7,12 +7,13 @@ longer context minus that at the shorter one, each seed a dot, the seeds that tw
 95% interval (Student's) where there are two seeds or more. Above 0 the shorter context is the better one. Prints these.
 """
 
+from utils import Parser, fail, positive_int, run_main
+
 import numpy as np
 
 from paired import differences
 from plotting import plt, save_figure, set_ticks, tokens_label
 from sweep_table import READINGS, read_cells
-from utils import Parser, fail, positive_int, run_main
 
 
 def draw(axis, cells, reading, shorter, longer):

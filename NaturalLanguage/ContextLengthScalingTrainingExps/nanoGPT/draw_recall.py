@@ -8,6 +8,8 @@ the accuracy in the first and last quarter of the units and between, and a chi-s
 all (over all queries it counts the queries of a document as independent).
 """
 
+from utils import Parser, fail, positive_int, run_main
+
 import math
 from pathlib import Path
 
@@ -16,7 +18,6 @@ from scipy.stats import chi2
 
 from files import read_table
 from plotting import plt, save_figure
-from utils import Parser, fail, positive_int, run_main
 
 READINGS = {"gold_first": "first query", "gold": "all queries"}
 

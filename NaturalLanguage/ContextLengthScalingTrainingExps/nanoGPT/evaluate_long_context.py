@@ -15,6 +15,9 @@ with. Writes OUT_CSV: variant (the folder that the run's directory lies in), see
 standard_error (over windows or documents), n (targets or answers).
 """
 
+from utils import (Parser, choose_device, fail, named_file, non_negative_int, positive_float, positive_int,
+                   progress, run_main, say)
+
 import itertools
 import math
 from pathlib import Path
@@ -29,8 +32,6 @@ from retrieval_documents import describe_test, read_test
 from rope import ROPE_TYPES
 from run import load_run
 from token_files import TokenFile
-from utils import (Parser, choose_device, fail, named_file, non_negative_int, positive_float, positive_int, progress,
-                   run_main, say)
 
 TOKENS_AT_ONCE = 16_384
 

@@ -12,6 +12,8 @@ with n answers, how often the right token has the largest logit (accuracy), its 
 of the documents. Answers that nothing in the context says (gold -1) count under number alone.
 """
 
+from utils import Parser, choose_device, fail, positive_int, progress, run_main, say
+
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,7 +23,6 @@ from torch.nn import functional as F
 from files import make_directory, write_csv
 from retrieval_documents import describe_test, read_test
 from run import load_run
-from utils import Parser, choose_device, fail, positive_int, progress, run_main, say
 
 BATCH_TOKENS = 16_384
 

@@ -9,6 +9,8 @@ rows that fill the run's embedding up to a multiple of 64 are left out, so that 
 Prompts of different lengths are padded on the left, with the end-of-text token. OUT_DIR/export.json says what of.
 """
 
+from utils import Parser, fail, run_main
+
 import shutil
 from argparse import BooleanOptionalAction
 from pathlib import Path
@@ -19,7 +21,6 @@ from attention import Dilated, SlidingWindow
 from files import current, identity, make_directory, save_json
 from rope import rope_parameters
 from run import load_run, load_tokenizer
-from utils import Parser, fail, run_main
 
 END_OF_TEXT = "<|endoftext|>"
 NAMES = {"attention_norm": "input_layernorm", "query_key_value": "attention.query_key_value",

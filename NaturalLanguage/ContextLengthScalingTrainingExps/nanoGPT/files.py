@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import zipfile
 from contextlib import contextmanager
@@ -17,6 +18,56 @@ from pathlib import Path
 from utils import fail
 
 LINE = 120  # characters of a line of JSON
+REMEDY = "delete it and make it again"
+
+
+class Record(dict):
+    """A dictionary out of a file: what it lacks ends the program with exit code 2 and one line, which says where."""
+
+    def __init__(self, contents, where, remedy):
+        super().__init__(contents)
+        self.where, self.remedy = where, remedy
+
+    def __missing__(self, name):
+        fail(f"{self.where} lacks {name}; {self.remedy}")
+
+
+class Field(str):
+    """A field of a table: where a number is wanted and it is none, the program ends with exit code 2 and one line."""
+
+    @classmethod
+    def at(cls, text, where, remedy):
+        field = cls(text)
+        field.where, field.remedy = where, remedy
+        return field
+
+    def __float__(self):
+        try:
+            value = float(str(self))
+        except ValueError:
+            value = math.inf
+        if not math.isfinite(value):
+            points = " with a decimal point" if "," in self else ""
+            fail(f"{self.where} is {str(self)[:40]!r}, which is not a number{points}; {self.remedy}")
+        return value
+
+    def __int__(self):
+        try:
+            return int(str(self))
+        except ValueError:
+            value = float(self)
+        if not value.is_integer():
+            fail(f"{self.where} is {self}, which is not a whole number; {self.remedy}")
+        return int(value)
+
+
+def plain(value):
+    """A value with the Records in it as dictionaries and the Fields as texts, as torch stores them."""
+    if type(value) in (dict, Record):
+        return {name: plain(entry) for name, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    return str(value) if isinstance(value, Field) else value
 
 
 def make_directory(path):
@@ -74,7 +125,7 @@ def save_tensors(path, contents):
     """Write a dictionary of tensors and plain values, whole or not at all."""
     import torch
     with replacing(path) as temporary, open(temporary, "wb") as file:  # given a path, torch writes its name inside
-        torch.save(contents, file)
+        torch.save(plain(contents), file)
 
 
 def read_tensors(path, device="cpu", mmap=False):
@@ -102,10 +153,10 @@ def load_tensors(path, what, device="cpu", mmap=False, kind=dict):
         fail(f"cannot read {what} {path}: {error.strerror}")
     contents = read_tensors(path, device, mmap)
     if contents is None:
-        fail(f"{what} {path} is damaged or not a file of ours; delete it and make it again")
+        fail(f"{what} {path} is damaged or not a file of ours; {REMEDY}")
     if not isinstance(contents, kind):
-        fail(f"{what} {path} holds no dictionary; make it again")
-    return contents
+        fail(f"{what} {path} holds no dictionary; {REMEDY}")
+    return Record(contents, f"{what} {path}", REMEDY) if kind is dict else contents
 
 
 def json_text(value, indent=""):
@@ -144,15 +195,16 @@ def read_json(path):
 
 
 def load_json(path, what):
-    """Read a JSON object; exits with code 2 if the file is missing, malformed or holds something else."""
+    """Read a JSON object, as Records; exits with code 2 if the file is missing, malformed or holds something else."""
     try:
-        contents = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        contents = json.loads(Path(path).read_text(encoding="utf-8-sig"),
+                              object_hook=lambda contents: Record(contents, f"{what} {path}", REMEDY))
     except OSError as error:
         fail(f"cannot read {what} {path}: {error.strerror}")
     except ValueError as error:
-        fail(f"{what} {path} is not JSON: {error}")
+        fail(f"{what} {path} is not JSON: {error}; {REMEDY}")
     if not isinstance(contents, dict):
-        fail(f"{what} {path} holds no JSON object; make it again")
+        fail(f"{what} {path} holds no JSON object; {REMEDY}")
     return contents
 
 
@@ -168,19 +220,29 @@ def write_csv(path, rows, columns=None):
 
 
 def read_table(path, columns=(), remedy="make it again", separator=None):
-    """Read a CSV file, as users have it, with at least these columns: a list of dictionaries of texts.
-
-    A byte order mark and spaces before names and values are skipped, and the separator (comma, semicolon or tab) is
-    that of the header, unless it is given. Exits with code 2 and one line, which ends with `remedy`, if the file cannot
-    be read, lacks a column, has no rows or has one with another number of fields.
-    """
+    """Read a CSV file in UTF-8: `parse_table` of its text. Exits with code 2 if it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror}; {remedy}")
     except UnicodeDecodeError as error:
         fail(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8")
-    header = text.partition("\n")[0]
+    return parse_table(text, path, columns, remedy, separator)
+
+
+def parse_table(text, path, columns=(), remedy="make it again", separator=None):
+    """The rows of a CSV file's text, as users have it, with at least these columns: a list of Records of Fields.
+
+    Spaces before names and values are skipped, and the separator (comma, semicolon or tab) is that of the header,
+    unless it is given, or named in a first line like sep=; as Excel does. Exits with code 2 and one line, which ends
+    with `remedy`, if the text lacks a column, has no rows or has one with another number of fields; so do the Records
+    and Fields where they are used as what they are not.
+    """
+    header, _, below = text.partition("\n")
+    declared = header.lower().startswith("sep=") and len(header.rstrip("\r")) == 5
+    if declared:
+        separator, text = separator or header[4], below
+        header = text.partition("\n")[0]
     found = [mark for mark in ",;\t" if mark in header]
     if separator is None and len(found) > 1:
         fail(f"the header of {path} has several of comma, semicolon and tab: {header!r}; separate its columns by one")
@@ -193,10 +255,11 @@ def read_table(path, columns=(), remedy="make it again", separator=None):
         if missing:
             fail(f"{path} lacks the column {missing[0]} (it has: {', '.join(reader.fieldnames or ['none'])}); {remedy}")
         for row in reader:
+            line = f"line {reader.line_num + declared} of {path}"
             if None in row or None in row.values():
-                fail(f"line {reader.line_num} of {path} has {'more' if None in row else 'fewer'} fields than the "
-                     f"header; {remedy}")
-            rows.append(row)
+                fail(f"{line} has {'more' if None in row else 'fewer'} fields than the header; {remedy}")
+            rows.append(Record({name: Field.at(value, f"{line}: {name}", remedy) for name, value in row.items()},
+                               path, remedy))
     except csv.Error as error:
         fail(f"{path} is not a CSV file: {error}; {remedy}")
     if not rows:

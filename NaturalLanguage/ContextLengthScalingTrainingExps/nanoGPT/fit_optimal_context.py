@@ -24,6 +24,8 @@ law) predicts the left-out sizes better, the law is not trusted, and the baselin
 Exits with code 2, and says what is missing, where a table cannot carry a fit.
 """
 
+from utils import Parser, fail, run_main
+
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -34,8 +36,7 @@ from optimal_context.law import LAWS, with_ceiling
 from optimal_context.readings import READINGS, carry_over, laws_of, other_reading, read_as_asked
 from optimal_context.report import report, report_other
 from optimal_context.selection import check_larger_half
-from optimal_context.table import Columns, refuse_what_cannot_carry_a_fit
-from utils import Parser, fail, positive_float, run_main
+from optimal_context.table import Columns, loss_in_nats, number_of_tokens, refuse_what_cannot_carry_a_fit
 from utils import seed as seed_number
 
 
@@ -64,9 +65,9 @@ def parse_arguments():
     parser.add_argument("--separator", type=separator,
                         help="of the columns; default: comma, semicolon or tab, as the header has")
     parser.add_argument("--law", choices=[law.name for law in LAWS], help="keep this law; default: the best held out")
-    parser.add_argument("--ceiling", type=positive_float,
+    parser.add_argument("--ceiling", type=loss_in_nats,
                         help="loss of a model without context (nats), for the bounded laws; default: it is fitted")
-    parser.add_argument("--predict_train_tokens", type=positive_float, nargs="+", default=[],
+    parser.add_argument("--predict_train_tokens", type=number_of_tokens, nargs="+", default=[],
                         help="training sizes, in the table's unit, to predict the optimum for")
     parser.add_argument("--check", action="store_true", help="add the baselines and the test on the larger sizes")
     parser.add_argument("--draws", type=number_of_draws, default=DRAWS,

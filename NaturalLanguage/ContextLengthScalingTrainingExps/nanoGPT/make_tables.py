@@ -7,6 +7,8 @@ NAME is a kind of table and a file or folder, as seen from the README, for examp
 losses take several files (`crossings optimum/sweep optimum/seeds`).
 """
 
+from utils import run_main
+
 import statistics
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +22,6 @@ from optimal_context.tables import TABLES, readings
 from paired import crossings, differences
 from readme_tables import markdown, run_make_tables, table_maker
 from sweep_table import READINGS, optimum, read_cells
-from utils import run_main
 
 FOLDER = Path(__file__).parent
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository

@@ -15,6 +15,8 @@ and everything is asked that fit_optimal_context.py does: the share of tables wh
 holds the true one, or the answer is not trusted. What --out holds already of the same request is not measured again.
 """
 
+from utils import Parser, fail, positive_int, run_main
+
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,6 @@ from optimal_context.recovery import measure
 from optimal_context.selection import choose
 from optimal_context.solver import fit_law
 from optimal_context.table import read_losses, refuse_what_cannot_carry_a_fit
-from utils import Parser, fail, positive_int, run_main
 from utils import seed as seed_number
 
 

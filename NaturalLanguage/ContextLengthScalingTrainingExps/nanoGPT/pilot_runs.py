@@ -22,7 +22,7 @@ from utils import choose_device, fail, say
 FOLDER = Path(__file__).parent
 MARGIN = 1.15         # runs beside each other are slower than the one that was timed alone
 FINISH_SECONDS = 60   # for the table, the fit and the figures
-PACKED = (".gz", ".parquet")
+PACKED = (".gz", ".bz2", ".xz", ".parquet")
 
 
 class Setup(NamedTuple):
@@ -69,7 +69,7 @@ def prepare(args, out):
     """Tokenise the texts, unless it is done; ends the program where prepare.py refuses."""
     gpus = count_gpus(available_slots(args)[0])
     tokenizer = args.tokenizer or choose_tokenizer(sum(map(os.path.getsize, files_of(args.texts))), gpus)
-    more = words({name: getattr(args, name) for name in ("column", "separator", "encoding")
+    more = words({name: getattr(args, name) for name in ("column", "separator", "encoding", "encoding_errors")
                   if getattr(args, name) is not None})
     run_script(os.path.relpath(FOLDER / "data" / "openwebtext" / "prepare.py"), "--source", "text", "--text_files",
                *args.texts, "--percent", 100, "--min_tokens", args.min_tokens, "--validation_fraction",

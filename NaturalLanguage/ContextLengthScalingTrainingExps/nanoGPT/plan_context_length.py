@@ -14,6 +14,9 @@ plan that is there, and refuses one of another request; with --overwrite it plan
 Exits with code 2 and one line where hours or corpus do not suffice for the smallest pilot: 3 sizes, 4 lengths, 1 seed.
 """
 
+from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
+                   run_main, say)
+
 import os
 import sys
 import time
@@ -23,12 +26,11 @@ from pathlib import Path
 from files import load_json, make_directory, read_table, replacing
 from jobs import add_modes, dispatch, run_script, sbatch
 from optimal_context.advice import Setting, five_lines
+from optimal_context.table import number_of_tokens
 from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
 from run import run_tag
 from settings import parse
 from train_cells import finished
-from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
-                   run_main, say)
 
 FOLDER = Path(__file__).parent
 PLANNED = ("--context_length", "--block_size", "--train_tokens", "--data_seed", "--seed", "--train_bin", "--val_bin",
@@ -38,8 +40,9 @@ PLANNED = ("--context_length", "--block_size", "--train_tokens", "--data_seed", 
 def parse_args():
     """The command's own flags, and the others, which are train.py's."""
     parser = Parser(__doc__)
-    parser.add_argument("texts", nargs="+", help="files or patterns: text, .jsonl or .parquet, as for prepare.py")
-    parser.add_argument("--target_tokens", type=positive_float, required=True, help="tokens that you want to train on")
+    parser.add_argument("texts", nargs="+", help="files or patterns, as --text_files of prepare.py")
+    parser.add_argument("--target_tokens", type=number_of_tokens, required=True,
+                        help="tokens that you want to train on")
     parser.add_argument("--hours", type=positive_float, default=2.0, help="for the whole command, on this machine")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: GPUs if there are any")
     parser.add_argument("--out_dir", default="outputs/plan", help="directory for everything that is written")
@@ -50,9 +53,11 @@ def parse_args():
                                             "50 MB of text, else bpe:4096; on a GPU, from 200 MB on, gpt2)")
     corpus.add_argument("--min_tokens", type=non_negative_int, default=0, help="keep documents longer than this")
     corpus.add_argument("--validation_fraction", type=fraction, default=0.1, help="of the documents, for validation")
-    corpus.add_argument("--column", help="with the text: of .jsonl and .parquet")
+    corpus.add_argument("--column", help="with the text: of all but plain files")
     corpus.add_argument("--separator", help="what stands between documents within a plain file")
-    corpus.add_argument("--encoding", help="of plain files and .jsonl")
+    corpus.add_argument("--encoding", help="of the files, except .parquet")
+    corpus.add_argument("--encoding_errors", choices=("strict", "replace"),
+                        help="refuse what is not of this encoding, NUL too, or replace and count it")
     pilot = parser.add_argument_group("pilot")
     pilot.add_argument("--context_lengths", type=positive_int, nargs="+", help="take these (default: chosen)")
     pilot.add_argument("--passes", type=positive_float, default=24.0, help="over its training tokens, of a run at most")

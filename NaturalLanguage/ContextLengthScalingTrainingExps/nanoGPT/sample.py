@@ -5,10 +5,11 @@
 The model sees the last tokens up to its context length. The same seed gives the same text on the same machine.
 """
 
+from utils import Parser, choose_device, non_negative_float, non_negative_int, positive_int, run_main, seed
+
 import torch
 
 from run import load_run, load_tokenizer
-from utils import Parser, choose_device, non_negative_float, non_negative_int, positive_int, run_main, seed
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ without one, CORES_PER_RUN cores. Finished cells are skipped, interrupted ones g
 to train.py. The launcher train_sweep.sh is this script for bash and Slurm.
 """
 
+from utils import Parser, fail, positive_float, positive_int, run_main, seed
+
 import itertools
 import os
 from argparse import BooleanOptionalAction
@@ -16,7 +18,6 @@ from pathlib import Path
 from jobs import add_modes, dispatch, from_environment, run_script, slots
 from settings import estimated_hours, parse
 from train_cells import count_gpus, dry_run, finished, train_cell
-from utils import Parser, fail, positive_float, positive_int, run_main, seed
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"

@@ -20,16 +20,13 @@ def read_cells(*paths):
     cells = defaultdict(lambda: defaultdict(dict))
     for path in paths:
         runs = {}
-        try:
-            for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
-                length, tokens, seed, at_last_step, *losses = (float(row[name]) for name in COLUMNS)
-                run = int(tokens), int(length), int(seed)
-                if run in runs:
-                    fail(f"{path} has two rows of {length:g} tokens of context, {tokens:g} training tokens and seed "
-                         f"{seed:g}; leave one of them")
-                runs[run] = {**dict(zip(READINGS, losses)), "at_last_step": bool(at_last_step)}
-        except ValueError as error:
-            fail(f"{path} lacks a number ({error}); make it again with collect_results.py")
+        for row in read_table(path, COLUMNS, "make it again with collect_results.py"):
+            length, tokens, seed, at_last_step = (int(row[name]) for name in COLUMNS[:4])
+            run = tokens, length, seed
+            if run in runs:
+                fail(f"{path} has two rows of {length} tokens of context, {tokens} training tokens and seed {seed}; "
+                     "leave one of them")
+            runs[run] = {**{name: float(row[name]) for name in READINGS}, "at_last_step": bool(at_last_step)}
         for (tokens, length, seed), losses in runs.items():
             cells[tokens][length][seed] = losses
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}

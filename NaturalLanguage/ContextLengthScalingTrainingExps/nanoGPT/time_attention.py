@@ -12,6 +12,8 @@ already are kept, so an interrupted measurement goes on. Prints the exponents p 
 length^p, fitted over all lengths.
 """
 
+from utils import Parser, choose_device, describe_environment, fail, non_negative_float, positive_int, run_main, say
+
 import json
 import statistics
 import subprocess
@@ -27,7 +29,6 @@ from exponents import fit_exponent
 from files import load_json, make_directory, read_table, save_json, write_csv
 from long_context import attention_config, dilated_pair
 from machine import peak_memory
-from utils import Parser, choose_device, describe_environment, fail, non_negative_float, positive_int, run_main, say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MEASURED = ("n_head", "head_width", "attention_group", "window", "dilated_pairs", "seconds", "clock", "dtype",

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from files import identity, load_json
+from files import identity, load_json, plain
 from utils import fail
 
 
 def describe(path):
     """The JSON beside a .bin file, and what of it identifies the tokens; exits with code 2 if it is another."""
     path = Path(path).with_suffix(".json")
-    about = load_json(path, "the description of the tokens,")
+    about = plain(load_json(path, "the description of the tokens,"))
     try:
         about = {**about, "dtype": np.dtype({"uint16": "uint16", "uint32": "uint32"}[about["dtype"]]),
                  "tokens": int(about["tokens"]), "vocabulary_size": int(about["vocabulary_size"])}

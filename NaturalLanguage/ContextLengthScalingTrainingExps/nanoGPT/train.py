@@ -13,6 +13,8 @@ length, in windows side by side (the paper's reading: the mean over all position
 weights, other targets, the same ones too, with exactly a context length of tokens before each (full context).
 """
 
+from utils import choose_device, fail, is_first_process, run_main, say
+
 import json
 import os
 import statistics
@@ -27,7 +29,6 @@ from run import Run
 from settings import complete, divide_batches, parse
 from token_files import TokenFile
 from trainer import Trainer
-from utils import choose_device, fail, is_first_process, run_main, say
 
 
 def train(args, run, trainer):

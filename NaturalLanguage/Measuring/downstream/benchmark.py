@@ -8,6 +8,8 @@ beside it model.generate of --new_tokens tokens. Ours: the questions about one c
 losses must be the same to 1e-3. Writes OUT: seconds of each, the ratios, the largest difference.
 """
 
+from utils import Parser, choose_device, describe_environment, fail, non_negative_int, positive_int, run_main, seed
+
 import time
 from pathlib import Path
 
@@ -15,7 +17,6 @@ import torch
 
 from downstream.answering import Answering
 from files import make_directory, save_json
-from utils import Parser, choose_device, describe_environment, fail, non_negative_int, positive_int, run_main, seed
 
 
 class NoTokenizer:

@@ -41,11 +41,8 @@ def read_answers(path, task):
     rows = [row for row in read_table(path, COLUMNS, "make it with collect_answers.py") if row["task"] == task]
     if not rows:
         fail(f"{path} has no answers of {task}; evaluate the models on it and collect them again")
-    try:
-        return [{name: value if name in WORDS else (float(value) if value else None) for name, value in row.items()}
-                for row in rows]
-    except ValueError as error:
-        fail(f"{path} has something that is not a number ({error}); make it again with collect_answers.py")
+    return [{name: value if name in WORDS else (float(value) if value else None) for name, value in row.items()}
+            for row in rows]
 
 
 def pooled(rows, measure):

@@ -7,12 +7,13 @@ gold_index, gold_visible, n answers, accuracy (the right answer is the likeliest
 draw_by_seed.py reads it.
 """
 
+from utils import Parser, run_main
+
 from pathlib import Path
 
 from downstream.by_seed import COLUMNS, grouped
 from downstream.plotting import RUNS, read_runs
 from files import make_directory, write_csv
-from utils import Parser, run_main
 
 
 def main():

@@ -10,13 +10,14 @@ shape is a positive contrast of the score; none is assumed. Where a run has 20 d
 benchmark, the published accuracies are drawn beside it.
 """
 
+from utils import positive_int, run_main
+
 import numpy as np
 
 from downstream.plotting import PUBLISHED, drawing_parser, read_runs, save_figure
 from downstream.results import MEASURES, clustered_error, interval, resamples
 from downstream.tasks import SINGLE_GOLD
 from draw_CEvsPCA.plotting import panels, plt
-from utils import positive_int, run_main
 
 # Liu et al. 2023: accuracy by gold index
 REPORTED = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),

@@ -8,6 +8,8 @@ needles (perplexity of either restatement as a growing left part of the context 
 chains_and_labels (accuracy against the visible fraction); as PDF and PNG. Prints the numbers.
 """
 
+from utils import Parser, run_main
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
@@ -15,7 +17,6 @@ from downstream.by_seed import COLUMNS, by_kind, interval, jump, parts, pooled, 
 from downstream.plotting import LOOK, style
 from draw_CEvsPCA.plotting import panels, save_figure
 from files import read_table
-from utils import Parser, run_main
 
 MARKED = {"capsize": 2, "markersize": 4, "linewidth": 1}
 

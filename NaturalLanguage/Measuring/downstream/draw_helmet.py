@@ -9,6 +9,8 @@ tasks is Spearman's over all (model, length) that have both, drawn and printed w
 cells stay empty and are named.
 """
 
+from utils import run_main
+
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,6 @@ from downstream.plotting import drawing_parser, read_runs, save_figure
 from downstream.results import MEASURES, clustered_error
 from draw_CEvsPCA.plotting import panels
 from files import make_directory, write_csv
-from utils import run_main
 
 COLUMNS = ("model", "task", "max_length", "n", "value", "standard_error", "parsed_share", "comparable")
 LEAST = 3  # conditions for a correlation

@@ -11,6 +11,8 @@ visible length. Prints each optimum, its interval and the effective number of qu
 squares.
 """
 
+from utils import fail, non_negative_float, positive_int, run_main
+
 import numpy as np
 
 from downstream.plotting import drawing_parser, read_runs, save_figure
@@ -18,7 +20,6 @@ from downstream.results import MEASURES, best_index, interval, resamples
 from downstream.tasks import SINGLE_GOLD
 from draw_CEvsPCA.plotting import panels, plt
 from files import read_table
-from utils import fail, non_negative_float, positive_int, run_main
 
 GAMMAS = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0]
 

@@ -9,6 +9,8 @@ where it is masked less that where it is visible, 95% bootstrap over contexts) a
 which a model that knows the values and nothing else would pay.
 """
 
+from utils import run_main
+
 import math
 
 import numpy as np
@@ -16,7 +18,6 @@ import numpy as np
 from downstream.plotting import LOOK, drawing_parser, read_runs, save_figure
 from downstream.results import interval, resamples
 from draw_CEvsPCA.plotting import panels
-from utils import run_main
 
 
 def jump(values, visible, weights):

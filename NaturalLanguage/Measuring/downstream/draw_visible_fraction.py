@@ -8,12 +8,13 @@ marked with the 95% interval of a bootstrap over contexts, and printed with the 
 best fraction is the largest, no more context hurts, and that is said.
 """
 
+from utils import run_main
+
 import numpy as np
 
 from downstream.plotting import drawing_parser, read_runs, save_figure, style
 from downstream.results import MEASURES, best_index, clustered_error, interval, resamples
 from draw_CEvsPCA.plotting import panels
-from utils import run_main
 
 
 def optimum(values, contexts, fractions, measure, draws):

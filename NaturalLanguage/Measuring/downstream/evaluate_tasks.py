@@ -15,6 +15,8 @@ demonstrations, question and prefix stay. Writes into OUT_DIR/MODEL/SAMPLES...
     final.json      at the end: scores and cross entropies with standard errors (over contexts)
 """
 
+from utils import choose_device, fail, progress, run_main, say
+
 from downstream.arguments import evaluation_parser
 from downstream.prompts import Encoder
 from downstream.run import EvaluationRun, request_of
@@ -22,7 +24,6 @@ from downstream.samples import read_samples
 from downstream.scoring import SCORES, parsed_share, scored_part
 from hub import load_tokenizer
 from scorer import choose_dtype, load_config, load_model, longest_context
-from utils import choose_device, fail, progress, run_main, say
 
 
 def encode_samples(args, samples, about, tokenizer):

@@ -12,9 +12,10 @@ To be started in the folder Measuring. Writes OUT (one JSON object a line, see d
 length holds the prompt, chat template included, and the tokens of the answer; no sample is over it and none is cut.
 """
 
+from utils import run_main
+
 from downstream.arguments import generation_parser
 from downstream.samples import generate
-from utils import run_main
 
 
 def main():

@@ -9,12 +9,13 @@ noise: scores are near chance, which the tests hold the scripts to. made_from.js
 was made from; started again with the same flags and texts, nothing is done.
 """
 
+from utils import Parser, fail, positive_int, run_main, say, seed
+
 from argparse import BooleanOptionalAction
 
 from downstream.sources import about_docstrings, docstring_entries
 from files import current, identity, make_directory, save_json
 from text_files import CorpusError, Reading, read_files
-from utils import Parser, fail, positive_int, run_main, say, seed
 
 # Each as the family's own, less what tools and system prompts need.
 QWEN3 = """{%- for message in messages %}

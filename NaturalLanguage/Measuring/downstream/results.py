@@ -1,6 +1,5 @@
 """The answers of runs of evaluate_tasks.py: their columns, their means, and bootstraps over contexts."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -68,17 +67,14 @@ class Answers:
         self.max_length, self.query_first = about["max_length"], about["request"]["query_first"]
         self.model = Path(about["request"]["model_name"]).name
         self.units, self.values = about.get("units"), about.get("values")
-        rows = read_table(self.directory / "answers.csv", COLUMNS, "evaluate again")
-        try:
-            self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
-                           for name, value in row.items()} for row in rows]
-        except ValueError as error:
-            fail(f"{self.directory}/answers.csv has something that is not a number ({error}); evaluate again")
+        rows = read_table(self.directory / "answers.csv", COLUMNS, "evaluate again with --overwrite")
+        self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
+                       for name, value in row.items()} for row in rows]
         answered = {(line["visible_fraction"], line["index"]) for line in self.lines}
         summary = load_json(self.directory / "final.json", "the summary of the run").get("summary", [])
         if len(answered) != sum(row["n"] for row in summary):
             fail(f"{self.directory}/answers.csv is cut short or was changed; evaluate again with --overwrite")
-        if not all(math.isfinite(line["cross_entropy"]) for line in self.lines):
+        if any(line["cross_entropy"] is None for line in self.lines):
             fail(f"{self.directory}/answers.csv has no whole answers; evaluate again with --overwrite")
         self.fractions = sorted({line["visible_fraction"] for line in self.lines})
 

@@ -6,19 +6,18 @@ built-in ones compare models and context lengths with each other, not with publi
 """
 
 import ast
-import csv
 import gzip
 import importlib.metadata
-import io
 import json
 import re
 import warnings
+import zlib
 from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from files import identity
+from files import identity, parse_table
 from utils import fail
 
 PACKAGES = ("datasets", "matplotlib", "numpy", "scikit-learn", "scipy")
@@ -70,11 +69,19 @@ def read_text(path, what):
     """The text of a file, also of a .gz. Exits with code 2 if it cannot be read."""
     try:
         contents = Path(path).read_bytes()
-        return (gzip.decompress(contents) if str(path).endswith(".gz") else contents).decode("utf-8-sig")
+        text = (gzip.decompress(contents) if str(path).endswith(".gz") else contents).decode("utf-8-sig")
     except OSError as error:
         fail(f"cannot read {what} {path}: {error.strerror or error}")
-    except (UnicodeDecodeError, EOFError):
+    except (UnicodeDecodeError, EOFError, zlib.error):
         fail(f"cannot read {what} {path}: it is not whole UTF-8 text (or .gz of it)")
+    if "\0" in text:
+        fail(f"{what} {path} is not text: character {text.index(chr(0))} is NUL; give a text file in UTF-8")
+    return text
+
+
+def is_text(value):
+    """Whether a value is a text, without NUL and halves of surrogate pairs, which JSON can spell."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def read_lines(path, what, fields):
@@ -86,7 +93,7 @@ def read_lines(path, what, fields):
             try:
                 row = json.loads(line)
                 rows.append((number, tuple(row[field] for field in fields)))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 fail(f"{what} {path}: line {number} is not JSON with the fields {', '.join(fields)}")
     return rows
 
@@ -99,7 +106,7 @@ def question_of(text, answers, gold, group="", passages=()):
     if not isinstance(answers, list) or not answers:
         raise TypeError(f"{answers!r} is no list of answers")
     for part in (text, *answers, *gold, *(part for passage, *_ in passages for part in passage)):
-        if not isinstance(part, str):
+        if not is_text(part):
             raise TypeError(f"{part!r} is not text")
     return Question(text.strip(), tuple(answers), gold, group, tuple(passages))
 
@@ -116,7 +123,7 @@ def squad(path):
                         gold = Passage(article["title"], paragraph["context"])
                         found.append(question_of(qa["question"], answers, gold, article["title"]))
                     number += 1
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         fail(f"{path} is not SQuAD's JSON (question {number}: {type(error).__name__}: {error}); give dev-v2.0.json")
     return from_file(path, True, found, "answerable questions")
 
@@ -155,7 +162,7 @@ def natural_questions(path):
             gold, relevance, has_answer = ranked[best]
             ranked[best] = (gold, relevance or 1, has_answer)
             question = question_of(text, answers, gold, "", ranked)
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             fail(f"the questions {path}: line {number} is not a question and lists of answers and passages (title, "
                  "text), all text")
         if relevance or has_answer:
@@ -252,14 +259,12 @@ def labelled(path):
     """
     if path:
         if str(path).removesuffix(".gz").endswith(".csv"):
-            reader = csv.DictReader(io.StringIO(read_text(path, "the labelled texts")))
-            rows = [(reader.line_num, (row.get("text"), row.get("label"))) for row in reader]
-            if not rows or not {"text", "label"} <= set(reader.fieldnames):
-                fail(f"the labelled texts {path} have no columns text and label")
+            table = parse_table(read_text(path, "the labelled texts"), path, ("text", "label"), "give text and label")
+            rows = [(number, (str(row["text"]), str(row["label"]))) for number, row in enumerate(table, start=2)]
         else:
             rows = read_lines(path, "the labelled texts", ("text", "label"))
         for number, (text, label) in rows:
-            if not isinstance(text, str) or not isinstance(label, (str, int)):
+            if not is_text(text) or not is_text(str(label)) or not isinstance(label, (str, int)):
                 fail(f"the labelled texts {path}: line {number} has no text with a label")
         return from_file(path, True, [(text.strip(), str(label)) for _, (text, label) in rows], "labelled texts")
     pairs = [(summary, ".".join(module.split(".")[:2])) for module, _, summary, _ in docstring_entries()]

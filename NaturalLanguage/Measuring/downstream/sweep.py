@@ -10,6 +10,8 @@ environment are the defaults of their flags. --collect draws what is finished, n
 with 1.
 """
 
+from utils import Parser, argument_type, choose_device, fail, positive_int, run_main
+
 import os
 import shlex
 from argparse import BooleanOptionalAction
@@ -24,7 +26,6 @@ from downstream.tasks import SINGLE_GOLD, TASKS
 from files import current, load_json
 from hub import load_tokenizer
 from scorer import load_config
-from utils import Parser, argument_type, choose_device, fail, positive_int, run_main
 
 DEFAULT_TASKS = "ruler_qa1 ruler_cwe ruler_fwe ruler_vt"
 words = argument_type(shlex.split, lambda _: True, "words as a shell has them, with every quotation ended")

@@ -96,12 +96,15 @@ def read_rows(path, columns, made_by):
     """
     def value(text):
         try:
-            return float(text) if text else None
+            number = float(text) if text else None
         except ValueError:
             return text
+        return number if number is None or np.isfinite(number) else text
 
     rows = [{column: value(text) for column, text in row.items()}
             for row in read_table(path, columns, f"make it with {made_by}")]
+    if any(row["context_length"] is None for row in rows):
+        fail(f"a row of {path} has no context_length; make it again with {made_by}")
     for row in rows:
         for column in columns:
             if isinstance(row[column], str):
@@ -111,7 +114,14 @@ def read_rows(path, columns, made_by):
 
 def read_losses(directory):
     """Rows of a directory's cross_entropy.csv; exits with code 2 if there is none."""
-    return read_rows(Path(directory) / "cross_entropy.csv", ("context_length", "cross_entropy"), "evaluate_CE.py")
+    path = Path(directory) / "cross_entropy.csv"
+    rows = read_rows(path, ("context_length", "cross_entropy"), "evaluate_CE.py")
+    for row in rows:
+        error = row.get("standard_error") or 0
+        if row["cross_entropy"] is None or isinstance(error, str) or error < 0:
+            fail(f"{path} has no cross entropy, or no standard error of it, at context length "
+                 f"{row['context_length']:g}; make it again with evaluate_CE.py")
+    return rows
 
 
 def read_measures(directory):

@@ -1,5 +1,6 @@
 """Generators of downstream/ against their benchmarks' rules, by independent counting."""
 
+import gzip
 import json
 import math
 import random
@@ -15,6 +16,7 @@ from downstream_helpers import (
 from scipy.stats import chisquare
 from transformers import AutoTokenizer
 
+from downstream import sources
 from downstream.prompts import Encoder
 from downstream.tasks import TASKS, fit
 
@@ -435,6 +437,14 @@ def test_bad_input(flags, message, models, tmp_path, monkeypatch):
     assert message in error_of("generate_tasks", "--tokenizer", models["qwen3"], *flags)
 
 
+def test_labelled_texts_of_a_spreadsheet(tmp_path):
+    for name, pack in (("a.csv", bytes), ("a.csv.gz", gzip.compress)):
+        for separator, first in ((",", ""), (";", ""), ("\t", "sep=\t\r\n")):
+            rows = separator.join(("label", "id", "text")) + f"\r\n7{separator}1{separator}\"one, two; three\"\r\n"
+            (tmp_path / name).write_bytes(pack((first + rows).encode("utf-8-sig")))
+            assert sources.labelled(tmp_path / name).items == (("one, two; three", "7"),)
+
+
 def test_bad_sources(models, symbols, tmp_path):
     def error(task, flag, name, contents, *flags):
         (tmp_path / name).write_text(contents)
@@ -445,10 +455,17 @@ def test_bad_sources(models, symbols, tmp_path):
     assert "has no answerable questions" in error("ruler_qa1", "--squad", "b.json", '{"data": []}')
     assert "line 2 is not JSON with the fields" in error("multi_document_qa", "--nq", "c.jsonl", "\n{}\n")
     assert "used up" in error("ruler_cwe", "--words", "d.txt", "\n".join(WORDS * 3 + [word + "x" for word in WORDS]))
-    assert "no columns text and label" in error("helmet_icl", "--labelled", "e.csv", "a,b\n1,2\n")
-    assert "g.csv: line 3 has no text with a label" in error("helmet_icl", "--labelled", "g.csv",
-                                                             "text,label\na,b\nshort\n")
-    for line in ('{"text": 3, "label": "a"}', '{"text": "a", "label": null}', '{"text": "a", "label": ["b"]}'):
+    assert "lacks the column text" in error("helmet_icl", "--labelled", "e.csv", "a,b\n1,2\n")
+    for contents, message in (("text,label\na,b\nshort\n", "line 3 of "), ("a,b;c\n1,2;3\n", "has several of comma"),
+                              (f"text,label\n{'a' * 200_000},b\n", "g.csv is not a CSV file: field larger"),
+                              ("text,label\n", "g.csv has no row"), ("", "g.csv lacks the column text")):
+        assert message in error("helmet_icl", "--labelled", "g.csv", contents)
+    for task, flag, contents in (("helmet_icl", "--labelled", '{"text": "\0"}'), ("ruler_cwe", "--words", "a\nb\0\n"),
+                                 ("two_needles", "--essays", "One.\0"), ("helmet_rag", "--nq", '{"question": "\0"}'),
+                                 ("ruler_qa1", "--squad", '{"data": "\0"}')):
+        assert "n.txt is not text: character" in error(task, flag, "n.txt", contents)
+    for line in ('{"text": 3, "label": "a"}', '{"text": "a", "label": null}', '{"text": "a", "label": ["b"]}',
+                 r'{"text": "a\u0000", "label": 1}', r'{"text": "a", "label": "\ud800"}'):
         assert "h.jsonl: line 2 has no text with a label" in error("helmet_icl", "--labelled", "h.jsonl",
                                                                    f'{{"text": "a", "label": 1}}\n{line}\n')
     gold = {"title": "t", "text": "It is Foo."}

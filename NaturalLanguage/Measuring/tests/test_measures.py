@@ -178,3 +178,7 @@ def test_tables_are_read_as_users_have_them(tmp_path):
     assert code == 0 and "C0 " in printed, err
     (tmp_path / "cross_entropy.csv").write_text("context_length,cross_entropy\n8,much\n")
     assert "much" in error_line(run_main("draw_CE_vs_context", "--results", tmp_path))
+    for damaged in ("8,3.5,0.1\n16", "8,3.5,0.1,7\n", ",3.5,0.1\n", "8,,0.1\n", "8,nan,0.1\n", "8,3.5,x\n",
+                    "8,3.5,-1\n"):
+        (tmp_path / "cross_entropy.csv").write_text(f"context_length,cross_entropy,standard_error\n{damaged}")
+        assert "cross_entropy.csv" in error_line(run_main("draw_CE_vs_context", "--results", tmp_path))

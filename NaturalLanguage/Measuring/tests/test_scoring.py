@@ -273,11 +273,35 @@ def test_positions_by_name_are_those_of_transformers(models, loaded):
     ("ntk", None, "needs a factor of at least 1"), ("yarn", 0.5, "needs a factor of at least 1"),
     ('{"rope_type": "ntk"}', None, "needs a factor of at least 1"), (None, 2.0, "needs --rope_scaling"),
     ('{"rope_type": "yarn", "factor": 2}', 2.0, "goes with"), ('["linear"]', None, "nor JSON"),
+    ("banana", None, "neither one of none, linear"), ('{"rope_type": "linear", "factor": 2', None, "nor JSON"),
+    ("[" * 100_000, None, "nor JSON"), ('{"rope_type": "banana", "factor": 2}', None, "known are none, linear"),
+    ('{"rope_type": ["yarn"], "factor": 2}', None, "known are"), ("ntk", 1e300, "of at most 1e+06"),
+    ('{"rope_type": "dynamic", "factor": Infinity}', None, "needs a factor of at least 1"),
+    ('{"rope_type": "linear", "factor": true}', None, "needs a factor of at least 1"),
+    ('{"rope_type": "linear", "factor": 2, "beta_fast": 3}', None, "beta_fast is not known; linear needs factor"),
+    ('{"rope_type": "yarn", "factor": 2, "beta_fast": "x"}', None, 'beta_fast cannot be "x"; yarn needs factor'),
+    ('{"rope_type": "llama3", "factor": 2}', None, "low_freq_factor cannot be null; llama3 needs factor, low"),
+    ('{"rope_type": "llama3", "factor": 2, "low_freq_factor": 1, "high_freq_factor": 1}', None, "must be above low"),
+    ('{"rope_type": "longrope", "short_factor": [1], "long_factor": [2]}', None, "short_factor has 1 numbers"),
 ])
 def test_positions_that_are_refused(models, scaling, factor, message, capsys):
     with pytest.raises(SystemExit) as stop:
         load_config(models["llama"], scaling, factor)
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [
+    {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16, "beta_slow": None, "truncate": False},
+    {"rope_type": "llama3", "factor": 2, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "factor": 2.0},
+    {"rope_type": "default", "rope_theta": 500.0}])
+def test_every_kind_of_transformers_may_be_named(models, change):
+    """The model runs, and its parameters are those that were named."""
+    config = load_config(models["llama"], json.dumps(change))
+    model = load_model(models["llama"], config, torch.float32, torch.device("cpu"))
+    with torch.no_grad():
+        assert model(torch.arange(20)[None] % 7).logits.isfinite().all()
+    assert {name: config.rope_parameters.get(name) for name in change} == change
 
 
 def test_a_model_whose_configuration_names_no_limit():

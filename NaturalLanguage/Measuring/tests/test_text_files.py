@@ -1,9 +1,15 @@
 """Files as users have them: all kinds and encodings are read, and what cannot be is named in one line."""
 
+import bz2
+import csv
 import gzip
+import io
 import json
+import lzma
 import os
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,6 +36,23 @@ def all_prepared(path):
 LATIN1 = "garçon été ".encode("latin-1") * 20
 
 
+def zipped(name):
+    """The bytes of a .zip file with one file of text."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(name, "text " * 9)
+    return data.getvalue()
+
+
+def tarred():
+    """The bytes of a .tar file with one file of text."""
+    data, entry = io.BytesIO(), tarfile.TarInfo("a.txt")
+    entry.size = 4
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(entry, io.BytesIO(b"text"))
+    return data.getvalue()
+
+
 @pytest.mark.parametrize("name, contents, flags, message", [
     ("latin1.txt", LATIN1, (), "latin1.txt is not utf-8: byte 3 is 0xe7"),
     ("latin1.txt", b"\xef\xbb\xbfab" + LATIN1, (), "byte 8 is 0xe7"),
@@ -45,6 +68,14 @@ LATIN1 = "garçon été ".encode("latin-1") * 20
     ("cut.txt.gz", gzip.compress(bytes(range(256)) * 9, mtime=0)[:-9], (), "cut.txt.gz is cut short"),
     ("plain.txt.gz", b"not compressed", (), "plain.txt.gz is not a whole gzip file"),
     ("crc.txt.gz", gzip.compress(b"abc", mtime=0)[:-8] + bytes(8), (), "crc.txt.gz is not a whole gzip file"),
+    ("cut.txt.xz", lzma.compress(bytes(range(256)) * 9)[:-9], (), "cut.txt.xz is not a whole xz file"),
+    ("plain.txt.bz2", b"not compressed", (), "plain.txt.bz2 is not a whole bzip2 file"),
+    ("packed.txt", bz2.compress(b"text"), ("--encoding", "latin-1"), "it is compressed: give it the ending .bz2"),
+    ("texts.zip", zipped("a.txt"), (), "texts.zip is not text: it is an archive; unpack it"),
+    ("texts.txt", zipped("a.txt"), ("--encoding", "latin-1", "--encoding_errors", "replace"), "it is an archive"),
+    ("texts.tar.gz", gzip.compress(tarred(), mtime=0), ("--encoding_errors", "replace"), "it is an archive; unpack it"),
+    ("report.docx", zipped("word/document.xml"), (), "save it as plain text"),
+    ("report.pdf", b"%PDF-1.4 text", (), "save it as plain text"),
     ("empty.txt", b"", (), "empty.txt is empty or blank"),
     ("blank.jsonl", b"\n \n", (), "blank.jsonl is empty or blank"),
     ("lines.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', (), "lines.jsonl, line 3: not JSON"),
@@ -55,6 +86,18 @@ LATIN1 = "garçon été ".encode("latin-1") * 20
     ("lines.jsonl", b'{"text": "a\\u0000"}', (), "line 1: the text has a NUL"),
     ("lines.jsonl", b'{"text": "a\\ud800"}', (), "line 1: the text has a half of a surrogate pair"),
     ("lines.jsonl", b"[" * 200_000, (), "line 1: cannot be read as JSON"),
+    ("lines.ndjson", b'{"text": "a"}\n{"text": 7}\n', (), "lines.ndjson, line 2: the text is a int, not a string"),
+    ("list.json", b'{"text": "a"}\n{"text": "b"}\n', (), "list.json: not JSON (Extra data, at character 15)"),
+    ("list.json", b'{"data": ["a", "b"]}', (), "list.json is not a list of strings or objects but a dict"),
+    ("list.json", b'[{"text": "a"}, {"body": "b"}]', (), "entry 2: there is no column text (it has: body)"),
+    ("list.json", b'["a", null]', (), "entry 2: not an object"),
+    ("rows.csv", b"id,body\n1,a\n", (), "there is no column text (it has: id, body); choose with --column"),
+    ("rows.csv", b"text,text\na,b\n", (), "there are several columns text"),
+    ("rows.csv", b"id,text\n1,one, two\n", (), "rows.csv, line 2: 3 fields where the header has 2"),
+    ("rows.csv", b'id,text\n1,"one\n2,two\n', (), "rows.csv, line 3: not CSV (unexpected end of data)"),
+    ("rows.csv", b"id;text,body\n1;a,b\n", (), "rows.csv: the first line must be the names of the columns"),
+    ("rows.csv", b"sep=;\nid;text\n1;a\n", (), "rows.csv: the first line must be the names of the columns"),
+    ("rows.csv", b"", (), "rows.csv: there is no column text (it has: none)"),
     ("rows.parquet", b"PAR1 and no more", (), "rows.parquet is not a whole parquet file"),
     ("good.txt", b"text", ("--encoding", "no-such"), "--encoding no-such is none that Python knows"),
     ("good.txt", b"text", ("--encoding", "hex"), "--encoding hex is none that Python knows"),
@@ -113,3 +156,29 @@ def test_files_are_read_as_users_have_them(prepare, tmp_path):
     assert code == 0 and all_prepared("filtered_dataset") == ["one\ufffd", "two"], err
     assert "1 characters in 1 of the files" in out
     assert json.loads(Path("filtered_dataset/provenance.json").read_text())["source"]["replaced_characters"] == 1
+
+
+def test_tables_of_texts_are_read_by_column(prepare, tmp_path):
+    """Each entry of a list and each row is a document, whatever separators, quotes and lines it has in it."""
+    texts = [f"{n}: naïve, café; \"東京\"\tand\nmore " + "word " * n for n in range(1, 14)]
+    texts[6] = "7: " + "word " * 30_000  # beyond the limit of a field that the csv module sets
+
+    def rows(separator, chosen):
+        file = io.StringIO()
+        csv.writer(file, delimiter=separator).writerows([("id", "body"), *enumerate(chosen)])
+        return file.getvalue()
+
+    def write(name, text, encode=bytes):
+        (tmp_path / name).write_bytes(encode(text.encode()))
+
+    write("lines.ndjson", "\n".join(json.dumps({"body": text}) for text in texts[:2]))
+    write("list.json", json.dumps([{"id": 1, "body": text} for text in texts[2:4]]))
+    write("strings.json.xz", json.dumps(texts[4:6]), lzma.compress)
+    write("rows.csv", rows(",", texts[6:8]))
+    write("excel.csv", rows(";", texts[8:10]))
+    write("rows.tsv.bz2", rows("\t", texts[10:12]), bz2.compress)
+    quoted = '"' + texts[12].replace('"', '""') + '"'
+    write("marked.csv", f"\ufeffbody\r\n{quoted}\r\n")
+    code, _, err = prepare("lines.ndjson", "list.json", "strings.json.xz", "rows.csv", "excel.csv", "rows.tsv.bz2",
+                           "marked.csv", flags=("--column", "body", "--save_path", "out"))
+    assert code == 0 and all_prepared("out") == sorted(texts), err

@@ -11,19 +11,22 @@ OUT_DIR/MIX_{train,val}_L{share}_W{window}.bin in prepare.py's format, beside ea
 and the tokenizer. A mix that is there and whole is skipped.
 """
 
-import hashlib
-import shutil
 import sys
-from argparse import BooleanOptionalAction
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the modules of this part
 
+from utils import Parser, argument_type, fail, fraction, non_negative_int, positive_int, run_main
+
+import hashlib
+import shutil
+from argparse import BooleanOptionalAction
+
+import numpy as np
+
 from files import make_directory, replacing, save_json
 from prepared import is_prepared, read_tokens
-from utils import Parser, argument_type, fail, fraction, non_negative_int, positive_int, run_main
+
 
 def packed(tokens, window):
     """Windows (window,) of a stream, each of which ends with the end-of-text token; no other token is lost."""

@@ -192,7 +192,8 @@ def described(fit, theta):
     """The parameters of theta (..., p) in the paper's names and units, each (...,): C in nats x length^gamma."""
     value = dict(zip(fit.law.parameters, np.moveaxis(theta, -1, 0)))
     gamma = np.exp(value["log_gamma"])
-    return {"C0": value["C0"], "C": np.exp(value["log_gain"] + gamma * np.log(fit.reference[0])), "gamma": gamma,
+    log_c = np.minimum(value["log_gain"] + gamma * np.log(fit.reference[0]), 700)  # beyond are no floats
+    return {"C0": value["C0"], "C": np.exp(log_c), "gamma": gamma,
             "A_ref": np.exp(value["log_A"]), "a": value["a"], "alpha_ref": np.exp(value["log_alpha"]),
             **{name: np.exp(value[f"log_{name.removesuffix('_ref')}"]) for name in ("B_ref", "beta")
                if f"log_{name.removesuffix('_ref')}" in value},

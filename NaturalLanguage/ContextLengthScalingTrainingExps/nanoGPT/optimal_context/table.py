@@ -6,11 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from files import read_table
-from utils import fail
+from utils import argument_type, fail
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
 LOSS_COLUMNS = ("best_valid_loss", "val_loss", "valid_loss")
 LEAST_SIZES, LEAST_LENGTHS = 3, 4
+LEAST, MOST, MOST_LOSS = 1e-30, 1e30, 1e9  # lengths and sizes, in units of the user's, and losses; squares are finite
+TOKENS = f"a number above 0, from {LEAST:g} to {MOST:g}"
+loss_in_nats = argument_type(float, lambda value: 0 < value <= MOST_LOSS, f"a number above 0, of at most {MOST_LOSS:g}")
+number_of_tokens = argument_type(float, lambda value: LEAST <= value <= MOST, TOKENS)
+REMEDY = "give a table with a row a run"
 
 
 @dataclass(frozen=True)
@@ -122,17 +127,17 @@ def read_losses(paths, columns=Columns()):
     """
     losses = defaultdict(dict)
     for path in paths:
-        rows = read_table(path, (), "give a table with a row a run", columns.separator)
+        rows = read_table(path, (), REMEDY, columns.separator)
         names = find_columns(path, list(rows[0]), columns)
         *numbers, seed_name = names
         found = []
         for line, row in enumerate(rows, 2):
-            try:
-                length, size, loss = (float(row[name]) for name in numbers)
-            except ValueError:
-                fail(f"{path}, line {line}: {', '.join(numbers[:2])} or {numbers[2]} is not a number")
-            if not (0 < length < np.inf and 0 < size < np.inf and np.isfinite(loss)):
-                fail(f"{path}, line {line}: lengths and sizes must be positive, and losses finite")
+            length, size, loss = (float(row[name]) for name in numbers)
+            for name, value in ((names[0], length), (names[1], size)):
+                if not LEAST <= value <= MOST:
+                    fail(f"{row[name].where} is {value:g}, which is not {TOKENS}; {REMEDY}")
+            if abs(loss) > MOST_LOSS:
+                fail(f"{row[names[2]].where} is {loss:g}, more than a loss in nats can be; {REMEDY}")
             cell = losses[size, length]
             seed = row[seed_name] if seed_name else len(cell)
             if seed in cell:
@@ -214,12 +219,17 @@ BASELINES = {"nearest size": nearest_size, "log-linear interpolation": interpola
 def compared(truth, predicted):
     """How a predicted curve {length: loss} meets the measured cells of one training size: a dictionary.
 
+    Exits with code 2 if they have no length in common.
+
     steps: of the grid of lengths between the two optima; near_error: the largest error of the loss (nats) at the
     measured optimum and at the length on either side; near_square: their mean square; near_noise: the largest standard
     error of these measured losses over seeds (None for one seed); regret: what the predicted optimum costs, in measured
     nats above the best length.
     """
     keep = np.array([length in predicted for length in truth.lengths])
+    if not keep.any():
+        fail(f"the training size {truth.sizes[0]:g} has no context length that at least two other sizes have too; "
+             "train it at lengths of theirs, or leave it out")
     losses, guess = truth.losses[keep], np.array([predicted[length] for length in truth.lengths[keep]])
     best, chosen = int(losses.argmin()), int(guess.argmin())
     around = slice(max(best - 1, 0), best + 2)

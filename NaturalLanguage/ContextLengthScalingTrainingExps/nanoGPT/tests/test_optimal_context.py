@@ -432,19 +432,46 @@ def test_what_cannot_carry_a_fit_is_refused_in_one_line(nanogpt, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "latin.csv").write_bytes(text.replace("seed", "größe").encode("latin-1"))
     for name, words in {"sizes": "2 training sizes, the fit needs 3", "lengths": "3 context lengths, the fit needs 4",
-                        "words": "is not a number", "twice": "came before", "infinite": "losses finite",
+                        "words": "is not a number", "twice": "came before", "infinite": "is 'nan', which",
                         "empty": "has no row", "latin": "UTF-8", "absent": "cannot read"}.items():
         done = nanogpt("fit_optimal_context.py", "--results", f"{name}.csv", check=False)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, (name, done.stderr)
         assert f"{name}.csv" in done.stderr or name in ("sizes", "lengths")
     for flags, words in ((("--loss_column", "nats"), "no column nats"), (("--draws", 2), "at least 100"),
-                         (("--predict_train_tokens", 0), "above 0"),
+                         (("--predict_train_tokens", 0), "above 0"), (("--ceiling", 1e300), "--ceiling"),
+                         (("--predict_train_tokens", 1e300), "above 0"),
                          (("--predict_train_tokens", "nan"), "above 0")):
         done = nanogpt("fit_optimal_context.py", "--results", "full.csv", *flags, check=False)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
     write_csv(tmp_path / "one.csv", table(truth, noise=0.01, seeds=1))
     done = nanogpt("measure_recovery.py", "--results", "one.csv", check=False)
     assert done.returncode == 2 and "only one" in done.stderr
+
+
+@pytest.mark.parametrize("column, factor, rows, fits", [
+    ("context_length", 1e-300, 1, False), ("context_length", 1e300, None, False), ("context_length", -1, 1, False),
+    ("train_tokens", 1e300, 1, False), ("train_tokens", 1e-300, None, False), ("best_valid_loss", 1e300, 1, False),
+    ("best_valid_loss", 1e-300, 1, True), ("train_tokens", 1e-20, len(LENGTHS), True),
+    ("best_valid_loss", -1e8, None, True)])
+def test_extreme_numbers_are_refused_or_fitted(nanogpt, tmp_path, column, factor, rows, fits):
+    """In the first rows (None: in all): one line, or a fit that is written without a word on stderr."""
+    write_csv(tmp_path / "full.csv", table(true_fit("power_constant"), noise=0.01, sizes=SIZES[:3], seeds=1))
+    header, *lines = (tmp_path / "full.csv").read_text().splitlines()
+    at, lines = header.split(",").index(column), [line.split(",") for line in lines]
+    for line in lines[:rows]:
+        line[at] = repr(float(line[at]) * factor)
+    (tmp_path / "extreme.csv").write_text("\n".join([header, *map(",".join, lines)]) + "\n")
+    done = nanogpt("fit_optimal_context.py", "--results", "extreme.csv", "--draws", 100, "--out", "fit.json",
+                   check=False)
+    assert (tmp_path / "fit.json").exists() == fits and done.returncode == (0 if fits else 2), done.stderr
+    assert done.stderr.count("\n") == (0 if fits else 1) and (fits or f"extreme.csv: {column} is " in done.stderr)
+
+
+def test_a_size_that_shares_no_length_with_others_is_refused(nanogpt, tmp_path):
+    cells = table(true_fit("power_constant"), noise=0.01, seeds=1)
+    write_csv(tmp_path / "apart.csv", cells.part((cells.sizes < SIZES[-1]) == (cells.lengths < LENGTHS[-1])))
+    done = nanogpt("fit_optimal_context.py", "--results", "apart.csv", "--draws", 100, check=False)
+    assert done.returncode == 2 and f"the training size {SIZES[-1]:g}" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_lowest_losses_at_the_edge_of_the_grid_are_said(nanogpt, tmp_path):

@@ -100,6 +100,23 @@ def test_what_cannot_be_planned(planned, texts, tmp_path):
     assert not list(tmp_path.glob("*/plan.json"))
 
 
+def test_texts_with_bytes_of_another_encoding(planned, tmp_path):
+    """The flags that the refusal names are those of this command."""
+    pattern = make_texts(tmp_path / "odd", n_words=500)
+    with open(tmp_path / "odd" / "007.txt", "ab") as file:
+        file.write("é".encode("latin-1"))
+
+    def plan(*flags):
+        return run_script("plan_context_length.py", pattern, "--target_tokens", 1e5, "--hours", 9, *SMALL, "--dry_run",
+                          "--out_dir", "out", *flags, cwd=tmp_path)
+
+    one_line(plan(), "or add --encoding_errors replace")
+    for flags, replaced in ((("--encoding_errors", "replace"), 1), (("--encoding", "latin-1", "--overwrite"), 0)):
+        assert plan(*flags).returncode == 0
+        source = json.loads(next(tmp_path.glob("out/data/*train*.json")).read_text())["source"]
+        assert source.get("replaced_characters", 0) == replaced
+
+
 def test_a_tokenizer_for_the_text(monkeypatch):
     assert pilot_runs.choose_tokenizer(10**6, 0) == "bpe:1024" and pilot_runs.choose_tokenizer(10**9, 0) == "bpe:4096"
     monkeypatch.setitem(sys.modules, "tiktoken", None)  # cannot be imported, as it cannot read without a network

@@ -20,13 +20,16 @@ would give it, and refused if not; an interrupted preparation goes on. --overwri
 the new ones are whole.
 """
 
-import os
-import shutil
 import sys
-from argparse import BooleanOptionalAction
 from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # the modules of this part
+
+from utils import Parser, argument_type, fail, fraction, non_negative_int, positive_int, progress, run_main, seed
+
+import os
+import shutil
+from argparse import BooleanOptionalAction
 
 import corpora
 import text_files
@@ -35,7 +38,6 @@ from corpora import CorpusError
 from files import identity, make_directory, replacing, save_json
 from prepared import is_prepared
 from spool import NothingToWrite, Spool, batches, work_folder
-from utils import Parser, argument_type, fail, fraction, non_negative_int, positive_int, progress, run_main, seed
 
 DOCUMENTS_AT_ONCE = 512
 DEFAULT_VALIDATION_FRACTION = 0.05
@@ -61,13 +63,13 @@ def parse_args():
           help=f"of the documents, for validation (default: {DEFAULT_VALIDATION_FRACTION}, unless split by package)")
     group("--max_validation_tokens", type=positive_int, default=10_000_000, help="stop reading them after so many")
     group = parser.add_argument_group("--source text").add_argument
-    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl or .parquet, also "
-          "as .gz; a plain file, a line or a row is a document")
+    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl, .json (a list), "
+          ".csv, .tsv or .parquet, also as .gz, .bz2 or .xz; a plain file, a line, an entry or a row is a document")
     group("--separator", help="what stands between documents within a plain file (default: nothing does)")
-    group("--encoding", default="utf-8", help="of plain files and .jsonl")
+    group("--encoding", default="utf-8", help="of the files, except .parquet")
     group("--encoding_errors", choices=("strict", "replace"), default="strict",
           help="refuse what is not of this encoding, NUL too, or replace and count it")
-    group("--column", default="text", help="with the text: of .jsonl, .parquet and data sets")
+    group("--column", default="text", help="with the text: of all but plain files, and of data sets")
     group = parser.add_argument_group("--source dataset").add_argument
     group("--dataset", help="name on the hub, or directory")
     group("--config", help="its configuration")

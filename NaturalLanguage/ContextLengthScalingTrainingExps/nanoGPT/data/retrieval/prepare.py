@@ -18,21 +18,23 @@ whatever --gold is, each an object with "units", "ids" and "answers" (index of t
 query, hops). Files that are there and whole are kept, if the same flags and corpus would give them.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # the modules of this part
+
+from utils import Parser, fail, non_negative_float, non_negative_int, positive_int, run_main, seed
+
 import argparse
 import hashlib
 import json
-import sys
 from argparse import BooleanOptionalAction
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # the modules of this part
 
 from files import identity, make_directory, replacing, save_json
 from prepared import is_prepared, read_tokens
 from task_sequences import END_OF_TEXT, TASKS, UNKNOWN, stream
-from utils import Parser, fail, non_negative_float, non_negative_int, positive_int, run_main, seed
 
 SPLITS = {"train": 0, "val": 1, "test": 2}  # what a seed's random numbers are for
 ENDINGS = {"train": ".bin", "val": ".bin", "test": ".jsonl"}
