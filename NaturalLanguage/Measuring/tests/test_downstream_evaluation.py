@@ -90,10 +90,22 @@ def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
     assert np.mean([float(row["score"]) for row in rows]) == 0  # a random model does not find names of many letters
 
 
+def greedy(model, ids, new_tokens):
+    """The greedy answer, one full forward pass a token, without any cache; ends before an end token."""
+    ids, first = list(ids), len(ids)
+    while len(ids) - first < new_tokens:
+        token = int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
+        if token == model.generation_config.eos_token_id:
+            break
+        ids.append(token)
+    return ids[first:]
+
+
+@pytest.mark.parametrize("end", ["none", "early"])
 @pytest.mark.parametrize("family", [*FAMILIES, "sliding"])
 @torch.inference_mode()
-def test_sharing_changes_nothing(family, models):
-    """Prompts with one beginning, also where layers see a window shorter than the beginning."""
+def test_sharing_changes_nothing(family, end, models):
+    """Prompts with one beginning, also where layers see a window shorter than it and where some answers end early."""
     tokenizer = AutoTokenizer.from_pretrained(models["gemma" if family == "sliding" else family])
     if family == "sliding":
         from transformers import Gemma3ForCausalLM, Gemma3TextConfig
@@ -104,25 +116,38 @@ def test_sharing_changes_nothing(family, models):
             layer_types=["sliding_attention", "full_attention", "sliding_attention"])).eval()
     else:
         model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
+        for weights in model.parameters():
+            weights *= 4  # so that answers depend on what stands far away
     generator = np.random.default_rng(0)
     common = generator.integers(10, 1400, 60).tolist()
-    prompts = [common + generator.integers(10, 1400, size).tolist() for size in (3, 9, 5, 1)]
-    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 3)]
+    prompts = [common + generator.integers(10, 1400, size).tolist() for size in (3, 9, 5, 1, 14)]
+    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 3, 1)]
+    model.generation_config.eos_token_id = 1499 if end == "none" else greedy(model, prompts[0], 8)[3]
+    rows = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    expected = [greedy(model, prompt, 8) for prompt in prompts]
+    assert len({tuple(answer) for answer in expected}) > 2 and (len(expected[0]) < 8) == (end == "early")
 
     def collect(**options):
+        rows.clear()
         answering, found = Answering(model, tokenizer, **options), {}
-        for members, results in answering.answer(prompts, targets, [0] * 4, 5):
+        for members, results in answering.answer(prompts, targets, [0] * 5, 8):
             found.update(zip(members, results))
         model.get_output_embeddings()._forward_pre_hooks.clear()
-        return found
+        return found, max(rows), len(rows)
 
-    shared, batched, single = collect(), collect(share=False), collect(share=False, tokens_per_batch=1)
-    for index, (prompt, target) in enumerate(zip(prompts, targets)):
-        for found in (shared, batched, single):
+    single, *_ = collect(share=False, tokens_per_batch=1)
+    for options, most in (({}, 5), ({"tokens_per_batch": 3 * (74 + 8)}, 3), ({"tokens_per_batch": 1}, 1),
+                          ({"share": False}, 5), ({"share": False, "tokens_per_batch": 1}, 1)):
+        found, widest, passes = collect(**options)
+        assert widest == most
+        if most == 5 and end == "none":
+            assert passes == (1 if options == {} else 0) + 1 + 8
+        for index, (prompt, target) in enumerate(zip(prompts, targets)):
             losses, hits, state, answer = found[index]
-            assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), abs=1e-4)
-            assert answer == single[index][3] and hits == single[index][1]
-            assert torch.allclose(state, single[index][2], atol=1e-4)
+            assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), rel=1e-5, abs=1e-4)
+            assert answer == expected[index] and hits == single[index][1]
+            assert torch.allclose(state, single[index][2], rtol=1e-4, atol=1e-4)
 
 
 def test_an_interrupted_run_goes_on(models, samples, tmp_path):
