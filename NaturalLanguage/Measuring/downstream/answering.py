@@ -1,12 +1,13 @@
 """What a model makes of prompts: the cross entropy of the right answer under teacher forcing, and greedy answers.
 
 Prompts that share their beginning (questions about one context) share its computation: keys and values of the common
-tokens are computed once, and batches of the prompts go on from copies of them. Prompts whose contexts are cut
-differently on the left share nothing behind the cut, since every hidden state depends on all tokens before it.
+tokens are computed once and all the prompts go on from them at once. Prompts whose contexts are cut differently on the
+left share nothing behind the cut, since every hidden state depends on all tokens before it.
 """
 
 import torch
 
+from downstream.packing import Packed, beginning, can_pack
 from scorer import out_of_memory
 from utils import fail, say
 
@@ -22,22 +23,12 @@ def common_length(prompts):
     return len(shortest) - 1
 
 
-def shifted(states, gaps):
-    """Keys or values (1, heads, tokens, width) as a row for each gap (rows, heads, tokens, width): its first `gap` are
-    zeros, and as many of the last are left out."""
-    if not any(gaps):
-        return states.expand(len(gaps), -1, -1, -1)
-    rows, tokens = states.new_zeros(len(gaps), *states.shape[1:]), states.shape[2]
-    for row, gap in zip(rows, gaps):
-        row[:, gap:] = states[0, :, :tokens - gap]
-    return rows
-
-
-def can_copy(config):
-    """Whether a model of this configuration caches keys and values of tokens and nothing else."""
-    from transformers.cache_utils import DummyLayer, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
-    known = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)  # dummy: the layer uses the keys of another
-    return all(type(layer) in known for layer in DynamicCache(config=config).layers)
+def scores(logits, target, state):
+    """(losses of the target's tokens float64, how many are the likeliest, state on the CPU) by their logits (tokens,
+    vocabulary)."""
+    right = torch.tensor(target, device=logits.device)
+    losses = torch.nn.functional.cross_entropy(logits.float(), right, reduction="none").double().cpu()
+    return losses, int((logits.argmax(dim=-1) == right).sum()), state.float().cpu()
 
 
 class Answering:
@@ -45,13 +36,14 @@ class Answering:
 
     def __init__(self, model, tokenizer, tokens_per_batch=16_384, share=True):
         self.model, self.tokens_per_batch = model, tokens_per_batch
-        self.stateful = bool(getattr(model, "_is_stateful", False))  # a recurrent state: no padding, no branches
-        self.share = share and not self.stateful and can_copy(model.config)
+        self.stateful = bool(getattr(model, "_is_stateful", False))  # a recurrent state: no padding
+        self.share = share and not self.stateful and can_pack(model)
         self.end = model.generation_config.eos_token_id
         if self.end is None:
             self.end = tokenizer.eos_token_id
         first_end = self.end[0] if isinstance(self.end, list) else self.end
         self.pad = next(token for token in (tokenizer.pad_token_id, first_end, 0) if token is not None)
+        self.ends = set(self.end if isinstance(self.end, list) else [self.end])
         self.wanted, self.states = None, None
         output_layer = model.get_output_embeddings()
         if output_layer is None:
@@ -67,105 +59,117 @@ class Answering:
         self.states = hidden.gather(1, index)
         return (self.states, *inputs[1:])
 
-    def forward(self, rows, targets, cache=None):
-        """Per row: (losses of its target tokens, how many are the likeliest, hidden state before the first).
-
-        rows: prompts with their targets behind them, less the first tokens, which are in the cache. Padding is on the
-        right, where a causal model's earlier positions cannot see it.
-        """
+    def score(self, rows, targets):
+        """`scores` of each target; rows: prompts with their targets behind them. Padding is on the right, where a
+        causal model's earlier positions cannot see it."""
         ids = torch.full((len(rows), max(map(len, rows))), self.pad)
         wanted = torch.zeros(len(rows), max(map(len, targets)), dtype=torch.int64)
         for index, (row, target) in enumerate(zip(rows, targets)):
             ids[index, :len(row)] = torch.tensor(row)
             first = len(row) - len(target) - 1
             wanted[index, :len(target)] = torch.arange(first, first + len(target))
+        logits, states = self.at(wanted, lambda: self.model(ids.to(self.model.device), use_cache=False).logits)
+        return [scores(logits[index, :len(target)], target, states[index, 0]) for index, target in enumerate(targets)]
+
+    def at(self, wanted, function):
+        """What a call of the model returns when only the positions `wanted` go through the output layer, and their
+        hidden states."""
         self.wanted = wanted
         try:
-            logits = self.model(ids.to(self.model.device), past_key_values=cache, use_cache=cache is not None).logits
-        finally:
-            self.wanted = None
-        logits, states = logits.float(), self.states[:, 0].float().cpu()
-        self.states = None
-        found = []
-        for index, target in enumerate(targets):
-            mine, right = logits[index, :len(target)], torch.tensor(target, device=logits.device)
-            losses = torch.nn.functional.cross_entropy(mine, right, reduction="none").double().cpu()
-            found.append((losses, int((mine.argmax(dim=-1) == right).sum()), states[index]))
-        return found
-
-    def prefill(self, ids):
-        """The cache of the tokens ids, without any logits; also layers that see a window keep all of them here."""
-        from transformers import DynamicCache
-        cache = DynamicCache()
-        self.wanted = torch.zeros(1, 1, dtype=torch.int64)
-        try:
-            self.model(torch.tensor([ids]).to(self.model.device), past_key_values=cache, use_cache=True)
+            return function(), self.states
         finally:
             self.wanted = self.states = None
-        return cache
 
-    def copies(self, cache, gaps):
-        """A cache with a row for each gap, as the model makes it for itself, of the one row of `cache` (see
-        `shifted`)."""
-        from transformers import DynamicCache
-        rows = DynamicCache(config=self.model.config)
-        for index, layer in enumerate(cache.layers):
-            if layer.keys is not None:
-                rows.update(shifted(layer.keys, gaps), shifted(layer.values, gaps), index)
-        return rows
-
-    def generate(self, prompts, new_tokens, cache=None):
-        """Token ids of the greedy answer to each prompt, without its end; `cache` holds their common beginning.
-
-        Padding is on the left of everything, so that all tokens of a row stand side by side, as layers that see a
-        window need it: in a row that is shorter by n tokens the cached ones begin n later, and its last n cached
-        tokens are computed again.
-        """
+    def generate(self, prompts, new_tokens):
+        """Token ids of the greedy answer to each prompt, without its end."""
         from transformers import GenerationConfig
         width = max(map(len, prompts))
-        gaps = [width - len(prompt) for prompt in prompts]
-        ids = torch.tensor([[self.pad] * gap + prompt for gap, prompt in zip(gaps, prompts)])
-        mask = (torch.arange(width) >= torch.tensor(gaps)[:, None]).long()
+        ids = torch.full((len(prompts), width), self.pad)
+        mask = torch.zeros_like(ids)
+        for index, prompt in enumerate(prompts):
+            ids[index, width - len(prompt):] = torch.tensor(prompt)
+            mask[index, width - len(prompt):] = 1
         config = GenerationConfig(max_new_tokens=new_tokens, do_sample=False, num_beams=1, eos_token_id=self.end,
                                   pad_token_id=self.pad, use_cache=True)
-        options = {} if cache is None else {"past_key_values": self.copies(cache, gaps)}
         answers = self.model.generate(ids.to(self.model.device), attention_mask=mask.to(self.model.device),
-                                      generation_config=config, **options)[:, width:].tolist()
-        ends = set(self.end if isinstance(self.end, list) else [self.end])
-        return [answer[:next((index for index, token in enumerate(answer) if token in ends), None)]
-                for answer in answers]
+                                      generation_config=config)[:, width:].tolist()
+        return [self.without_end(answer) for answer in answers]
 
-    def answer_batch(self, prompts, targets, new_tokens, shared=0, cache=None):
-        """As `answer`, for one batch, the first `shared` tokens of whose prompts are in the cache."""
-        rows = [prompt[shared:] + target for prompt, target in zip(prompts, targets)]
-        scored = self.forward(rows, targets, self.copies(cache, [0] * len(rows)) if shared else None)
-        answers = self.generate(prompts, new_tokens, cache) if new_tokens else [None] * len(prompts)
+    def without_end(self, answer):
+        return answer[:next((index for index, token in enumerate(answer) if token in self.ends), None)]
+
+    def answer_batch(self, prompts, targets, new_tokens):
+        """As `answer`, for one batch."""
+        scored = self.score([prompt + target for prompt, target in zip(prompts, targets)], targets)
+        answers = self.generate(prompts, new_tokens) if new_tokens else [None] * len(prompts)
         return [(*entry, answer) for entry, answer in zip(scored, answers)]
 
-    def batches(self, prompts, contexts, longest_answer):
-        """Yield ([indices of prompts that are computed at once, ...], how many first tokens all of them share)."""
-        by_context = {}
-        for index, context in enumerate(contexts):
-            by_context.setdefault(context, []).append(index)
-        waiting = []
-        for members in by_context.values():
-            shared = common_length([prompts[index] for index in members]) if len(members) > 1 and self.share else 0
-            longest = max(len(prompts[index]) for index in members)
-            if shared > LEAST_SHARED * longest:
-                rows = max(1, self.tokens_per_batch // (longest + longest_answer))
-                yield [members[first:first + rows] for first in range(0, len(members), rows)], shared
-            else:
-                waiting += members
+    def answer_shared(self, prompts, targets, new_tokens, cache):
+        """As `answer`, for prompts whose beginning is in the cache."""
+        with Packed(self.model, cache) as packed:
+            rows = [prompt[packed.length:] + target for prompt, target in zip(prompts, targets)]
+            wanted, behind = [], 0
+            for row, target in zip(rows, targets):
+                behind += len(row)
+                wanted += range(behind - len(target) - 1, behind - 1)
+            logits, states = self.at(torch.tensor([wanted]), lambda: packed.feed(dict(enumerate(rows))))
+            sizes = list(map(len, targets))
+            parts, states = logits[0].split(sizes), states[0].split(sizes)
+            scored = [scores(*entry, state[0]) for *entry, state in zip(parts, targets, states)]
+            answers = [None] * len(prompts)
+            if new_tokens:
+                packed.forget(sizes)
+                answers = self.go_on(packed, [int(part[0].argmax()) for part in parts], new_tokens)
+        return [(*entry, answer) for entry, answer in zip(scored, answers)]
+
+    def go_on(self, packed, first, new_tokens):
+        """Greedy answers that begin with these tokens, without their ends."""
+        answers, last = [[token] for token in first], dict(enumerate(first))
+        for _ in range(new_tokens - 1):
+            last = {text: token for text, token in last.items() if token not in self.ends}
+            if not last:
+                break
+            likeliest = packed.feed({text: [token] for text, token in last.items()})[0].argmax(dim=-1).tolist()
+            last = dict(zip(last, likeliest))
+            for text, token in last.items():
+                answers[text].append(token)
+        return [self.without_end(answer) for answer in answers]
+
+    def size(self, lengths, shared, longest_answer):
+        """Tokens of a batch of prompts of these lengths: padded to one width, or behind what they share."""
+        if shared:
+            return shared + sum(length - shared + 2 * longest_answer for length in lengths)
+        return len(lengths) * (max(lengths) + longest_answer)
+
+    def split(self, members, prompts, shared, longest_answer):
+        """Lists of members that are within the token budget, or of one."""
         batch = []
-        for index in waiting:
-            width = max(len(prompts[other]) for other in [*batch, index]) + longest_answer
-            equal = not self.stateful or not batch or len(prompts[index]) == len(prompts[batch[0]])
-            if batch and (not equal or width * (len(batch) + 1) > self.tokens_per_batch):
-                yield [batch], 0
+        for index in members:
+            lengths = [len(prompts[other]) for other in [*batch, index]]
+            equal = not self.stateful or len(set(lengths)) == 1
+            if batch and (not equal or self.size(lengths, shared, longest_answer) > self.tokens_per_batch):
+                yield batch
                 batch = []
             batch.append(index)
         if batch:
-            yield [batch], 0
+            yield batch
+
+    def groups(self, prompts, contexts):
+        """Yield (indices of prompts, how many first tokens they share): those of a context, at last all the others."""
+        by_context, others = {}, []
+        for index, context in enumerate(contexts):
+            by_context.setdefault(context, []).append(index)
+        for members in by_context.values():
+            shared = common_length([prompts[index] for index in members]) if len(members) > 1 and self.share else 0
+            if shared > LEAST_SHARED * max(len(prompts[index]) for index in members):
+                yield members, shared
+            else:
+                others += members
+        yield others, 0
+
+    def prefill(self, ids):
+        """The cache of the tokens ids, without their logits."""
+        return self.at(torch.zeros(1, 1, dtype=torch.int64), lambda: beginning(self.model, ids))[0]
 
     @torch.inference_mode()
     def answer(self, prompts, targets, contexts, new_tokens=0):
@@ -180,17 +184,18 @@ class Answering:
         longest = max([new_tokens, *map(len, targets)])
         waiting = list(range(len(prompts)))
         while waiting:
-            subset = [prompts[index] for index in waiting], [contexts[index] for index in waiting]
             done = set()
             try:
-                for batches, shared in self.batches(*subset, longest):
-                    cache = None
-                    for members in batches:
-                        chosen = [waiting[index] for index in members]
-                        parts = [prompts[index] for index in chosen], [targets[index] for index in chosen]
-                        if shared and cache is None:
-                            cache = self.prefill(parts[0][0][:shared])
-                        yield chosen, self.answer_batch(*parts, new_tokens, shared, cache)
+                for group, shared in self.groups([prompts[index] for index in waiting],
+                                                 [contexts[index] for index in waiting]):
+                    cache, group = None, [waiting[index] for index in group]
+                    for chosen in self.split(group, prompts, shared, longest):
+                        parts = [prompts[index] for index in chosen], [targets[index] for index in chosen], new_tokens
+                        if shared:
+                            cache = cache or self.prefill(prompts[chosen[0]][:shared])
+                            yield chosen, self.answer_shared(*parts, cache)
+                        else:
+                            yield chosen, self.answer_batch(*parts)
                         done.update(chosen)
                 return
             except (RuntimeError, torch.OutOfMemoryError) as error:
@@ -199,8 +204,9 @@ class Answering:
                 if len(chosen) == 1:
                     fail(f"out of memory with a prompt of {len(prompts[chosen[0]])} tokens; use shorter samples, "
                          "--dtype bfloat16, or --device_map auto on several GPUs")
-                self.tokens_per_batch = len(chosen) // 2 * (max(map(len, parts[0])) + longest)
-                say(f"out of memory with {len(chosen)} prompts at once, going on with {len(chosen) // 2}")
+                half = chosen[:len(chosen) // 2]
+                self.tokens_per_batch = self.size([len(prompts[index]) for index in half], shared, longest)
+                say(f"out of memory with {len(chosen)} prompts at once, going on with {len(half)}")
                 cache = None
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ import torch
 from downstream_helpers import (
     FAMILIES, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from downstream.answering import Answering
 from downstream.prompts import Encoder
@@ -102,18 +102,19 @@ def greedy(model, ids, new_tokens):
 
 
 @pytest.mark.parametrize("end", ["none", "early"])
-@pytest.mark.parametrize("family", [*FAMILIES, "sliding"])
+@pytest.mark.parametrize("family", [*FAMILIES, "windows", "window"])
 @torch.inference_mode()
 def test_sharing_changes_nothing(family, end, models):
     """Prompts with one beginning, also where layers see a window shorter than it and where some answers end early."""
-    tokenizer = AutoTokenizer.from_pretrained(models["gemma" if family == "sliding" else family])
-    if family == "sliding":
-        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+    tokenizer = AutoTokenizer.from_pretrained(models[family if family in FAMILIES else "gemma"])
+    if family not in FAMILIES:
         torch.manual_seed(0)
-        model = Gemma3ForCausalLM(Gemma3TextConfig(
-            vocab_size=1500, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=8, sliding_window=20, initializer_range=0.3, eos_token_id=1,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"])).eval()
+        kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+        more = {"layer_types": kinds} if family == "windows" else {}
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
+            "gemma3_text" if family == "windows" else "mistral", vocab_size=1500, hidden_size=32, intermediate_size=64,
+            num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=20,
+            initializer_range=0.3, **more)).eval()
     else:
         model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
         for weights in model.parameters():
@@ -121,28 +122,29 @@ def test_sharing_changes_nothing(family, end, models):
     generator = np.random.default_rng(0)
     common = generator.integers(10, 1400, 60).tolist()
     prompts = [common + generator.integers(10, 1400, size).tolist() for size in (3, 9, 5, 1, 14)]
-    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 3, 1)]
+    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 6, 1)]
     model.generation_config.eos_token_id = 1499 if end == "none" else greedy(model, prompts[0], 8)[3]
-    rows = []
-    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    shapes = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     expected = [greedy(model, prompt, 8) for prompt in prompts]
     assert len({tuple(answer) for answer in expected}) > 2 and (len(expected[0]) < 8) == (end == "early")
 
     def collect(**options):
-        rows.clear()
+        shapes.clear()
         answering, found = Answering(model, tokenizer, **options), {}
         for members, results in answering.answer(prompts, targets, [0] * 5, 8):
             found.update(zip(members, results))
         model.get_output_embeddings()._forward_pre_hooks.clear()
-        return found, max(rows), len(rows)
+        return found, [shape for shape in shapes if shape != (1, 60)], shapes.count((1, 60))
 
     single, *_ = collect(share=False, tokens_per_batch=1)
-    for options, most in (({}, 5), ({"tokens_per_batch": 3 * (74 + 8)}, 3), ({"tokens_per_batch": 1}, 1),
-                          ({"share": False}, 5), ({"share": False, "tokens_per_batch": 1}, 1)):
-        found, widest, passes = collect(**options)
-        assert widest == most
-        if most == 5 and end == "none":
-            assert passes == (1 if options == {} else 0) + 1 + 8
+    rest = [3 + 4, 9 + 1, 5 + 2, 1 + 6, 14 + 1]
+    for options, prefills, scored in (
+            ({}, 1, [(1, sum(rest))]),
+            ({"tokens_per_batch": 60 + 3 + 9 + 5 + 6 * 8}, 1, [(1, sum(rest[:3])), (1, sum(rest[3:]))]),
+            ({"tokens_per_batch": 1}, 1, [(1, size) for size in rest]), ({"share": False}, 0, [(5, 75), (5, 74)])):
+        found, passes, begun = collect(**options)
+        assert begun == prefills and [shape for shape in passes if shape[1] > 5] == scored
         for index, (prompt, target) in enumerate(zip(prompts, targets)):
             losses, hits, state, answer = found[index]
             assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), rel=1e-5, abs=1e-4)
