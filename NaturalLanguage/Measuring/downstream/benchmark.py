@@ -18,7 +18,7 @@ import torch
 
 from downstream.answering import Answering
 from files import make_directory, save_json
-from utils import Parser, choose_device, describe_environment, fail, non_negative_int, positive_int, run_main, seed
+from utils import Parser, choose_device, describe_environment, fail, non_negative_int, positive_int, run_main, say, seed
 
 END = 0  # the token that ends an answer
 
@@ -81,12 +81,14 @@ def our_results(model, prompts, targets, new_tokens, tokens_per_batch):
 
 
 def seconds(function, *arguments):
-    """(seconds, result) of a call, the device's queue included."""
-    started = time.perf_counter()
+    """(seconds, result) of a call: with a GPU by the clock, its queue included, else by the processor's time, which
+    other work does not change (with several threads it is the sum of theirs)."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    started = clock()
     result = function(*arguments)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started, result
+    return clock() - started, result
 
 
 def parse():
@@ -126,7 +128,9 @@ def main():
     targets = [tokens(8) for _ in range(args.questions)]
     total, (ours, answers, decoding) = seconds(our_results, model, prompts, targets, args.new_tokens,
                                                args.tokens_per_batch)
+    say(f"ours: {total - decoding:.1f} s and {decoding:.1f} s for the answers")
     plain_seconds, plain = seconds(plain_losses, model, prompts[:n], targets[:n])
+    say(f"a pass a question: {plain_seconds:.1f} s for {n} of them")
     found = {"ours": total - decoding, "plain": plain_seconds * args.questions / n,
              "generate": None, "ours_with_answers": None}
     difference = max(abs(a - b) for a, b in zip(ours, plain))
