@@ -5,6 +5,8 @@ tokens are computed once and all the prompts go on from them at once. Prompts wh
 left share nothing behind the cut, since every hidden state depends on all tokens before it.
 """
 
+from functools import cached_property
+
 import torch
 
 from downstream.packing import Packed, beginning, can_pack
@@ -37,7 +39,7 @@ class Answering:
     def __init__(self, model, tokenizer, tokens_per_batch=16_384, share=True):
         self.model, self.tokens_per_batch = model, tokens_per_batch
         self.stateful = bool(getattr(model, "_is_stateful", False))  # a recurrent state: no padding
-        self.share = share and not self.stateful and can_pack(model)
+        self.share = share
         self.end = model.generation_config.eos_token_id
         if self.end is None:
             self.end = tokenizer.eos_token_id
@@ -49,6 +51,32 @@ class Answering:
         if output_layer is None:
             fail(f"{type(model).__name__} has no output layer to score answers with; give a causal language model")
         output_layer.register_forward_pre_hook(self.keep_wanted)
+
+    @cached_property
+    def shares(self):
+        """Whether prompts share their beginning: where that is wanted and a trial shows that it changes nothing."""
+        if not self.share:
+            return False
+        if not self.stateful and can_pack(self.model) and self.try_sharing():
+            return True
+        say(f"{type(self.model).__name__} cannot share the computation of a context: each question reads its own")
+        return False
+
+    def try_sharing(self):
+        """Whether hidden states before an answer are the same with and without a shared beginning, to within the
+        number format."""
+        size = self.model.get_input_embeddings().weight.shape[0]
+        common = [index * 7 % size for index in range(1, 33)]
+        prompts, targets = [[*common, 1], [*common, 2 % size, 3 % size, 1]], [[1], [1]]
+        try:
+            shared = self.answer_shared(prompts, targets, 0, self.prefill(common))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError):  # a model that takes no such masks
+            return False
+        for prompt, target, (_, _, state, _) in zip(prompts, targets, shared):
+            (_, _, alone), = self.score([prompt + target], [target])
+            if (state - alone).norm() > torch.finfo(self.model.dtype).eps**0.5 * alone.norm():
+                return False
+        return True
 
     def keep_wanted(self, _, inputs):
         """Let only the positions `wanted` (rows, positions) through the output layer, if they are set."""
@@ -160,7 +188,7 @@ class Answering:
         for index, context in enumerate(contexts):
             by_context.setdefault(context, []).append(index)
         for members in by_context.values():
-            shared = common_length([prompts[index] for index in members]) if len(members) > 1 and self.share else 0
+            shared = common_length([prompts[index] for index in members]) if len(members) > 1 and self.shares else 0
             if shared > LEAST_SHARED * max(len(prompts[index]) for index in members):
                 yield members, shared
             else:

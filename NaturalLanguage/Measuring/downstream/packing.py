@@ -13,6 +13,8 @@ def windows(config):
     config, found = config.get_text_config(decoder=True), {}
     if not set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}:
         return None
+    if "local" in (getattr(config, "attention_layers", None) or ()):  # GPT-Neo masks these by itself
+        return None
     for layer in DynamicCache(config=config).layers:
         if type(layer) is DynamicSlidingWindowLayer:
             found[layer.sliding_window] = "sliding_attention"

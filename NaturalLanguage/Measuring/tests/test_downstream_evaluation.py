@@ -130,8 +130,9 @@ def test_sharing_changes_nothing(family, end, models):
     assert len({tuple(answer) for answer in expected}) > 2 and (len(expected[0]) < 8) == (end == "early")
 
     def collect(**options):
-        shapes.clear()
         answering, found = Answering(model, tokenizer, **options), {}
+        assert answering.shares == options.get("share", True)
+        shapes.clear()
         for members, results in answering.answer(prompts, targets, [0] * 5, 8):
             found.update(zip(members, results))
         model.get_output_embeddings()._forward_pre_hooks.clear()
@@ -150,6 +151,26 @@ def test_sharing_changes_nothing(family, end, models):
             assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), rel=1e-5, abs=1e-4)
             assert answer == expected[index] and hits == single[index][1]
             assert torch.allclose(state, single[index][2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind, more", [
+    ("camembert", {"is_decoder": True}), ("falcon", {"alibi": True}), ("bloom", {}),
+    ("gpt_neo", {"attention_types": [[["global", "local"], 1]], "window_size": 20})])
+@torch.inference_mode()
+def test_models_that_cannot_share(kind, more, models, capsys):
+    """Positions that count from another number, biases by the distance, and layers that mask by themselves."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
+        kind, vocab_size=1500, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=256, initializer_range=0.3, eos_token_id=1499, **more)).eval()
+    generator = np.random.default_rng(0)
+    common = generator.integers(10, 1400, 60).tolist()
+    prompts, targets = [common + [7], common + [8, 9, 10, 11]], [[5, 6], [7]]
+    answering = Answering(model, AutoTokenizer.from_pretrained(models["qwen3"]), tokens_per_batch=1)
+    for (index,), ((losses, *_, answer),) in answering.answer(prompts, targets, [0, 0], 4):
+        assert losses.sum().item() == pytest.approx(brute_force(model, prompts[index], targets[index]), rel=1e-4)
+        assert answer == greedy(model, prompts[index], 4)
+    assert not answering.shares and type(model).__name__ in capsys.readouterr().out
 
 
 def test_an_interrupted_run_goes_on(models, samples, tmp_path):
