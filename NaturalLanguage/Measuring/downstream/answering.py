@@ -13,6 +13,7 @@ from downstream.packing import Packed, beginning, can_pack
 from scorer import out_of_memory
 from utils import fail, say
 
+OF_LENGTH = {"dynamic", "longrope"}  # kinds of rotary positions whose frequencies depend on how long the text is
 LEAST_SHARED = 0.5  # of the prompts, from which on sharing pays
 
 
@@ -23,6 +24,12 @@ def common_length(prompts):
         if any(prompt[index] != token for prompt in prompts):
             return index
     return len(shortest) - 1
+
+
+def rotary_kinds(config):
+    """The kinds of a model's rotary positions, which may differ between its layers."""
+    parameters = getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    return {part.get("rope_type") for part in (parameters, *parameters.values()) if isinstance(part, dict)}
 
 
 def scores(logits, target, state):
@@ -37,14 +44,18 @@ class Answering:
     """A model with the batching of its prompts: at most tokens_per_batch tokens at once, fewer when memory runs out."""
 
     def __init__(self, model, tokenizer, tokens_per_batch=16_384, share=True):
+        from transformers import GenerationConfig
         self.model, self.tokens_per_batch = model, tokens_per_batch
         self.stateful = bool(getattr(model, "_is_stateful", False))  # a recurrent state: no padding
-        self.share = share
+        self.alone = bool(rotary_kinds(model.config) & OF_LENGTH)  # other prompts would change the frequencies
+        self.share = share and not self.alone
         self.end = model.generation_config.eos_token_id
         if self.end is None:
             self.end = tokenizer.eos_token_id
         first_end = self.end[0] if isinstance(self.end, list) else self.end
         self.pad = next(token for token in (tokenizer.pad_token_id, first_end, 0) if token is not None)
+        model.generation_config = GenerationConfig(do_sample=False, num_beams=1, use_cache=True, eos_token_id=self.end,
+                                                   pad_token_id=self.pad)  # no penalties of the model's own
         self.ends = set(self.end if isinstance(self.end, list) else [self.end])
         self.wanted, self.states = None, None
         output_layer = model.get_output_embeddings()
@@ -110,17 +121,14 @@ class Answering:
 
     def generate(self, prompts, new_tokens):
         """Token ids of the greedy answer to each prompt, without its end."""
-        from transformers import GenerationConfig
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self.pad)
         mask = torch.zeros_like(ids)
         for index, prompt in enumerate(prompts):
             ids[index, width - len(prompt):] = torch.tensor(prompt)
             mask[index, width - len(prompt):] = 1
-        config = GenerationConfig(max_new_tokens=new_tokens, do_sample=False, num_beams=1, eos_token_id=self.end,
-                                  pad_token_id=self.pad, use_cache=True)
         answers = self.model.generate(ids.to(self.model.device), attention_mask=mask.to(self.model.device),
-                                      generation_config=config)[:, width:].tolist()
+                                      max_new_tokens=new_tokens)[:, width:].tolist()
         return [self.without_end(answer) for answer in answers]
 
     def without_end(self, answer):
@@ -128,6 +136,8 @@ class Answering:
 
     def answer_batch(self, prompts, targets, new_tokens):
         """As `answer`, for one batch."""
+        if self.alone:  # the frequencies of a longer prompt stay until a text of the trained length comes
+            self.prefill([self.pad])
         scored = self.score([prompt + target for prompt, target in zip(prompts, targets)], targets)
         answers = self.generate(prompts, new_tokens) if new_tokens else [None] * len(prompts)
         return [(*entry, answer) for entry, answer in zip(scored, answers)]
@@ -174,8 +184,8 @@ class Answering:
         batch = []
         for index in members:
             lengths = [len(prompts[other]) for other in [*batch, index]]
-            equal = not self.stateful or len(set(lengths)) == 1
-            if batch and (not equal or self.size(lengths, shared, longest_answer) > self.tokens_per_batch):
+            fits = not self.alone and (not self.stateful or len(set(lengths)) == 1)
+            if batch and (not fits or self.size(lengths, shared, longest_answer) > self.tokens_per_batch):
                 yield batch
                 batch = []
             batch.append(index)

@@ -1,4 +1,4 @@
-"""evaluate_tasks.py on small random models: right answers' losses by brute force, batches, sharing, resuming, bad
+"""evaluate_tasks.py on small random models: right answers' losses by brute force, features, resuming, bad
 input."""
 
 import json
@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 from downstream_helpers import (
-    FAMILIES, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
+    FAMILIES, brute_force, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
 )
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from downstream.answering import Answering
 from downstream.prompts import Encoder
 from files import load_tensors, read_table
 
@@ -37,13 +36,6 @@ def samples(tmp_path_factory, models):
     flags = ("--max_length", 700, "--n", 12, "--questions", 3, "--squad", squad)
     return {family: (folder / f"{family}.jsonl", generate(folder / f"{family}.jsonl", model, "ruler_qa1", *flags)[0])
             for family, model in models.items()}
-
-
-def brute_force(model, ids, target):
-    """Summed cross entropy of the target: one full forward pass of one row."""
-    logits = model(torch.tensor([ids + target])).logits[0].double()
-    return sum(-torch.log_softmax(logits[len(ids) + index - 1], dim=0)[token].item()
-               for index, token in enumerate(target))
 
 
 def answers(directory):
@@ -88,89 +80,6 @@ def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
         assert torch.allclose(features[fraction]["features"][int(row["index"])], state, atol=1e-4)
         assert features[fraction]["losses"][int(row["index"])].item() == float(row["cross_entropy"])
     assert np.mean([float(row["score"]) for row in rows]) == 0  # a random model does not find names of many letters
-
-
-def greedy(model, ids, new_tokens):
-    """The greedy answer, one full forward pass a token, without any cache; ends before an end token."""
-    ids, first = list(ids), len(ids)
-    while len(ids) - first < new_tokens:
-        token = int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
-        if token == model.generation_config.eos_token_id:
-            break
-        ids.append(token)
-    return ids[first:]
-
-
-@pytest.mark.parametrize("end", ["none", "early"])
-@pytest.mark.parametrize("family", [*FAMILIES, "windows", "window"])
-@torch.inference_mode()
-def test_sharing_changes_nothing(family, end, models):
-    """Prompts with one beginning, also where layers see a window shorter than it and where some answers end early."""
-    tokenizer = AutoTokenizer.from_pretrained(models[family if family in FAMILIES else "gemma"])
-    if family not in FAMILIES:
-        torch.manual_seed(0)
-        kinds = ["sliding_attention", "full_attention", "sliding_attention"]
-        more = {"layer_types": kinds} if family == "windows" else {}
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
-            "gemma3_text" if family == "windows" else "mistral", vocab_size=1500, hidden_size=32, intermediate_size=64,
-            num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=20,
-            initializer_range=0.3, **more)).eval()
-    else:
-        model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
-        for weights in model.parameters():
-            weights *= 4  # so that answers depend on what stands far away
-    generator = np.random.default_rng(0)
-    common = generator.integers(10, 1400, 60).tolist()
-    prompts = [common + generator.integers(10, 1400, size).tolist() for size in (3, 9, 5, 1, 14)]
-    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 6, 1)]
-    model.generation_config.eos_token_id = 1499 if end == "none" else greedy(model, prompts[0], 8)[3]
-    shapes = []
-    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
-    expected = [greedy(model, prompt, 8) for prompt in prompts]
-    assert len({tuple(answer) for answer in expected}) > 2 and (len(expected[0]) < 8) == (end == "early")
-
-    def collect(**options):
-        answering, found = Answering(model, tokenizer, **options), {}
-        assert answering.shares == options.get("share", True)
-        shapes.clear()
-        for members, results in answering.answer(prompts, targets, [0] * 5, 8):
-            found.update(zip(members, results))
-        model.get_output_embeddings()._forward_pre_hooks.clear()
-        return found, [shape for shape in shapes if shape != (1, 60)], shapes.count((1, 60))
-
-    single, *_ = collect(share=False, tokens_per_batch=1)
-    rest = [3 + 4, 9 + 1, 5 + 2, 1 + 6, 14 + 1]
-    for options, prefills, scored in (
-            ({}, 1, [(1, sum(rest))]),
-            ({"tokens_per_batch": 60 + 3 + 9 + 5 + 6 * 8}, 1, [(1, sum(rest[:3])), (1, sum(rest[3:]))]),
-            ({"tokens_per_batch": 1}, 1, [(1, size) for size in rest]), ({"share": False}, 0, [(5, 75), (5, 74)])):
-        found, passes, begun = collect(**options)
-        assert begun == prefills and [shape for shape in passes if shape[1] > 5] == scored
-        for index, (prompt, target) in enumerate(zip(prompts, targets)):
-            losses, hits, state, answer = found[index]
-            assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), rel=1e-5, abs=1e-4)
-            assert answer == expected[index] and hits == single[index][1]
-            assert torch.allclose(state, single[index][2], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind, more", [
-    ("camembert", {"is_decoder": True}), ("falcon", {"alibi": True}), ("bloom", {}),
-    ("gpt_neo", {"attention_types": [[["global", "local"], 1]], "window_size": 20})])
-@torch.inference_mode()
-def test_models_that_cannot_share(kind, more, models, capsys):
-    """Positions that count from another number, biases by the distance, and layers that mask by themselves."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
-        kind, vocab_size=1500, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=256, initializer_range=0.3, eos_token_id=1499, **more)).eval()
-    generator = np.random.default_rng(0)
-    common = generator.integers(10, 1400, 60).tolist()
-    prompts, targets = [common + [7], common + [8, 9, 10, 11]], [[5, 6], [7]]
-    answering = Answering(model, AutoTokenizer.from_pretrained(models["qwen3"]), tokens_per_batch=1)
-    for (index,), ((losses, *_, answer),) in answering.answer(prompts, targets, [0, 0], 4):
-        assert losses.sum().item() == pytest.approx(brute_force(model, prompts[index], targets[index]), rel=1e-4)
-        assert answer == greedy(model, prompts[index], 4)
-    assert not answering.shares and type(model).__name__ in capsys.readouterr().out
 
 
 def test_an_interrupted_run_goes_on(models, samples, tmp_path):
