@@ -130,3 +130,32 @@ def test_models_that_cannot_share(kind, more, models, capsys):
         generated = model.generate(torch.tensor([prompts[index]]), max_new_tokens=4, do_sample=False, pad_token_id=0)
         assert answer == generated[0, len(prompts[index]):].tolist()
     assert not answering.shares and type(model).__name__ in capsys.readouterr().out
+
+
+@torch.inference_mode()
+def test_out_of_memory_halves_what_shares(models, capsys):
+    """Five prompts go on from 20 tokens, at 12 tokens each; no more than 40 go through the model at once."""
+    model = AutoModelForCausalLM.from_pretrained(models["qwen3"]).eval()
+    prompts = [list(range(10, 30)) + list(range(100 + 10 * index, 110 + 10 * index)) for index in range(5)]
+    answering = Answering(model, AutoTokenizer.from_pretrained(models["qwen3"]))
+
+    def limited(_, inputs):
+        if inputs[0].numel() > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    model.get_input_embeddings().register_forward_pre_hook(limited)
+    answers = {}
+    for most in (10**6, 40):
+        found = {}
+        for members, results in answering.answer(prompts, [[7, 8]] * 5, [0] * 5, 3):
+            found.update(zip(members, results))
+            assert len(members) == 5 if most > 40 else len(members) <= 2
+        assert sorted(found) == list(range(5)) and answering.shares
+        answers[most] = [(found[index][0].tolist(), found[index][3]) for index in range(5)]
+    for (losses, answer), (others, other) in zip(*answers.values()):
+        assert losses == pytest.approx(others, rel=1e-5) and answer == other
+    assert "out of memory with 5 prompts at once, going on with 2" in capsys.readouterr().out
+    most = 10
+    with pytest.raises(SystemExit):
+        list(answering.answer(prompts, [[7, 8]] * 5, [0] * 5, 3))
+    assert "out of memory with a prompt of 30 tokens" in capsys.readouterr().err
