@@ -48,7 +48,7 @@ class Answering:
         self.model, self.tokens_per_batch = model, tokens_per_batch
         self.stateful = bool(getattr(model, "_is_stateful", False))  # a recurrent state: no padding
         self.alone = bool(rotary_kinds(model.config) & OF_LENGTH)  # other prompts would change the frequencies
-        self.share = share and not self.alone
+        self.share = share
         self.end = model.generation_config.eos_token_id
         if self.end is None:
             self.end = tokenizer.eos_token_id
@@ -68,7 +68,7 @@ class Answering:
         """Whether prompts share their beginning: where that is wanted and a trial shows that it changes nothing."""
         if not self.share:
             return False
-        if not self.stateful and can_pack(self.model) and self.try_sharing():
+        if not self.stateful and not self.alone and can_pack(self.model) and self.try_sharing():
             return True
         say(f"{type(self.model).__name__} cannot share the computation of a context: each question reads its own")
         return False
