@@ -149,17 +149,22 @@ def chains_table():
 
 
 def sharing_table():
-    """The teacher-forced measure of several questions about one context, against the plain ways."""
+    """Several questions about one context, teacher-forced and with answers, against the plain ways."""
+    def cell(value, form):
+        return "" if value is None else format(value, form)
+
     rows = []
     for path in sorted(DOWNSTREAM.glob("benchmark*.json")):
         found = load_json(path, "the benchmark")
-        generate = found["times_faster_than_generate"]
-        rows.append((f"`{path.name}`", found["layers"], f"{found['max_length']:,}", found["questions"],
-                     *(f"{found['seconds'][name]:.1f}" if found["seconds"][name] else "" for name in
-                       ("ours", "plain", "generate")), f"{found['times_faster_than_plain']:.1f}",
-                     f"{generate:.1f}" if generate else "", f"{found['largest_difference']:.0e}"))
-    return markdown(("file", "layers", "tokens", "questions", "ours (s)", "a pass a question (s)", "model.generate (s)",
-                     "times faster than a pass", "than model.generate", "largest difference (nats)"), rows)
+        rows.append((f"`{path.name}`", f"{found['layers']} x {found.get('hidden_size', 1024)}",
+                     f"{found['max_length']:,}", found["questions"],
+                     *(cell(found["seconds"].get(name), ".1f") for name in
+                       ("ours", "ours_with_answers", "plain", "generate")),
+                     *(cell(found.get(f"times_faster_{name}"), ".1f") for name in
+                       ("than_plain", "than_generate", "with_answers")), f"{found['largest_difference']:.0e}"))
+    return markdown(("file", "layers x width", "tokens", "questions", "ours (s)", "ours with answers (s)",
+                     "a pass a question (s)", "model.generate (s)", "times faster: than a pass", "than model.generate",
+                     "with answers", "largest difference (nats)"), rows)
 
 
 def downstream_summary():

@@ -3,10 +3,10 @@
     python -m downstream.draw_helmet
     python -m downstream.draw_helmet --measure cross_entropy --runs outputs/downstream/runs/*/helmet_*
 
-Writes helmet_MEASURE.csv: model, task, max_length, n, value, standard_error, parsed_share (re-ranking: share of the
-IDs that an answer names), comparable. Of each run the largest visible fraction is read. The correlation between two
-tasks is Spearman's over all (model, length) that have both, drawn and printed where there are at least three; missing
-cells stay empty and are named.
+Writes helmet_MEASURE.csv: model, task, max_length, n, value, standard_error, parsed_share and chance (re-ranking:
+share of the IDs that an answer names, score expected of a random order of all IDs), comparable. Of each run the largest
+visible fraction is read. The correlation between two tasks is Spearman's over all (model, length) that have both, drawn
+and printed where there are at least three; missing cells stay empty and are named.
 """
 
 from utils import run_main
@@ -20,7 +20,7 @@ from downstream.results import MEASURES, clustered_error
 from draw_CEvsPCA.plotting import panels
 from files import make_directory, write_csv
 
-COLUMNS = ("model", "task", "max_length", "n", "value", "standard_error", "parsed_share", "comparable")
+COLUMNS = ("model", "task", "max_length", "n", "value", "standard_error", "parsed_share", "chance", "comparable")
 LEAST = 3  # conditions for a correlation
 
 
@@ -31,7 +31,8 @@ def row_of(run, measure):
               if line["visible_fraction"] == run.fractions[-1] and line["parsed_share"] is not None]
     return {"model": run.model, "task": run.task, "max_length": run.max_length, "n": values.shape[1],
             "value": float(values[-1].mean()), "standard_error": clustered_error(values[-1], contexts),
-            "parsed_share": float(np.mean(shares)) if shares else None, "comparable": int(run.comparable)}
+            "parsed_share": float(np.mean(shares)) if shares else None,
+            "chance": run.chance if measure == "score" else None, "comparable": int(run.comparable)}
 
 
 def correlation(first, second):

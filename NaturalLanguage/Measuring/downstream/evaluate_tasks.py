@@ -21,7 +21,7 @@ from downstream.arguments import evaluation_parser
 from downstream.prompts import Encoder
 from downstream.run import EvaluationRun, request_of
 from downstream.samples import read_samples
-from downstream.scoring import SCORES, parsed_share, scored_part
+from downstream.scoring import SCORES, chance, parsed_share, scored_part
 from hub import load_tokenizer
 from scorer import choose_dtype, load_config, load_model, longest_context
 
@@ -61,7 +61,7 @@ def line_of(sample, prompt, fraction, result, tokenizer, about):
             "units": len(sample["units"]), "gold_index": sample["gold"][0] if len(sample["gold"]) == 1 else None,
             "gold_distance": prompt.gold_distance(), "gold_visible": prompt.gold_visible(fraction),
             "needle": sample.get("needle"), "cross_entropy": losses.sum().item(), "target_tokens": len(losses),
-            "hits": hits, "score": None, "parsed_share": None, "output": None}
+            "hits": hits, "score": None, "parsed_share": None, "output": None, "chance": chance(sample)}
     if answer is not None:
         line["output"] = tokenizer.decode(answer, skip_special_tokens=True)
         scored = scored_part(line["output"], about["task"])

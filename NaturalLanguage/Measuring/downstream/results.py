@@ -49,8 +49,9 @@ def summarise(lines):
             values = measure(mine, name) if name in names else None
             row[name] = None if values is None else float(values.mean())
             row[f"{name}_standard_error"] = None if values is None else clustered_error(values, contexts)
-        shares = [line["parsed_share"] for line in mine if line["parsed_share"] is not None]
-        row["parsed_share"] = float(np.mean(shares)) if shares else None
+        for name in ("parsed_share", "chance"):
+            values = [line[name] for line in mine if line.get(name) is not None]
+            row[name] = float(np.mean(values)) if values else None
         rows.append(row)
     return rows
 
@@ -77,6 +78,7 @@ class Answers:
         if any(line["cross_entropy"] is None for line in self.lines):
             fail(f"{self.directory}/answers.csv has no whole answers; evaluate again with --overwrite")
         self.fractions = sorted({line["visible_fraction"] for line in self.lines})
+        self.chance = (summary or [{}])[-1].get("chance")
 
     def table(self, name):
         """A measure as an array (visible fractions, samples), and the context of each sample; samples by index."""

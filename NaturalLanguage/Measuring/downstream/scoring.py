@@ -55,18 +55,31 @@ def parse_ranking(output):
     return list(dict.fromkeys(re.findall(r"\d+", max(chains, key=len, default=""))))
 
 
-def ndcg(ranking, relevance, at=10):
-    """Normalised discounted cumulative gain of ids, best first; gain: relevance, discount: log2(rank + 1)."""
-    def discounted(gains):
-        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:at], start=1))
+def discounted(gains, at=10):
+    """Discounted cumulative gain of the first `at` gains, best first; discount: log2(rank + 1)."""
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:at], start=1))
 
+
+def ndcg(ranking, relevance):
+    """Normalised discounted cumulative gain at 10 of ids, best first; gain: relevance, 0 of ids that have none, which
+    keep their rank."""
     ideal = discounted(sorted(relevance.values(), reverse=True))
     return discounted([relevance.get(name, 0) for name in ranking]) / ideal
 
 
+def chance(sample):
+    """The score expected of a random order of all IDs of a re-ranking sample, exactly: each rank has the mean gain.
+    None for other tasks."""
+    if "relevance" not in sample:
+        return None
+    gains = sorted(sample["relevance"].values(), reverse=True)
+    return discounted([sum(gains) / len(gains)] * len(gains)) / discounted(gains)
+
+
 def ranking(output, sample):
-    """NDCG@10 of the IDs of the context that could be parsed (HELMET: re-ranking)."""
-    return ndcg([name for name in parse_ranking(output) if name in sample["relevance"]], sample["relevance"])
+    """NDCG@10 of the IDs that could be parsed; those that the context does not have are irrelevant (HELMET:
+    re-ranking)."""
+    return ndcg(parse_ranking(output), sample["relevance"])
 
 
 def parsed_share(output, sample):

@@ -7,6 +7,7 @@ from downstream.tasks_ruler import draw_questions, other_passages
 DEMONSTRATIONS = 2
 RANKED_IN_DEMONSTRATION = 5
 RANKS_IN_TARGET = 10
+HALF_RELEVANT = 2  # passages of the gold one's group, where there are no judgements: few of many, so that chance is low
 RAG = ("Use the given documents to write a concise and short answer to the question. Write your answer in the "
        "following format:\nAnswer: [answer]\n\n")
 RERANK = ("You are provided with a list of documents, each indicated by their ID. Rank each document based on their "
@@ -47,11 +48,15 @@ def rag(size, rng, source, options):
 
 
 def judged_passages(question, source, rng):
-    """(Passage, relevance) of a question without the gold one: as retrieved, or 1 for the gold's group and 0 else."""
+    """(Passage, relevance) of a question without the gold one: as retrieved, or a few of its group with 1 and those of
+    other groups with 0."""
     if question.passages:
         return [(passage, relevance) for passage, relevance, _ in question.passages if passage != question.gold]
     groups = {item.gold: item.group for item in source.items}
-    return [(passage, int(groups[passage] == question.group)) for passage in other_passages([question], source, rng)]
+    others = other_passages([question], source, rng)
+    same = [passage for passage in others if groups[passage] == question.group]
+    return ([(passage, 1) for passage in same[:HALF_RELEVANT]]
+            + [(passage, 0) for passage in others[len(same):]])
 
 
 def listing(passages, names):

@@ -39,6 +39,14 @@ def error_of(name, *arguments):
     return line
 
 
+def brute_force(model, ids, target):
+    """Summed cross entropy of the target: one full forward pass of one row."""
+    import torch
+    logits = model(torch.tensor([ids + target])).logits[0].double()
+    return sum(-torch.log_softmax(logits[len(ids) + index - 1], dim=0)[token].item()
+               for index, token in enumerate(target))
+
+
 def sentences(n, seed=0):
     generator = random.Random(seed)
     return [" ".join(generator.choice(WORDS) for _ in range(generator.randint(8, 25))).capitalize() + "."

@@ -1,4 +1,4 @@
-"""evaluate_tasks.py on small random models: right answers' losses by brute force, batches, sharing, resuming, bad
+"""evaluate_tasks.py on small random models: right answers' losses by brute force, features, resuming, bad
 input."""
 
 import json
@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 from downstream_helpers import (
-    FAMILIES, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
+    FAMILIES, brute_force, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from downstream.answering import Answering
 from downstream.prompts import Encoder
 from files import load_tensors, read_table
 
@@ -37,13 +36,6 @@ def samples(tmp_path_factory, models):
     flags = ("--max_length", 700, "--n", 12, "--questions", 3, "--squad", squad)
     return {family: (folder / f"{family}.jsonl", generate(folder / f"{family}.jsonl", model, "ruler_qa1", *flags)[0])
             for family, model in models.items()}
-
-
-def brute_force(model, ids, target):
-    """Summed cross entropy of the target: one full forward pass of one row."""
-    logits = model(torch.tensor([ids + target])).logits[0].double()
-    return sum(-torch.log_softmax(logits[len(ids) + index - 1], dim=0)[token].item()
-               for index, token in enumerate(target))
 
 
 def answers(directory):
@@ -88,41 +80,6 @@ def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
         assert torch.allclose(features[fraction]["features"][int(row["index"])], state, atol=1e-4)
         assert features[fraction]["losses"][int(row["index"])].item() == float(row["cross_entropy"])
     assert np.mean([float(row["score"]) for row in rows]) == 0  # a random model does not find names of many letters
-
-
-@pytest.mark.parametrize("family", [*FAMILIES, "sliding"])
-@torch.inference_mode()
-def test_sharing_changes_nothing(family, models):
-    """Prompts with one beginning, also where layers see a window shorter than the beginning."""
-    tokenizer = AutoTokenizer.from_pretrained(models["gemma" if family == "sliding" else family])
-    if family == "sliding":
-        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-        torch.manual_seed(0)
-        model = Gemma3ForCausalLM(Gemma3TextConfig(
-            vocab_size=1500, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=8, sliding_window=20, initializer_range=0.3, eos_token_id=1,
-            layer_types=["sliding_attention", "full_attention", "sliding_attention"])).eval()
-    else:
-        model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
-    generator = np.random.default_rng(0)
-    common = generator.integers(10, 1400, 60).tolist()
-    prompts = [common + generator.integers(10, 1400, size).tolist() for size in (3, 9, 5, 1)]
-    targets = [generator.integers(10, 1400, size).tolist() for size in (4, 1, 2, 3)]
-
-    def collect(**options):
-        answering, found = Answering(model, tokenizer, **options), {}
-        for members, results in answering.answer(prompts, targets, [0] * 4, 5):
-            found.update(zip(members, results))
-        model.get_output_embeddings()._forward_pre_hooks.clear()
-        return found
-
-    shared, batched, single = collect(), collect(share=False), collect(share=False, tokens_per_batch=1)
-    for index, (prompt, target) in enumerate(zip(prompts, targets)):
-        for found in (shared, batched, single):
-            losses, hits, state, answer = found[index]
-            assert losses.sum().item() == pytest.approx(brute_force(model, prompt, target), abs=1e-4)
-            assert answer == single[index][3] and hits == single[index][1]
-            assert torch.allclose(state, single[index][2], atol=1e-4)
 
 
 def test_an_interrupted_run_goes_on(models, samples, tmp_path):

@@ -1,10 +1,12 @@
 """Scores of hand-made answers, by the definition of each benchmark."""
 
+import itertools
 import math
+import random
 
 import pytest
 
-from downstream.scoring import SCORES, ndcg, normalise_answer, parse_ranking, parsed_share, scored_part
+from downstream.scoring import SCORES, chance, ndcg, normalise_answer, parse_ranking, parsed_share, scored_part
 
 
 @pytest.mark.parametrize("metric, output, answers, score", [
@@ -68,5 +70,21 @@ def test_ndcg_by_hand():
     many = {str(number): int(number == 11) for number in range(1, 12)}
     assert ndcg([str(number) for number in range(1, 12)], many) == 0  # the eleventh is beyond ten
     sample = {"relevance": relevance}
-    assert SCORES["ranking"]("ID9 > ID3 > ID1", sample) == pytest.approx((1 + 3 / math.log2(3)) / ideal)
+    # 9 is not in the context: it takes the first rank
+    assert SCORES["ranking"]("ID9 > ID3 > ID1", sample) == pytest.approx((1 / math.log2(3) + 3 / 2) / ideal)
+    assert SCORES["ranking"](" > ".join(f"ID{name}" for name in (3, *range(20, 29), 1)), sample) == 1 / ideal
+    assert SCORES["ranking"]("ID9 > ID9 > ID1 > ID9", sample) == pytest.approx(3 / math.log2(3) / ideal)
     assert parsed_share("ID9 > ID3 > ID1", sample) == 0.5
+
+
+@pytest.mark.parametrize("gains", [(2, 1, 0, 0, 0), (1, *[0] * 11), (3, 3, 2, 0, *[1] * 9)])
+def test_chance_is_the_mean_over_orders(gains):
+    relevance, generator = {str(name): gain for name, gain in enumerate(gains)}, random.Random(0)
+    if len(gains) < 6:
+        orders = list(itertools.permutations(relevance))
+    else:
+        orders = [generator.sample(list(relevance), len(relevance)) for _ in range(20_000)]
+    scores = [ndcg(order, relevance) for order in orders]
+    exact = 1e-9 if len(gains) < 6 else 0.02
+    assert chance({"relevance": relevance}) == pytest.approx(sum(scores) / len(scores), rel=exact)
+    assert chance({"answers": ["1"]}) is None

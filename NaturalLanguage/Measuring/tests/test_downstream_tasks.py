@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from downstream import sources
 from downstream.prompts import Encoder
+from downstream.scoring import chance
 from downstream.tasks import TASKS, fit
 
 
@@ -259,6 +260,20 @@ def test_reranking(models, files, tmp_path):
         assert ranked == sorted(sample["relevance"].values(), reverse=True)
         assert re.findall(r"\d+", sample["target"]) == sample["answers"][:10]
         assert len(re.findall("Ranking: ID", sample["instruction"])) == 2 + 1  # two demonstrations and the format
+
+
+def test_chance_of_built_in_reranking_is_low(models, tmp_path):
+    """The gold passage and two of its module are relevant, of many."""
+    samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "helmet_rerank", "--max_length", 8192, "--n", 4)
+    for sample in samples:
+        gains = sorted(sample["relevance"].values(), reverse=True)
+        assert gains[0] == 2 and gains[1:3] in ([1, 1], [1, 0], [0, 0]) and not any(gains[3:])
+        assert chance(sample) < 0.25  # of a tokenizer so small that some 35 passages fit
+        name = re.search(r" of (\S+) do\?", sample["question"])[1]
+        for unit in sample["units"]:
+            number, module = re.match(r"\[ID: (\d+)\] Document \(Title: (.*)\.\w+\): ", unit).groups()
+            assert bool(sample["relevance"][number]) == (module == name)
+    assert max(map(chance, samples)) < 1.5 * min(map(chance, samples))
 
 
 def test_in_context_learning(models, files, tmp_path):
