@@ -10,6 +10,8 @@ reports for LLaMA-3.1-8B (on its own axis: another tokenizer has other nats). Pr
 intervals (profile likelihood of the residuals), R^2 and what is left: how far the longest context is above C0.
 """
 
+from utils import run_main
+
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,6 @@ from draw_CEvsPCA.fits import fit_power_law, interval
 from draw_CEvsPCA.plotting import (
     FIT, MEASURING, REPORTED, drawing_parser, label_ticks, panels, parse_results, read_losses, save_figure,
 )
-from utils import run_main
 
 REPORTED_LOSSES = MEASURING / "results" / "reported" / "Llama-3.1-8B"
 

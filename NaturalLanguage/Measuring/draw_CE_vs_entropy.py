@@ -13,6 +13,8 @@ documents too. --exclude names context lengths that are drawn hollow and not fit
 RecurrentGemma-9B); what the paper reports for its models is printed beside it.
 """
 
+from utils import run_main
+
 import csv
 
 import numpy as np
@@ -22,7 +24,6 @@ from draw_CEvsPCA.plotting import (
     FIT, MEASURING, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, read_measures,
     save_figure,
 )
-from utils import run_main
 
 DISTINCT = 3  # points that a line needs
 

@@ -8,11 +8,12 @@ over the context lengths from each of --from_lengths on, the slope with its 95% 
 error over half samples of documents where measure_entropy.py drew them. Prints the same.
 """
 
+from utils import fail, run_main
+
 import numpy as np
 
 from draw_CEvsPCA.fits import PAPER_FROM, line_from
 from draw_CEvsPCA.plotting import drawing_parser, panels, parse_results, read_measures, save_figure
-from utils import fail, run_main
 
 def main():
     parser = drawing_parser(__doc__, "measures.csv")

@@ -298,7 +298,7 @@ def test_wrong_flags_of_training_are_one_line(tmp_path, flags, said):
 def test_wrong_files_are_one_line(tmp_path):
     torch.save({"cross_entropy": torch.zeros(2)}, tmp_path / "grids.pt")
     for name, flags, said in (
-            ("draw_position_weighted", ("--results", tmp_path / "grids.pt"), "collect_retrieval.py"),
+            ("draw_position_weighted", ("--results", tmp_path / "grids.pt"), "lacks visible_lengths"),
             ("draw_position_weighted", ("--results", tmp_path / "none.pt"), "cannot read"),
             ("collect_retrieval", ("--runs", tmp_path), "reproduce_retrieval.sh"),
             ("save_feature_tensor", ("--model_state_dict_position", tmp_path), "no args.json")):

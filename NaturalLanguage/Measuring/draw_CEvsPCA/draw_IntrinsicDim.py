@@ -11,14 +11,15 @@ Prints every dimension and every fitted number. The losses are those of the very
 measured on.
 """
 
-import numpy as np
-
-from fits import fit_line, fit_power_law, interval
 from plotting import (
     FIT, THRESHOLDS, drawing_parser, label_ticks, length_colours, panels, parse_results, plt, read_measures,
     save_figure,
 )
 from utils import run_main
+
+import numpy as np
+
+from fits import fit_line, fit_power_law, interval
 
 SHOWN_THRESHOLDS = (0.005, 0.02, 0.05, 0.1, 0.2)
 

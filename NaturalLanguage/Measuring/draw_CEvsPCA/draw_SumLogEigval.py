@@ -10,14 +10,15 @@ Reads measures.csv and spectra.pt. For each measurement NAME writes, as PDF and 
 Prints every fitted number. An N beyond the rank of the features is left out, and said.
 """
 
-import numpy as np
-
-from fits import fit_line
 from plotting import (
     FIT, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, plt, read_measures,
     save_figure,
 )
 from utils import run_main
+
+import numpy as np
+
+from fits import fit_line
 
 
 def draw_ce_vs_sums(measures, group):

@@ -6,6 +6,11 @@ draw_CEvsPCA.plotting.
 
 import sys
 from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the modules of this part
+
+from utils import Parser, fail
+
 from typing import NamedTuple
 
 import matplotlib
@@ -14,10 +19,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # the modules of this part
-
 from files import load_tensors, make_directory, read_table, replacing
-from utils import Parser, fail
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
@@ -96,7 +98,7 @@ def read_rows(path, columns, made_by):
     """
     def value(text):
         try:
-            number = float(text) if text else None
+            number = float(str(text)) if text else None
         except ValueError:
             return text
         return number if number is None or np.isfinite(number) else text

@@ -117,7 +117,7 @@ def test_tokens_of_the_training_part_come_back_as_their_documents(texts, models,
         (tmp_path / name).write_bytes(contents)
         assert message in error_line(prepare(models, tmp_path / "other", *flags))
         if name != "val.json":
-            assert "input " in error_line(prepare(models, tmp_path / "data", *flags))
+            assert "prepared with inputs" in error_line(prepare(models, tmp_path / "data", *flags))
         (tmp_path / name).write_bytes(before)
     assert "prepared before" in prepare(models, tmp_path / "data", *flags)[1] and not (tmp_path / "other").exists()
 
