@@ -38,7 +38,7 @@ def test_the_parts_have_one_text_for_what_they_share(name):
 
 
 def test_scripts_import_run_main_before_all_else():
-    """So that Ctrl-C in the seconds of their other imports is one line; plotting.py of draw_CEvsPCA does it for that."""
+    """So that Ctrl-C in the seconds of their other imports is one line; in draw_CEvsPCA plotting.py does it."""
     scripts, late = 0, []
     for path in (path for path in TRACKED if path.suffix == ".py"):
         text, is_plotting = path.read_text(), path.parts[-2:] == ("draw_CEvsPCA", "plotting.py")
