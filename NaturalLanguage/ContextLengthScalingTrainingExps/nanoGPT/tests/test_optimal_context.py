@@ -263,6 +263,14 @@ def test_the_baselines():
     cells = from_losses({(size, length): [length + (3 + length) * size**-0.35] for size in (1e5, 4e5, 1e6, 3e6)
                          for length in (1, 2)})
     assert power_laws(cells, 1e7) == pytest.approx({1: 1 + 4 * 1e7**-0.35, 2: 2 + 5 * 1e7**-0.35}, abs=1e-3)
+    for rounding in np.random.default_rng(0).normal(size=(9, 4)) * 1e-15:  # two sizes: all exponents fit, and rounding
+        keys = [(size, length) for size in (1e5, 4e5) for length in (1, 2)]  # must not choose between them
+        cells = from_losses({(size, length): [5 - length - 0.3 * np.log(size / 1e5) + tiny]
+                             for (size, length), tiny in zip(keys, rounding)})
+        for size in (2e5, 2e6):
+            beta, floor = 0.02, 0.6 * np.log(2) / (1 - 4**-0.02)
+            expected = {length: 5 - length - floor * (1 - (size / 1e5)**-beta) for length in (1, 2)}
+            assert power_laws(cells, size) == pytest.approx(expected, abs=1e-9)
 
 
 def test_where_a_baseline_predicts_better_its_length_is_given(nanogpt, tmp_path):
