@@ -1,8 +1,11 @@
 """Fixtures of the tests: scripts run in a folder of their own, and small samples there."""
 
 import json
+import os
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests fill the cores, and threads would wait
 
 from helpers import SMALL_TASKS, call
 

@@ -1,9 +1,12 @@
 """Helpers of the tests: a made-up corpus, prepared once, and small random models with a tokenizer, saved once."""
 
+import os
 from glob import glob
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests fill the cores, and threads would wait
 
 from helpers import ARCHITECTURES, make_model, make_texts, make_tokenizer, run_main
 

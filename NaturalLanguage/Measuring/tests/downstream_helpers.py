@@ -3,11 +3,8 @@ process."""
 
 import argparse
 import json
-import os
 import random
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores already, and threads that wait for one burn it
 
 from helpers import run_main
 

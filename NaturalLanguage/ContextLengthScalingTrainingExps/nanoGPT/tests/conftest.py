@@ -1,6 +1,10 @@
 """What several test files need: scripts run in a folder of their own, and a small corpus."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests fill the cores, and threads would wait
 
 from helpers import make_texts, run_script
 
