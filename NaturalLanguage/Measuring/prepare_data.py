@@ -225,12 +225,15 @@ def prepare(args):
     request = json.loads(json.dumps({
         **{name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])},
         "inputs": {**inputs, "tokenizer": tokenizer_sha256}}))
+    parts = target.resolve().parent / f"{target.resolve().name}.parts"
     if is_prepared(target, request, args.overwrite):
+        if parts.exists():  # of a preparation that was killed as it ended
+            with work_folder(parts, request):
+                pass
         print(f"{target}: prepared before")
         return
     corpus = read_corpus()
     chosen = choose_parts(corpus, args)
-    parts = target.resolve().parent / f"{target.resolve().name}.parts"
     with work_folder(parts, request):
         about = {"request": request, "source": corpus.source, "model_name": args.model_name,
                  "tokenizer_sha256": tokenizer_sha256, "splits": {}}

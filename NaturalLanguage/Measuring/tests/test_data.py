@@ -177,7 +177,8 @@ def test_what_was_prepared_from_other_inputs_is_refused(models, tmp_path):
     assert prepare(models, tmp_path / "data", *flags)[0] == 0
     (tmp_path / "texts").rename(tmp_path / "moved")
     flags = ("--source", "text", "--text_files", tmp_path / "moved" / "*", *flags[4:])
-    assert "prepared before" in prepare(models, tmp_path / "data", *flags)[1]
+    (tmp_path / "data.parts").mkdir()  # left by a kill as the preparation ended
+    assert "prepared before" in prepare(models, tmp_path / "data", *flags)[1] and not (tmp_path / "data.parts").exists()
     path = tmp_path / "moved" / "003.txt"
     before, text = os.stat(path), path.read_text()
     path.write_text(text[::-1])

@@ -238,10 +238,13 @@ def prepare(args):
         inputs = {**inputs, "tokenizer_sha256": identity(args.tokenizer)}
     request = {name: getattr(args, name) for name in (*COMMON_FLAGS, *SOURCE_FLAGS[args.source])} | {"inputs": inputs}
     there = [not args.overwrite and is_prepared(out_dir / f"{names[split]}.bin", request) for split in ("train", "val")]
+    folder = out_dir / f"{family}_{part}.parts"
     if all(there):
+        if folder.exists():  # of a preparation that was killed as it ended
+            with work_folder(folder, request):
+                pass
         print(f"{names['train']}.bin and {names['val']}.bin: prepared before")
         return
-    folder = out_dir / f"{family}_{part}.parts"
     with work_folder(folder, request):
         if not (folder / f"{names['val']}.json").exists():  # the last file that is written, and the last that is moved
             corpus = read_corpus()
