@@ -12,7 +12,9 @@ done
 for name in synthetic small wikitext; do
     "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"
 done
-"$PYTHON" draw_attention.py --time results/long_context/time.csv --out_dir "$out/long_context"
+"$PYTHON" draw_attention.py --time results/long_context/time.csv --out_dir "$out/long_context" --sweeps \
+    full=results/long_context/full.csv sliding_window=results/long_context/sliding_window.csv \
+    dilated=results/long_context/dilated.csv
 "$PYTHON" draw_long_context.py --memory results/long_context/memory.csv --positions results/long_context/positions.csv \
     --out_dir "$out/long_context"
 "$PYTHON" draw_optimal_context.py --fit results/plan_example/fit.json --out_dir "$out/plan_example"
