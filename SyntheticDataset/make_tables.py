@@ -222,6 +222,7 @@ TABLES = {
     "small_losses": lambda: losses("small"), "small_margins": margins, "small_last": last_losses, "small_parts": parts,
     "dimensions": dimensions, "published": published, "transformer_small": lambda: table1("transformer_small", 4),
     "transformer_paper": lambda: table1("transformer_paper", 5, LENGTHS_SHOWN), "straightness": straightness,
+    "transformer_weighted": lambda: table1("transformer_weighted", 5, LENGTHS_SHOWN),
     "transformer_optimum": lambda: losses("transformer_optimum"), "many_sizes": lambda: losses("many_sizes"),
     "speed": speed, "summary_synthetic": summary,
     **{f"retrieval_{name}": lambda name=name: retrieval_tables()[name]
