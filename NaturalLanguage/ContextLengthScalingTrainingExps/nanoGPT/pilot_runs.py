@@ -13,9 +13,9 @@ from files import difference, load_json, save_json
 from jobs import run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
+from prepared import describe
 from run import other_arguments
 from settings import as_flags, parse
-from token_files import describe
 from train_cells import count_gpus, dry_run, train_cell
 from utils import choose_device, fail, say
 

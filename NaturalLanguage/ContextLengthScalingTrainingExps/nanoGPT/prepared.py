@@ -4,29 +4,37 @@ from pathlib import Path
 
 import numpy as np
 
-from files import difference, identity, load_json, read_json
+from files import difference, identity, load_json, plain, read_json
 from utils import fail
+
+
+def describe(path):
+    """The JSON beside a .bin file, and what of it identifies the tokens; exits with code 2 if it is another."""
+    path = Path(path).with_suffix(".json")
+    about = plain(load_json(path, "the description of the tokens,"))
+    try:
+        about = {**about, "dtype": np.dtype({"uint16": "uint16", "uint32": "uint32"}[about["dtype"]]),
+                 "tokens": int(about["tokens"]), "vocabulary_size": int(about["vocabulary_size"])}
+        tokenizer = {"tokenizer": about["tokenizer"]["name"], "tokenizer_sha256": about["tokenizer"]["sha256"]}
+        return about, {**tokenizer, "sha256": about["sha256"]}
+    except (KeyError, TypeError, ValueError) as error:
+        fail(f"{path} does not describe tokens ({error!r}); make both again with prepare.py")
 
 
 def read_tokens(path):
     """Tokens (memory map) of a .bin file and the JSON beside it; exits with code 2 if they do not belong together."""
     path = Path(path)
-    about = load_json(path.with_suffix(".json"), "the description of the tokens,")
+    about, _ = describe(path)
+    if "file" not in about["tokenizer"]:
+        fail(f"{path.with_suffix('.json')} does not name the file of the tokenizer; make both again with prepare.py")
+    wanted = about["tokens"] * about["dtype"].itemsize
     try:
-        dtype = np.dtype({"uint16": "uint16", "uint32": "uint32"}[about["dtype"]])
-        size, wanted = path.stat().st_size, about["tokens"] * dtype.itemsize
-        for name in ("sha256", "vocabulary_size"):
-            about[name]
-        for name in ("name", "file", "sha256"):
-            about["tokenizer"][name]
+        size = path.stat().st_size
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror}; make it with data/openwebtext/prepare.py")
-    except (KeyError, TypeError) as error:
-        fail(f"{path.with_suffix('.json')} does not describe tokens ({error!r}); make both with "
-             "data/openwebtext/prepare.py")
     if size != wanted or not wanted:
         fail(f"{path} has {size} bytes, its description says {wanted}; make it again")
-    return np.memmap(path, dtype, "r"), about
+    return np.memmap(path, about["dtype"], "r"), about
 
 
 def is_prepared(path, request, hashed=False):

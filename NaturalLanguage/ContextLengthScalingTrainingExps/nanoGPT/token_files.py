@@ -9,21 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from files import identity, load_json, plain
+from files import identity
+from prepared import describe
 from utils import fail
-
-
-def describe(path):
-    """The JSON beside a .bin file, and what of it identifies the tokens; exits with code 2 if it is another."""
-    path = Path(path).with_suffix(".json")
-    about = plain(load_json(path, "the description of the tokens,"))
-    try:
-        about = {**about, "dtype": np.dtype({"uint16": "uint16", "uint32": "uint32"}[about["dtype"]]),
-                 "tokens": int(about["tokens"]), "vocabulary_size": int(about["vocabulary_size"])}
-        tokenizer = {"tokenizer": about["tokenizer"]["name"], "tokenizer_sha256": about["tokenizer"]["sha256"]}
-        return about, {**tokenizer, "sha256": about["sha256"]}
-    except (KeyError, TypeError, ValueError) as error:
-        fail(f"{path} does not describe tokens ({error!r}); make both again with prepare.py")
 
 
 class TokenFile:

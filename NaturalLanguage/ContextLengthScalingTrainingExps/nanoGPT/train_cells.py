@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jobs import Cell
 from long_context import model_shape
+from prepared import describe
 from run import has_finished, other_arguments, request_of, run_tag
 from settings import complete, parse
-from token_files import describe
 from utils import fail
 
 TRAIN = str(Path(__file__).with_name("train.py"))

@@ -114,7 +114,8 @@ def main():
             print(f"{path.name}: mixed before")
             continue
         write_mix(path, sources, share, n_windows, args, {
-            "split": split, **{name: about[name] for name in ("dtype", "vocabulary_size", "tokenizer")},
+            "split": split, "dtype": about["dtype"].name,
+            "vocabulary_size": about["vocabulary_size"], "tokenizer": about["tokenizer"],
             "source": {"long": about.get("source"), "short": other.get("source")}, "request": request})
 
 
