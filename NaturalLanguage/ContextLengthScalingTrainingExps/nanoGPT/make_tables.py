@@ -92,14 +92,15 @@ def variants(reading, first, *others):
     lengths = sorted({length for cells in sweeps.values() for by_length in cells.values() for length in by_length})
     rows = []
     for tokens in sweeps[reference]:
-        for name, cells in sweeps.items():
+        by_length = [{name: cells.get(tokens, {}).get(length, {}) for name, cells in sweeps.items()}
+                     for length in lengths]
+        for name in sweeps:
             row = [f"{tokens:,}", name]
-            for length in lengths:
-                values = [seed[reading] for seed in cells.get(tokens, {}).get(length, {}).values()]
-                both = {tokens: {sweep: sweeps[sweep].get(tokens, {}).get(length, {}) for sweep in (reference, name)}}
-                difference = differences(both, reading, reference, name, least_seeds=2) if name != reference else []
+            for runs_at in by_length:
+                values = [seed[reading] for seed in runs_at[name].values()]
+                found = differences({tokens: runs_at}, reading, reference, name, 2) if name != reference else []
                 row.append((f"{statistics.mean(values):.3f}" if values else "")
-                           + "".join(f", {found.text()}" for found in difference))
+                           + "".join(f", {difference.text()}" for difference in found))
             rows.append(row)
     return markdown(["training tokens", "attention", *map(str, lengths)], rows)
 
