@@ -11,20 +11,13 @@ FEWEST = 3  # eigenvalues of a sum, and lengths of a line
 
 
 def load_by_seed(directory, table_path):
-    """{seed: rows with "cross_entropy" and "bayes_risk", by visible length}; exits with code 2 if there is no line.
-
-    A KDE entropy that was measured over all directions alone, as that of results/transformer_paper, counts as one.
-    """
+    """{seed: rows with "cross_entropy" and "bayes_risk", by visible length}; exits with code 2 if there is no line."""
     table, seeds = load_table1(table_path), {}
     for row in load_measures(directory):
         losses = table.get(row["visible_context_length"])
         if losses is None or row["seed"] not in losses["cross_entropy"]:
             fail(f"{table_path} has no loss of seed {row['seed']} at {row['visible_context_length']} bits, which "
                  f"{directory} measures; collect the runs that the features are of")
-        if row["kde_entropy"] is None:
-            row["kde_entropy"] = row.get("kde_entropy_all_directions")
-        if row["kde_entropy"] is None or row["log_determinant_part"] is None:
-            fail(f"{directory} has no KDE entropy of {row['name']}; measure it without --no-entropy")
         seeds.setdefault(row["seed"], []).append(
             {**row, "cross_entropy": losses["cross_entropy"][row["seed"]], "bayes_risk": losses["bayes_risk"]})
         if row["rank"] < FEWEST:
@@ -54,9 +47,10 @@ def straightest(sums, losses):
 
 
 def correlations(rows):
-    """{what the cross entropy is compared with: (N or None, R)} of one seed."""
+    """{what the cross entropy is compared with: (N or None, R)} of one seed; only what was measured at every length."""
     losses = column(rows, "cross_entropy")
-    return {"KDE entropy": (None, np.corrcoef(column(rows, "kde_entropy"), losses)[0, 1]),
-            "log-determinant part": (None, np.corrcoef(column(rows, "log_determinant_part"), losses)[0, 1]),
-            "relative eigenvalues": straightest(sums_by_length(rows, relative=True), losses),
+    entropies = {name: (None, np.corrcoef(column(rows, key), losses)[0, 1])
+                 for name, key in (("KDE entropy", "kde_entropy"), ("log-determinant part", "log_determinant_part"))
+                 if all(row[key] is not None for row in rows)}
+    return {**entropies, "relative eigenvalues": straightest(sums_by_length(rows, relative=True), losses),
             "absolute eigenvalues": straightest(sums_by_length(rows, relative=False), losses)}

@@ -12,7 +12,7 @@ absolute eigenvalues at the N with the straightest line (relative: over the larg
 absolute: as they are). N goes up to the rank, the lowest over the lengths.
 """
 
-from utils import Parser, run_main
+from utils import Parser, fail, run_main
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,6 +72,8 @@ def main():
     seeds = load_by_seed(args.measures, args.table1)
     found = {seed: correlations(rows) for seed, rows in seeds.items()}
     for seed, entries in found.items():
+        if "KDE entropy" not in entries:
+            fail(f"{args.measures} has no KDE entropy of seed {seed}; measure it without --no-entropy")
         print(f"seed {seed}: cross entropy against "
               + "; ".join(f"{f'first {n} ' if n else ''}{name} R {r:.4f}" for name, (n, r) in entries.items()))
     for name in next(iter(found.values())):

@@ -135,7 +135,7 @@ def table1(experiment, digits, shown=None):
 def straightness():
     """R of the cross entropy against the measures of the hidden states, and its excess over the Bayes risk."""
     table = []
-    for experiment in ("transformer_small", "transformer_paper", "transformer_unsettled"):
+    for experiment in ("transformer_small", "transformer_paper", "transformer_settled", "transformer_unsettled"):
         path = RESULTS / experiment
         seeds = load_by_seed(path / "measures", path / "table1.csv")
         found = [correlations(rows) for rows in seeds.values()]
@@ -143,7 +143,7 @@ def straightness():
         excess = max(row["cross_entropy"] - row["bayes_risk"] for row in rows)
         ranks = sorted({row["rank"] for row in rows})
         table.append([experiment, len(seeds), f"{excess:.5f}", f"{ranks[0]} to {ranks[-1]} of {rows[0]['width']}",
-                      *(spread((entry[name][1] for entry in found), 4) for name in (
+                      *(spread((entry[name][1] for entry in found), 4) if name in found[0] else "" for name in (
                           "KDE entropy", "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
                       ", ".join(str(entry["absolute eigenvalues"][0]) for entry in found)])
     return markdown(["runs", "seeds", "nats above Bayes at most", "rank", "R: KDE entropy", "its log-determinant part",
@@ -222,7 +222,6 @@ TABLES = {
     "small_losses": lambda: losses("small"), "small_margins": margins, "small_last": last_losses, "small_parts": parts,
     "dimensions": dimensions, "published": published, "transformer_small": lambda: table1("transformer_small", 4),
     "transformer_paper": lambda: table1("transformer_paper", 5, LENGTHS_SHOWN), "straightness": straightness,
-    "transformer_weighted": lambda: table1("transformer_weighted", 5, LENGTHS_SHOWN),
     "transformer_optimum": lambda: losses("transformer_optimum"), "many_sizes": lambda: losses("many_sizes"),
     "speed": speed, "summary_synthetic": summary,
     **{f"retrieval_{name}": lambda name=name: retrieval_tables()[name]

@@ -48,8 +48,8 @@ def test_the_intrinsic_dimension_is_the_number_of_visible_subtasks():
     assert all(row["rank"] == row["width"] == 80 for row in rows)
 
 
-@pytest.mark.parametrize("name, excess", [("transformer_small", 0.0048), ("transformer_paper", 0.0001),
-                                          ("transformer_unsettled", 0.00003)])
+@pytest.mark.parametrize("name, excess", [("transformer_small", 0.0048), ("transformer_paper", 0.00007),
+                                          ("transformer_settled", 0.0001), ("transformer_unsettled", 0.00003)])
 def test_the_transformers_meet_the_bayes_risk(name, excess):
     for entry in load_table1(RESULTS / name / "table1.csv").values():
         assert max(entry["cross_entropy"].values()) - entry["bayes_risk"] < excess
