@@ -80,7 +80,7 @@ def draw_needles(rows):
         axis.axhline(values, color="grey", linestyle="--", linewidth=1, label="all values alike")
         axis.set(title=name, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
                  yscale="log")
-        axis.legend()
+    axes[0].legend()  # the same in every panel, where it may lie on a line
     return figure
 
 
