@@ -4,7 +4,8 @@
         --positions results/long_context/positions.csv --mixes results/long_context/mixes.csv
 
 Each table may be left out. Writes as PDF and PNG: long_context_memory (accuracy against the remembered tokens, a line
-for each distance of the definitions), long_context_positions (loss and recall against the length over that of
+for each distance of the definitions), long_context_memory_text (loss against them, a line for each variant; a variant
+without a memory is a point at 0), long_context_positions (loss and recall against the length over that of
 training, as trained and after fine-tuning) and long_context_mixes (loss on each text and recall against the share of
 long text, which ends a variant's name: long_0.6). A dot is a seed, a line the mean. Prints the means with their
 ranges.
@@ -48,12 +49,34 @@ def draw_memory(path):
     for units, colour in zip(distances, plt.cm.viridis(np.linspace(0, 0.9, len(distances)))):
         points = [(int(tokens), values) for (unit, tokens), values in cells.items() if int(unit) == units]
         line(axis, points, f"{units} tokens back", color=colour)
-    axis.set_xscale("symlog", linthresh=min((int(tokens) for _, tokens in cells if int(tokens) > 0), default=1))
-    axis.set(xlabel="remembered tokens", ylabel=LABELS["accuracy"], ylim=(-0.03, 1.03))
+    scale_memory(axis, {int(tokens) for _, tokens in cells})
+    axis.set(ylabel=LABELS["accuracy"], ylim=(-0.03, 1.03))
+    axis.legend(fontsize=7)
+    return figure
+
+
+def scale_memory(axis, sizes):
+    """An axis of remembered tokens, logarithmic but for 0."""
+    axis.set_xscale("symlog", linthresh=min((tokens for tokens in sizes if tokens > 0), default=1))
+    axis.set_xlabel("remembered tokens")
     ticks = [0]
-    for tokens in sorted({int(tokens) for _, tokens in cells}):
+    for tokens in sorted(sizes):
         ticks += [tokens] if tokens >= 1.5 * ticks[-1] and tokens else []
     set_ticks(axis.xaxis, ticks)
+
+
+def draw_memory_text(path):
+    """Loss on text against the tokens of the memory; of a variant without one at the length it was trained with."""
+    figure, axis = plt.subplots(figsize=(4.6, 3.2))
+    cells = {cell: values for cell, values in read_cells(path, "measure", "variant", "memory_tokens", "length",
+                                                         "trained_length").items()
+             if cell[0] == "loss" and (cell[2] or cell[3] == cell[4])}
+    variants = list(dict.fromkeys(cell[1] for cell in cells))
+    for variant, colour in zip(variants, plt.cm.viridis(np.linspace(0, 0.9, len(variants)))):
+        points = [(int(cell[2] or 0), values) for cell, values in cells.items() if cell[1] == variant]
+        line(axis, points, variant.replace("_", " "), color=colour, marker="o", markersize=3)
+    scale_memory(axis, {int(cell[2] or 0) for cell in cells})
+    axis.set_ylabel(LABELS["loss"])
     axis.legend(fontsize=7)
     return figure
 
@@ -97,7 +120,7 @@ def draw_mixes(path):
     return figure
 
 
-DRAWN = {"memory": draw_memory, "positions": draw_positions, "mixes": draw_mixes}
+DRAWN = {"memory": draw_memory, "memory_text": draw_memory_text, "positions": draw_positions, "mixes": draw_mixes}
 
 
 def main():
@@ -108,7 +131,7 @@ def main():
     args = parser.parse_args()
     given = {name: getattr(args, name) for name in DRAWN if getattr(args, name)}
     if not given:
-        fail("there is nothing to draw; give --memory, --positions or --mixes")
+        fail("there is nothing to draw; give --memory, --memory_text, --positions or --mixes")
     for name, path in given.items():
         save_figure(DRAWN[name](path), args.out_dir, f"long_context_{name}")
 

@@ -5,14 +5,14 @@
     python evaluate_long_context.py outputs/memory/TAG --test rounds_test.jsonl --memory_tokens 0 256 1024
 
 Loss (nats): the same targets at every length, the last ones of windows that end where the longest ones end, half as
-many as the shortest length has tokens; not of a run with a memory, whose loss train.py measures. Recall: the answers
-in test documents of data/retrieval/prepare.py that are no longer than --lengths (without it, in all of them). Each is
-read whole; by a run with a memory, or with --windowed, in windows of the run's context length, with --memory_tokens
-(0: none). --rope_types stretches the positions of a run from scratch, by --rope_factor (default: the longest length
-over the run's); dynamic by as much as each length needs. A run with --init_from keeps the positions that it was tuned
-with. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length, rope_type, length
-(tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the task), value,
-standard_error (over windows or documents), n (targets or answers).
+many as the shortest length has tokens; a run with a memory reads the longest windows alone. Recall: the answers in test
+documents of data/retrieval/prepare.py that are no longer than --lengths (without it, in all of them). Both are read
+whole; by a run with a memory, or with --windowed, in windows of the run's context length, with --memory_tokens of the
+same document (0: none). --rope_types stretches the positions of a run from scratch, by --rope_factor (default: the
+longest length over the run's); dynamic by as much as each length needs. A run with --init_from keeps the positions that
+it was tuned with. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length,
+rope_type, length (tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the task),
+value, standard_error (over windows or documents), n (targets or answers).
 """
 
 from utils import (Parser, choose_device, fail, named_file, non_negative_int, positive_float, positive_int,
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from documents import Documents, end_of_text
 from files import identity, make_directory, write_csv
 from memory import MemoryStore
 from model import cross_entropies
@@ -63,6 +64,7 @@ class Measured:
         self.keeps = bool(self.own or arguments.get("init_from"))
         self.kinds = [(self.own or {"rope_type": "none"})["rope_type"]] if self.keeps else args.rope_types
         self.memory = self.model.memory["tokens"] if self.model.memory else 0
+        self.memories = args.memory_tokens if self.memory and args.memory_tokens else [self.memory]
         self.columns = {"variant": Path(run_dir).resolve().parent.name, "seed": arguments["seed"],
                         "trained_length": self.trained}
 
@@ -73,40 +75,45 @@ class Measured:
             self.model.rope = rope_at(kind, factor, self.trained, length)
         return {**self.columns, "rope_type": kind, "length": length}
 
-    @torch.no_grad()
-    def losses(self, name, tokens):
-        n_targets = max(1, self.lengths[0] // 2)
-        ends = np.arange(self.lengths[-1], len(tokens) - 1, self.lengths[-1])[:self.args.windows]
-        for kind, length in itertools.product(self.kinds, self.lengths):
-            columns, means = self.stretch(kind, length), []
-            for part in np.array_split(ends, math.ceil(len(ends) * length / TOKENS_AT_ONCE)):
-                rows = torch.from_numpy(tokens[part[:, None] + np.arange(-length, 1)].astype(np.int64)).to(self.device)
-                states = self.model.hidden(rows[:, :-1])[:, -n_targets:].flatten(0, 1)
-                each = cross_entropies(states, self.model.output_weight, rows[:, -n_targets:].flatten())
-                means += each.view(len(part), -1).double().mean(1).tolist()
-            yield {**columns, "memory_tokens": "", "units": "", "measure": "loss", "of": name,
-                   **summary(means, n_targets)}
-
-    @torch.no_grad()
-    def predictions(self, ids, memory_tokens):
-        """The likeliest token after each one of documents (n, T), read whole or in windows with what is remembered."""
+    def hidden(self, ids, memory_tokens=0, documents=None):
+        """Hidden states (n, T, width) of tokens (n, T), read whole or in windows with what is remembered of the same
+        of the `documents` (n, T), one a row by default."""
         window = self.trained if self.memory or self.args.windowed else ids.shape[1]
+        documents = torch.zeros_like(ids) if documents is None else documents
         store, found = None, []
         if memory_tokens:
             width = self.model.embedding.embedding_dim // self.model.n_head
             store = MemoryStore(len(ids), self.model.n_head, width, memory_tokens, self.device)
-        for part in ids.to(self.device).split(window, 1):
-            context = {"store": store.segment(slice(None), torch.zeros_like(part))} if store else {}
-            states = self.model.hidden(part, **context)
-            found.append((states @ self.model.output_weight.T).argmax(-1).cpu())
+        for part, of in zip(ids.to(self.device).split(window, 1), documents.to(self.device).split(window, 1)):
+            found.append(self.model.hidden(part, **({"store": store.segment(slice(None), of)} if store else {})))
         return torch.cat(found, 1)
 
+    @torch.no_grad()
+    def losses(self, name, text):
+        """Rows of the loss on a TokenFile."""
+        n_targets, tokens = max(1, self.lengths[0] // 2), text.tokens
+        lengths = self.lengths[-1:] if self.memory else self.lengths
+        documents = Documents(tokens, end_of_text(text)) if self.memory else None
+        ends = np.arange(self.lengths[-1], len(tokens) - 1, self.lengths[-1])[:self.args.windows]
+        for kind, length, memory_tokens in itertools.product(self.kinds, lengths, self.memories):
+            columns, means = self.stretch(kind, length), []
+            for part in np.array_split(ends, math.ceil(len(ends) * length / TOKENS_AT_ONCE)):
+                rows = torch.from_numpy(tokens[part[:, None] + np.arange(-length, 1)].astype(np.int64)).to(self.device)
+                ids = documents.ids(part - length, length) if documents else None
+                states = self.hidden(rows[:, :-1], memory_tokens, ids)[:, -n_targets:].flatten(0, 1)
+                each = cross_entropies(states, self.model.output_weight, rows[:, -n_targets:].flatten())
+                means += each.view(len(part), -1).double().mean(1).tolist()
+            yield {**columns, "memory_tokens": memory_tokens if self.memory else "", "units": "", "measure": "loss",
+                   "of": name, **summary(means, n_targets)}
+
+    @torch.no_grad()
     def recalls(self, name, units, ids, answers):
-        memories = self.args.memory_tokens if self.memory and self.args.memory_tokens else [self.memory]
-        for kind, memory_tokens in itertools.product(self.kinds, memories):
+        """Rows of the accuracy of answers in documents (n, T)."""
+        for kind, memory_tokens in itertools.product(self.kinds, self.memories):
             columns, shares = self.stretch(kind, ids.shape[1]), []
             for rows in torch.arange(len(ids)).split(max(1, TOKENS_AT_ONCE // ids.shape[1])):
-                for row, predicted in zip(rows.tolist(), self.predictions(ids[rows], memory_tokens)):
+                likeliest = (self.hidden(ids[rows], memory_tokens) @ self.model.output_weight.T).argmax(-1).cpu()
+                for row, predicted in zip(rows.tolist(), likeliest):
                     at = torch.tensor([answer[0] for answer in answers[row]])
                     shares.append((predicted[at - 1] == ids[row, at]).double().mean().item())
             yield {**columns, "memory_tokens": memory_tokens, "units": units, "measure": "accuracy", "of": name,
@@ -124,7 +131,7 @@ def main():
                         help="positions")
     parser.add_argument("--rope_factor", type=positive_float, help="how many times longer the texts may get")
     parser.add_argument("--memory_tokens", type=non_negative_int, nargs="+", help="of a run with a memory")
-    parser.add_argument("--windowed", action="store_true", help="documents in windows of the run's context length")
+    parser.add_argument("--windowed", action="store_true", help="read in windows of the run's context length")
     parser.add_argument("--out_csv", required=True, help="table to write")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
@@ -141,7 +148,7 @@ def main():
                 fail(f"{text.path} and {run_dir} have different tokenizers; prepare the text with the run's")
             if len(text.tokens) < measured.lengths[-1] + 2:
                 fail(f"{text.path} has {len(text.tokens)} tokens, too few for --lengths {measured.lengths[-1]}")
-            rows += measured.losses(name, text.tokens) if not measured.memory else []
+            rows += measured.losses(name, text)
         for path, documents in tests.items():
             about = describe_test(path, run_dir)
             for units, (ids, answers) in documents.items():

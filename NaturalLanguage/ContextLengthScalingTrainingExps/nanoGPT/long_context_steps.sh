@@ -14,6 +14,18 @@ measure_memory() {
         --memory_tokens 0 $((FAR / 8)) $((FAR / 4)) $((FAR / 2)) "$FAR" $((FAR * 5 / 4)) $((FAR * 2))
     evaluate memory_without "$OUT"/memory_0/* --test "$OUT/gap/gap_test.jsonl" --windowed
 }
+measure_memory_text() {  # the loss on text, of runs that read it in order
+    local tokens remember
+    base
+    for tokens in 0 "$((LONGEST / 2))"; do
+        remember=(); [[ $tokens == 0 ]] || remember=(--memory_tokens "$tokens")
+        train "text_memory_$tokens" --context_length "$L" --train_bin "$OUT/corpus/${text/SPLIT/train}" \
+            --train_tokens "$TOKENS" ${training[@]+"${training[@]}"} ${remember[@]+"${remember[@]}"}
+    done
+    evaluate memory_text "$OUT"/text_memory_*/* --texts text="$OUT/corpus/${text/SPLIT/val}" \
+        --lengths "$L" "$LONGEST" --windows 512 \
+        --memory_tokens 0 $((LONGEST / 16)) $((LONGEST / 8)) $((LONGEST / 4)) $((LONGEST / 2)) "$LONGEST"
+}
 measure_positions() {
     local kind
     base

@@ -4,7 +4,8 @@
 #   smoke   every step once; learns nothing      small   the default: 2 layers, 2 cores      paper   its model, GPUs
 #
 # Writes outputs/long_context_PRESET (OUT to change it), and does only what is missing there. SEEDS="0 1 2" for more seeds,
-# STEPS="memory positions" for some of: time memory positions mixes tuning sweeps. Flags behind the preset go to train.py.
+# STEPS="memory positions" for some of: time memory memory_text positions mixes tuning sweeps. Flags behind the preset go
+# to train.py.
 #SBATCH --job-name=reproduce_long_context
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
@@ -40,7 +41,9 @@ sweep() {  # NAME FLAGS: a sweep of train_sweep.sh with its table
 }
 draw() {  # the figures of what is there
     local name tables=() costs=() sweeps=()
-    for name in memory positions mixes; do [[ ! -f $OUT/$name.csv ]] || tables+=("--$name" "$OUT/$name.csv"); done
+    for name in memory memory_text positions mixes; do
+        [[ ! -f $OUT/$name.csv ]] || tables+=("--$name" "$OUT/$name.csv")
+    done
     for name in full shifted_sparse dilated sliding_window; do
         [[ ! -f $OUT/$name.csv ]] || sweeps+=("$name=$OUT/$name.csv")
     done
@@ -50,7 +53,7 @@ draw() {  # the figures of what is there
     [[ -z ${costs[*]-} ]] || run "$PYTHON" draw_attention.py "${costs[@]}" --out_dir "$OUT/figures"
 }
 
-STEPS=${STEPS:-time memory positions mixes tuning sweeps}
+STEPS=${STEPS:-time memory memory_text positions mixes tuning sweeps}
 for step in $STEPS; do
     declare -F "measure_$step" > /dev/null || { echo "reproduce_long_context.sh: there is no step $step" >&2; exit 2; }
 done

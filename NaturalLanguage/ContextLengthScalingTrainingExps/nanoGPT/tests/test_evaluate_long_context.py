@@ -9,6 +9,7 @@ import torch
 
 import evaluate_long_context as script
 from helpers import bash, reference_losses, run_script, training_flags
+from memory import MemoryStore
 from model import rotary_tables
 from run import load_run
 from test_retrieval_data import prepare
@@ -99,6 +100,30 @@ def test_documents_of_a_run_with_a_memory_are_read_in_windows(trained, tmp_path)
     assert refused.returncode == 2 and "evaluate_long_context.py" in refused.stderr
 
 
+def test_losses_of_a_run_with_a_memory_are_those_of_windows_one_after_another(trained, tmp_path):
+    """In memory are the tokens of the last targets' document, as far as it reaches; of none: the last window alone."""
+    folder, _, remembering = trained
+    rows = evaluate(folder, tmp_path / "out.csv", remembering, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
+                    8, 48, "--windows", 5, "--memory_tokens", 0, 16, 64)
+    model, _ = load_run(remembering)
+    tokens = torch.from_numpy(np.fromfile(folder / "gap_val.bin", np.uint16).astype(int))
+    numbers = torch.cat([torch.zeros(1, dtype=torch.int64), (tokens == tokens[-1]).cumsum(0)[:-1]])
+    found = {row["memory_tokens"]: row for row in rows if row["measure"] == "loss"}
+    assert list(found) == ["0", "16", "64"] and {row["length"] for row in found.values()} == {"48"}
+    for memory, row in found.items():
+        losses = []
+        for end in range(48, 241, 48):
+            store = MemoryStore(1, 2, model.embedding.embedding_dim // 2, int(memory)) if int(memory) else None
+            for first in range(end - 48, end, LENGTH):
+                part = slice(first, first + LENGTH)
+                context = {"store": store.segment(slice(None), numbers[None, part])} if store else {}
+                states = model.hidden(tokens[None, part], **context)
+            logits = states[0, -4:] @ model.output_weight.T
+            losses.append(torch.nn.functional.cross_entropy(logits, tokens[end - 3:end + 1]).item())
+        assert float(row["value"]) == pytest.approx(np.mean(losses), abs=1e-5) and row["n"] == "20"
+    assert found["0"]["value"] != found["64"]["value"]
+
+
 def test_other_tokens_and_short_texts_are_one_line(trained, tmp_path):
     folder, run_dir, _ = trained
     done = run_script("evaluate_long_context.py", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
@@ -117,10 +142,11 @@ def test_figures_are_drawn_from_the_tables(tmp_path):
         for share, trained in ((0, 16), (1, 32)) for seed in (0, 1) for length in (16, 32) for memory in (0, 8)
         for measure, of in (("loss", "long"), ("loss", "short"), ("accuracy", "gap")))]))
     done = run_script("draw_long_context.py", "--memory", "t.csv", "--positions", "t.csv", "--mixes", "t.csv",
-                      "--out_dir", "figures", cwd=tmp_path)
+                      "--memory_text", "t.csv", "--out_dir", "figures", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
-        f"long_context_{name}.{kind}" for name in ("memory", "positions", "mixes") for kind in ("pdf", "png")}
+        f"long_context_{name}.{kind}" for name in ("memory", "memory_text", "positions", "mixes")
+        for kind in ("pdf", "png")}
     done = run_script("draw_long_context.py", cwd=tmp_path)
     assert done.returncode == 2 and "nothing to draw" in done.stderr
 
@@ -138,8 +164,8 @@ def test_the_smoke_preset_from_nothing_to_its_figures(tmp_path):
     done = bash("reproduce_long_context.sh", "smoke", OUT=str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")} == {
-        "attention_loss", "attention_pareto", "attention_time", "long_context_memory", "long_context_mixes",
-        "long_context_positions"}
+        "attention_loss", "attention_pareto", "attention_time", "long_context_memory",
+        "long_context_memory_text", "long_context_mixes", "long_context_positions"}
     with open(tmp_path / "out" / "tuning.csv", newline="") as file:
         assert {row["variant"].removeprefix("tune_") for row in csv.DictReader(file)} == {
             "full", "shifted_sparse", "lora", "lora_norms", "lora_embeddings", "lora_both"}
