@@ -4,8 +4,7 @@
 #   smoke   every step once; learns nothing      small   the default: 2 layers, 2 cores      paper   its model, GPUs
 #
 # Writes outputs/long_context_PRESET (OUT to change it), and does only what is missing there. SEEDS="0 1 2" for more seeds,
-# STEPS="memory positions" for some of: time memory memory_text positions mixes tuning sweeps. Flags behind the preset go
-# to train.py.
+# STEPS for some of: time memory memory_text positions mixes tuning sweeps. Flags behind the preset go to train.py.
 #SBATCH --job-name=reproduce_long_context
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
