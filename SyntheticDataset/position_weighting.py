@@ -102,10 +102,10 @@ def summarise(lengths, grids, gammas):
     for size, (seeds, losses, accuracies) in grids.items():
         for gamma in gammas:
             curves = weighted(losses, gamma)
-            places, inside = optima(lengths, curves)
+            optimal, inside = optima(lengths, curves)
             best = int(curves.mean(0).argmin())
-            rows.append({"train_dataset_size": size, "gamma": gamma, "seeds": len(seeds), "optima": places,
-                         "inside": inside, "optimum": interval(places), "best_length": lengths[best],
+            rows.append({"train_dataset_size": size, "gamma": gamma, "seeds": len(seeds), "optima": optimal,
+                         "inside": inside, "optimum": interval(optimal), "best_length": lengths[best],
                          "full_length": lengths[-1],
                          "cross_entropy": interval(curves[:, best]), "full_cross_entropy": interval(curves[:, -1]),
                          "gain": interval(curves[:, -1] - curves[:, best]),

@@ -229,7 +229,7 @@ class Patterns(torch.autograd.Function):
             selected = (Patterns.select(x, *pair) for x in (gradient, query, key, value, out, total))
             parts = attend_backward(*selected, mask)
             parts = [Patterns.scatter(part, query, *pair, 0.0) for part in parts]
-            sums = parts if sums is None else [one + other for one, other in zip(sums, parts)]
+            sums = parts if sums is None else [former + part for former, part in zip(sums, parts)]
         return *sums, None, None
 
 

@@ -77,11 +77,12 @@ def main():
     rows = []
     for units, (ids, answers) in progress(read_test(args.test).items(), unit="sizes", desc="evaluating", leave=False):
         scores = score(model, ids, answers, device)
-        known = [one for one in scores if one[0] >= 0]
+        known = [answer for answer in scores if answer[0] >= 0]
         beyond = "" if ids.shape[1] <= arguments["context_length"] else (
             f"; its documents have {ids.shape[1]} tokens, more than the {arguments['context_length']} of training")
-        say(f"{units} units: accuracy {sum(one[3] for one in known) / len(known):.4f}, cross entropy "
-            f"{sum(one[4] for one in known) / len(known):.4f}, {len(known)} answers in {len(ids)} documents{beyond}")
+        say(f"{units} units: accuracy {sum(answer[3] for answer in known) / len(known):.4f}, cross entropy "
+            f"{sum(answer[4] for answer in known) / len(known):.4f}, {len(known)} answers in {len(ids)} "
+            f"documents{beyond}")
         rows += tabulate(units, scores)
     make_directory(Path(args.out_csv).parent)
     write_csv(args.out_csv, rows)

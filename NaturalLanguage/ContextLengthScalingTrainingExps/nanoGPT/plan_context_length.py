@@ -149,11 +149,11 @@ def main():
     if args.tokenizer and (called_from / args.tokenizer).is_file():
         args.tokenizer = str(called_from / args.tokenizer)
     out = make_directory(called_from / args.out_dir)
-    with StopSignal(raising=True) as stop:
+    with StopSignal(raising=True) as signal:
         try:
             work(args, flags, out)
         except Stopped:
-            stop.end("start the same command again, it goes on")
+            signal.end("start the same command again, it goes on")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class Run:
             self.state = saved["state"]
             trainer.load(saved)
         self.clock = time.monotonic()
-        with (StopSignal() as stop,
+        with (StopSignal() as signal,
               open(self.directory / "metrics.csv" if is_first_process() else os.devnull, "w", newline="",
                    encoding="utf-8") as self.file,
               progress(total=self.args.max_iters, initial=self.state["step"], unit="step", desc=self.directory.name,
@@ -161,11 +161,11 @@ class Run:
                 self.step_began = time.monotonic()
                 yield self.state["step"] + 1
                 self.bar.update()
-                self.save_if_due(trainer, stop)
+                self.save_if_due(trainer, signal)
 
-    def save_if_due(self, trainer, stop):
+    def save_if_due(self, trainer, signal):
         """Between two steps: save when it is time for it, when the run has stopped, and when a signal has come."""
-        stopping = self.processes.any(stop.received)  # all processes end after the same step
+        stopping = self.processes.any(signal.received)  # all processes end after the same step
         if is_first_process() and (stopping or self.state["stopped"] or self.checkpoints.are_due()):
             now = time.monotonic()
             self.state["seconds"], self.clock = self.state["seconds"] + now - self.clock, now
@@ -174,7 +174,7 @@ class Run:
             self.checkpoints.wait()
         if stopping:
             self.processes.wait()
-            stop.end(f"saved after step {self.state['step']} in {self.directory}; start the same command again, it "
+            signal.end(f"saved after step {self.state['step']} in {self.directory}; start the same command again, it "
                      "goes on")
 
     def refuse_infinite(self, what, *values):

@@ -62,7 +62,7 @@ class EvaluationRun:
     @contextmanager
     def opened(self, prompts, chat):
         """Hold the directory, read what is done, and on a signal say how to go on."""
-        stop = StopSignal(raising=True)
+        signal = StopSignal(raising=True)
         self.lengths = [len(prompt.context) for prompt in prompts]
         lengths = [self.visible_length(fraction) for fraction in self.fractions]
         if self.args.features and len(set(lengths)) < len(lengths):
@@ -81,7 +81,7 @@ class EvaluationRun:
                 with open(self.directory / f"lines_{self.rank}.jsonl", "a", encoding="utf-8") as self.lines:
                     yield
             except Stopped:
-                stop.end(f"the answers so far are in {self.directory}; start the same command again, it goes on")
+                signal.end(f"the answers so far are in {self.directory}; start the same command again, it goes on")
         if self.world > 1:  # the threads of gloo can turn Python's own shutdown into an abort
             self.barrier()
             import torch.distributed as dist
