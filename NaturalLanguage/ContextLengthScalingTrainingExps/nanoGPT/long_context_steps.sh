@@ -35,7 +35,7 @@ measure_positions() {
         --rope_types none linear ntk dynamic yarn
 }
 measure_mixes() {
-    local share name flags
+    local share name flags runs=()
     base
     for name in short long; do
         flags="${name}[@]"
@@ -49,8 +49,9 @@ measure_mixes() {
     for share in $shares; do
         train "mix_$share" --context_length "$LONGEST" --train_bin "$OUT/mixes/MIX_train_L${share}_W$LONGEST.bin" \
             --train_tokens "$TOKENS" --document_mask ${training[@]+"${training[@]}"}
+        runs+=("$OUT/mix_$share"/*)
     done
-    evaluate mixes "$OUT"/mix_*/* "${tests[@]}" \
+    evaluate mixes "${runs[@]}" "${tests[@]}" \
         --texts long="$OUT/long/${whole/SPLIT/val}" short="$OUT/short/${whole/SPLIT/val}"
 }
 measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in full
