@@ -119,6 +119,7 @@ def interval(values, level=0.95):
 
 
 def best_index(values, name):
-    """Index of the best of values along the first axis: lowest for a cross entropy, else highest; the first of
-    equals."""
-    return np.argmin(values, axis=0) if "cross_entropy" in name else np.argmax(values, axis=0)
+    """Index of the best of values along the first axis: lowest for a cross entropy, else highest; of equals the last,
+    so that a smaller context is best only where it is better."""
+    values = np.asarray(values)[::-1]
+    return len(values) - 1 - (np.argmin(values, axis=0) if "cross_entropy" in name else np.argmax(values, axis=0))
