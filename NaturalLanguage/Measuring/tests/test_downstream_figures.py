@@ -84,6 +84,8 @@ def test_the_optimum():
     best, _, gain, _ = optimum(values, contexts, [0.25, 0.5, 1.0], "cross_entropy", 0)
     assert best == 0.25 and gain == pytest.approx(0.3)
     assert optimum(np.sort(values, axis=0), contexts, [0.25, 0.5, 1.0], "score", 0)[0] == 1.0
+    for name in ("score", "cross_entropy"):  # of equals the largest: then less context is no better
+        assert optimum(np.array([values[1]] * 3), contexts, [0.25, 0.5, 1.0], name, 20)[:3:2] == (1.0, 0.0)
 
 
 def test_errors_count_contexts():
