@@ -95,7 +95,6 @@ def draw_run(run, args):
               f"{high[index]:g}], {effective(weights)[index]:.0f} effective questions"
               + ("; the same at all fractions" if flat else "" if interior else "; no interior optimum"))
     axes[1].set(title=f"{run.model}, {run.task}", xlabel="visible fraction", ylabel=MEASURES[args.measure])
-    axes[1].legend()
     below, above = best - np.minimum(low, best), np.maximum(high, best) - best
     axes[2].errorbar(range(len(best)), best, [below, above], marker="o", capsize=2)
     axes[2].set_xticks(range(len(best)), [f"{gamma:g}" for gamma in args.gammas])

@@ -68,6 +68,7 @@ class Answers:
         self.max_length, self.query_first = about["max_length"], about["request"]["query_first"]
         self.model = Path(about["request"]["model_name"]).name
         self.units, self.values = about.get("units"), about.get("values")
+        self.gold_positions = about.get("gold_positions")  # those that samples asked for, None for uniform ones
         rows = read_table(self.directory / "answers.csv", COLUMNS, "evaluate again with --overwrite")
         self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
                        for name, value in row.items()} for row in rows]
