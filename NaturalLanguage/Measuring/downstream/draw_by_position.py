@@ -3,21 +3,21 @@
     python -m downstream.draw_by_position
     python -m downstream.draw_by_position --measure accuracy --runs outputs/downstream/runs/MODEL/kv_retrieval_*
 
-Where samples asked for a few positions the line has a point for each, else for each of --bins equal parts of the
-context. Of each run the largest visible fraction is read. Error bars: 95% (standard error over contexts). Prints the
-values and the contrast ends - middle (mean of the first and last point less that of the others, 95% bootstrap): a U
-shape is a positive contrast of the score; none is assumed. Where a run has 20 documents or 140 pairs and text of its
-benchmark, the published accuracies are drawn beside it.
+Where samples have a fixed number of units, or asked for some positions, the line has a point for each of at most --bins
+positions, else for each of so many equal parts of the context. Of each run the largest visible fraction is read. Error
+bars: 95% (standard error over contexts). Prints the values and the contrast ends - middle (mean of the first and last
+point less that of the others, 95% bootstrap): a U shape is a positive contrast of the score; none is assumed. Where a
+run has 20 documents or 140 pairs and text of its benchmark, the published accuracies are drawn beside it.
 """
 
 from utils import positive_int, run_main
 
 import numpy as np
 
-from downstream.plotting import PUBLISHED, drawing_parser, read_runs, save_figure
+from downstream.plotting import PUBLISHED, drawing_parser, read_runs, save_figure, style
 from downstream.results import MEASURES, clustered_error, interval, resamples
 from downstream.tasks import SINGLE_GOLD
-from draw_CEvsPCA.plotting import panels, plt
+from draw_CEvsPCA.plotting import panels
 
 # Liu et al. 2023: accuracy by gold index
 REPORTED = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),
@@ -31,7 +31,7 @@ def groups(run, bins):
     lines = run.first_lines()
     indices = np.array([line["gold_index"] for line in lines])
     positions = np.array([1 - line["gold_distance"] / line["context_tokens"] for line in lines])
-    if len(set(indices)) <= bins:
+    if len(set(indices)) <= bins and (run.units or run.gold_positions):
         names = sorted(set(indices))
         which = np.searchsorted(names, indices)
     else:
@@ -50,7 +50,12 @@ def contrast(points):
     return (points[0] + points[-1]) / 2 - points[1:-1].mean() if len(points) > 2 else np.nan
 
 
-def draw_run(axis, run, args, colour):
+def label_of(run):
+    size = f"{run.units} units" if run.units else f"{run.max_length} tokens"
+    return f"{run.model}, {size}" + (", query first" if run.query_first else "")
+
+
+def draw_run(axis, run, args, look):
     """A line; prints its points and its contrast."""
     table, contexts = run.table(args.measure)
     values = table[-1]
@@ -58,9 +63,8 @@ def draw_run(axis, run, args, colour):
     points = means(values, which, np.ones(len(values)))
     errors = [1.96 * (clustered_error(values[which == point], contexts[which == point]) or 0)
               for point in range(len(positions))]
-    size = f"{run.units} units" if run.units else f"{run.max_length} tokens"
-    label = f"{run.model}, {size}" + (", query first" if run.query_first else "")
-    axis.errorbar(positions, points, errors, marker="o", capsize=2, color=colour, label=label)
+    label = label_of(run)
+    axis.errorbar(positions, points, errors, capsize=2, label=label, **look)
     drawn = []
     for weights in resamples(contexts, args.draws):
         if (np.bincount(which, weights, minlength=len(positions)) > 0).all():
@@ -71,7 +75,7 @@ def draw_run(axis, run, args, colour):
           + f"; ends - middle {contrast(points):.3f}{span}")
     if args.measure == "score" and run.comparable and (run.task, run.units) in REPORTED:
         for index, (name, (indices, accuracies)) in enumerate(REPORTED[run.task, run.units].items()):
-            axis.plot(np.array(indices) / (run.units - 1), accuracies, label=name,
+            axis.plot(np.array(indices) / run.units, accuracies, label=name,
                       **{**PUBLISHED, "marker": "Ds"[index]})
 
 
@@ -81,13 +85,13 @@ def main():
     args = parser.parse_args()
     runs = read_runs(args, SINGLE_GOLD)
     tasks = sorted({run.task for run in runs})
+    looks = style(map(label_of, runs))
     figure, axes = panels(len(tasks), width=3.4)
     for axis, task in zip(axes, tasks):
-        mine = [run for run in runs if run.task == task]
-        for index, run in enumerate(mine):
-            draw_run(axis, run, args, plt.cm.viridis(0.9 * index / max(len(mine) - 1, 1)))
+        for run in runs:
+            if run.task == task:
+                draw_run(axis, run, args, looks[label_of(run)])
         axis.set(title=task, xlabel="position of the gold unit (0: beginning)", ylabel=MEASURES[args.measure])
-        axis.legend()
     save_figure(figure, runs, args.out_dir, f"by_position_{args.measure}")
 
 

@@ -11,7 +11,7 @@ chains_and_labels (accuracy against the visible fraction); as PDF and PNG. Print
 from utils import Parser, run_main
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from downstream.by_seed import COLUMNS, by_kind, interval, jump, parts, pooled, read_answers, text
 from downstream.plotting import LOOK, style
@@ -80,6 +80,8 @@ def draw_needles(rows):
         axis.axhline(values, color="grey", linestyle="--", linewidth=1, label="all values alike")
         axis.set(title=name, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
                  yscale="log")
+        axis.yaxis.set_major_formatter(LogFormatter())
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     axes[0].legend()  # the same in every panel, where it may lie on a line
     return figure
 

@@ -79,6 +79,7 @@ def main():
     write_csv(path, rows, COLUMNS)
     print(f"-> {path}")
     figure, axes = panels(len(models) + 1, width=4.2, height=3.4, columns=3)
+    values = [row["value"] for row in rows]
     for axis, model in zip(axes, models):
         matrix = np.full((len(tasks), len(lengths)), np.nan)
         for row in rows:
@@ -86,7 +87,8 @@ def main():
                 matrix[tasks.index(row["task"]), lengths.index(row["max_length"])] = row["value"]
         for i, j in zip(*np.where(np.isnan(matrix))):
             print(f"missing: {model}, {tasks[i]} at {lengths[j]}")
-        draw_matrix(axis, matrix, tasks, [f"{length:,}" for length in lengths], f"{model}: {MEASURES[args.measure]}")
+        draw_matrix(axis, matrix, tasks, [f"{length:,}" for length in lengths], f"{model}: {MEASURES[args.measure]}",
+                    vmin=min(values), vmax=max(values))
     matrix = correlations(rows, tasks)
     draw_matrix(axes[-1], matrix, tasks, tasks, "correlation between tasks", vmin=-1, vmax=1, cmap="coolwarm")
     for i, j in zip(*np.triu_indices(len(tasks), 1)):

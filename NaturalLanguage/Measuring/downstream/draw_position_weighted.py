@@ -78,11 +78,13 @@ def draw_run(run, args):
     low, high = interval(bests) if bests else (best, best)
 
     figure, axes = panels(4, width=3.4)
-    shown = axes[0].pcolormesh(np.append(fractions, 2 * fractions[-1] - fractions[-2]) - np.diff(fractions).min() / 2,
-                               np.linspace(0, 1, args.bins + 1), grid(values, distances, args.bins), shading="flat")
+    edges = [fractions[0], *(fractions[1:] + fractions[:-1]) / 2, fractions[-1]]
+    shown = axes[0].pcolormesh(edges, np.linspace(0, 1, args.bins + 1), grid(values, distances, args.bins))
+    axes[0].grid(False)
     figure.colorbar(shown, ax=axes[0], label=MEASURES[args.measure])
     axes[0].plot(fractions, fractions, color="white", linewidth=0.8)
-    axes[0].set(title="grid", xlabel="visible fraction", ylabel="distance of the gold unit (share)", ylim=(0, 1))
+    axes[0].set(title="grid", xlabel="visible fraction", ylabel="distance of the gold unit (share)", ylim=(0, 1),
+                xlim=(edges[0], edges[-1]))
     for index, gamma in enumerate(args.gammas):
         colour = plt.cm.viridis(0.9 * index / max(len(args.gammas) - 1, 1))
         axes[1].plot(fractions, means[:, index], marker=".", color=colour, label=f"$\\gamma$ = {gamma:g}")
@@ -93,10 +95,10 @@ def draw_run(run, args):
               f"{high[index]:g}], {effective(weights)[index]:.0f} effective questions"
               + ("; the same at all fractions" if flat else "" if interior else "; no interior optimum"))
     axes[1].set(title=f"{run.model}, {run.task}", xlabel="visible fraction", ylabel=MEASURES[args.measure])
-    axes[1].legend()
     below, above = best - np.minimum(low, best), np.maximum(high, best) - best
-    axes[2].errorbar(args.gammas, best, [below, above], marker="o", capsize=2)
-    axes[2].set(title="optimum", xlabel="$\\gamma$", ylabel="best visible fraction", ylim=(0, 1.05), xscale="symlog")
+    axes[2].errorbar(range(len(best)), best, [below, above], marker="o", capsize=2)
+    axes[2].set_xticks(range(len(best)), [f"{gamma:g}" for gamma in args.gammas])
+    axes[2].set(title="optimum", xlabel="$\\gamma$", ylabel="best visible fraction", ylim=(0, 1.05))
     draw_entropy(axes[3], run)
     return figure
 

@@ -54,7 +54,6 @@ def draw_run(axis, run, draws):
               f"[{low:.4f}, {high:.4f}]{ratio}; with it visible {np.mean(values[:, mine][visible[:, mine]]):.4f} nats")
     axis.set(title=run.model, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
              yscale="log")
-    axis.legend()
 
 
 def main():

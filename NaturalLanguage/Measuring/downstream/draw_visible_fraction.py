@@ -34,6 +34,10 @@ def optimum(values, contexts, fractions, measure, draws):
     return fractions[best], interval(bests) if draws else None, gain, interval(gains) if draws else None
 
 
+def label_of(run):
+    return run.model + (", query first" if run.query_first else "")
+
+
 def draw_run(axis, run, measure, draws, label, look):
     """A line with its optimum. Prints the optimum."""
     values, contexts = run.table(measure)
@@ -62,16 +66,14 @@ def main():
     args = parser.parse_args()
     runs = read_runs(args, keep=lambda run: len(run.fractions) > 1)
     kinds = sorted({(run.task, run.max_length or 0) for run in runs})
-    looks = style(run.model for run in runs)
+    looks = style(map(label_of, runs))
     figure, axes = panels(len(kinds), width=3.4)
     for axis, (task, length) in zip(axes, kinds):
         for run in runs:
             if (run.task, run.max_length or 0) == (task, length):
-                label = run.model + (", query first" if run.query_first else "")
-                draw_run(axis, run, args.measure, args.draws, label, looks[run.model])
+                draw_run(axis, run, args.measure, args.draws, label_of(run), looks[label_of(run)])
         axis.set(title=f"{task}, {length:,} tokens" if length else task, xlabel="visible fraction",
                  ylabel=MEASURES[args.measure])
-        axis.legend()
     save_figure(figure, runs, args.out_dir, f"visible_fraction_{args.measure}")
 
 

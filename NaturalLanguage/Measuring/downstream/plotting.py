@@ -57,7 +57,13 @@ def note(runs):
 
 
 def save_figure(figure, runs, out_dir, stem):
-    """Write a figure as PDF and PNG, with its note, and say so."""
+    """Write a figure as PDF and PNG, with its note and one legend above all panels, and say so.
+
+    A label has the same look in all panels.
+    """
+    labelled = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    if labelled:
+        figure.legend(labelled.values(), labelled, loc="outside upper center", ncols=min(len(labelled), 3))
     if note(runs):
         figure.supxlabel(note(runs), fontsize=6, color="grey")
     write_figure(figure, out_dir, stem)

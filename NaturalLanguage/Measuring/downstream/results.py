@@ -68,6 +68,7 @@ class Answers:
         self.max_length, self.query_first = about["max_length"], about["request"]["query_first"]
         self.model = Path(about["request"]["model_name"]).name
         self.units, self.values = about.get("units"), about.get("values")
+        self.gold_positions = about.get("gold_positions")  # those that samples asked for, None for uniform ones
         rows = read_table(self.directory / "answers.csv", COLUMNS, "evaluate again with --overwrite")
         self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
                        for name, value in row.items()} for row in rows]
@@ -119,6 +120,7 @@ def interval(values, level=0.95):
 
 
 def best_index(values, name):
-    """Index of the best of values along the first axis: lowest for a cross entropy, else highest; the first of
-    equals."""
-    return np.argmin(values, axis=0) if "cross_entropy" in name else np.argmax(values, axis=0)
+    """Index of the best of values along the first axis: lowest for a cross entropy, else highest; of equals the last,
+    so that a smaller context is best only where it is better."""
+    values = np.asarray(values)[::-1]
+    return len(values) - 1 - (np.argmin(values, axis=0) if "cross_entropy" in name else np.argmax(values, axis=0))

@@ -108,9 +108,9 @@ class EvaluationRun:
                     old.unlink()
         save_json(path, {"request": self.request, "task": self.about["task"], "metric": self.about["metric"],
                          "comparable": self.about["comparable"], "source": self.about["source"],
-                         "max_length": self.about["max_length"], "units": self.about["request"]["units"],
-                         "values": self.about["values"], "chat": chat, "samples": str(self.args.samples),
-                         "environment": describe_environment(self.device)})
+                         **{name: self.about["request"].get(name) for name in ("units", "gold_positions")},
+                         "max_length": self.about["max_length"], "values": self.about["values"], "chat": chat,
+                         "samples": str(self.args.samples), "environment": describe_environment(self.device)})
 
     def read_lines(self):
         """{(visible fraction, index): line} of what is written; a line cut short by a crash is dropped from its

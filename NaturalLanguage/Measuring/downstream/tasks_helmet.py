@@ -5,7 +5,8 @@ from downstream.tasks_retrieval import PAIRS, random_pairs, retrieved_passages
 from downstream.tasks_ruler import draw_questions, other_passages
 
 DEMONSTRATIONS = 2
-RANKED_IN_DEMONSTRATION = 5
+SHORTEST = 8192  # tokens of HELMET's shortest prompts
+SHOWN = {"rag": (1, 3), "rerank": (5, 10)}  # passages of a demonstration in shorter prompts, and in HELMET's
 RANKS_IN_TARGET = 10
 HALF_RELEVANT = 2  # passages of the gold one's group, where there are no judgements: few of many, so that chance is low
 RAG = ("Use the given documents to write a concise and short answer to the question. Write your answer in the "
@@ -34,12 +35,23 @@ def with_title(passage):
     return f"Document (Title: {passage.title}): {passage.text}"
 
 
+def of_demonstration(task, candidates, options):
+    """Options for a demonstration: HELMET's number of passages, or fewer in shorter prompts or where there are no
+    more."""
+    short = options.max_length is not None and options.max_length < SHORTEST
+    return options._replace(units=min(SHOWN[task][not short], 1 + len(candidates)), queries=1, positions=None)
+
+
 def rag(size, rng, source, options):
-    """A question with retrieved passages, behind two demonstrations with their gold ones. size: tokens of the
-    others."""
+    """A question with retrieved passages, behind two demonstrations. size: tokens of the distractors."""
     question, *shown = draw_questions(source, 1 + DEMONSTRATIONS, rng)
-    demonstrations = "".join(f"{with_title(other.gold)}\n\nQuestion: {other.text}\nAnswer: {other.answers[0]}\n\n\n"
-                             for other in shown)
+    demonstrations = ""
+    for other in shown:
+        candidates = retrieved_passages(other, source, rng)
+        small = of_demonstration("rag", candidates, options)
+        passages, _ = arrange([other.gold], choose_passages(candidates, 0, small), small, rng)
+        demonstrations += "".join(f"{with_title(passage)}\n\n" for passage in passages)
+        demonstrations += f"Question: {other.text}\nAnswer: {other.answers[0]}\n\n"
     others = choose_passages(retrieved_passages(question, source, rng), size, options)
     passages, golds = arrange([question.gold], others, options, rng)
     query = Query(golds, f"\n\nQuestion: {question.text}\n", f"Question: {question.text}\n\n", "Answer:",
@@ -69,7 +81,7 @@ def best_first(passages, names, relevance):
     return [names[index] for index in order]
 
 
-def rerank_parts(question, candidates, size, rng, source, options):
+def rerank_parts(question, candidates, size, rng, options):
     """Passages in their order, their IDs and their relevance, and the index of the gold one."""
     judged = dict(candidates)
     top = max([2, *(value + 1 for value in judged.values())])
@@ -86,13 +98,14 @@ def rerank(size, rng, source, options):
     """Passages with IDs, to be ranked by relevance, behind two demonstrations. size: tokens of the others."""
     question, *shown = draw_questions(source, 1 + DEMONSTRATIONS, rng)
     demonstrations = ""
-    small = options._replace(units=RANKED_IN_DEMONSTRATION, positions=None)
     for other in shown:
-        passages, names, relevance, _ = rerank_parts(other, judged_passages(other, source, rng), 0, rng, source, small)
+        candidates = judged_passages(other, source, rng)
+        passages, names, relevance, _ = rerank_parts(other, candidates, 0, rng,
+                                                     of_demonstration("rerank", candidates, options))
         ranked = " > ".join(f"ID{name}" for name in best_first(passages, names, relevance))
-        demonstrations += "\n\n".join(listing(passages, names)) + f"\n\nQuery: {other.text}\nRanking: {ranked}\n\n\n"
+        demonstrations += "\n\n".join(listing(passages, names)) + f"\n\nQuery: {other.text}\nRanking: {ranked}\n\n"
     passages, names, relevance, golds = rerank_parts(
-        question, judged_passages(question, source, rng), size, rng, source, options)
+        question, judged_passages(question, source, rng), size, rng, options)
     ranked = best_first(passages, names, relevance)
     query = Query(golds, f"\n\nQuery: {question.text}\n", f"Query: {question.text}\n\n", "Ranking:", ranked,
                   " " + " > ".join(f"ID{name}" for name in ranked[:RANKS_IN_TARGET]),

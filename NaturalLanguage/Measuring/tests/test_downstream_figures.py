@@ -84,6 +84,8 @@ def test_the_optimum():
     best, _, gain, _ = optimum(values, contexts, [0.25, 0.5, 1.0], "cross_entropy", 0)
     assert best == 0.25 and gain == pytest.approx(0.3)
     assert optimum(np.sort(values, axis=0), contexts, [0.25, 0.5, 1.0], "score", 0)[0] == 1.0
+    for name in ("score", "cross_entropy"):  # of equals the largest: then less context is no better
+        assert optimum(np.array([values[1]] * 3), contexts, [0.25, 0.5, 1.0], name, 20)[:3:2] == (1.0, 0.0)
 
 
 def test_errors_count_contexts():
@@ -153,6 +155,13 @@ def test_positions(tmp_path):
     places, which = groups(run, 2)  # more positions than points: equal parts of the context
     assert which.tolist() == [0, 0, 0, 1, 1] * 4 and places == pytest.approx([0.2, 0.7])
     assert "ends - middle 1.000" in succeed("draw_by_position", "--runs", tmp_path / "run", "--out_dir", tmp_path)
+    # of contexts with 2 and with 4 units, asked for uniformly: the last unit is not at one position
+    lines = [{"index": 4 * row + index, "context": row, "visible_fraction": 1.0, "gold_index": index,
+              "gold_distance": 100 - 100 * index // units, "score": 1.0, "gold_visible": 1}
+             for row, units in enumerate((2, 4)) for index in range(units)]
+    for about, expected in (({}, [0, 0.25, 0.5, 0.75]), ({"gold_positions": [0, 1, 2, 3]}, [0, 0.375, 0.5, 0.75])):
+        places, _ = groups(Answers(write_run(tmp_path / str(len(about)), "kv_retrieval", lines, **about)), 4)
+        assert places == pytest.approx(expected)
 
 
 def test_models_that_differ_in_their_seed(tmp_path):

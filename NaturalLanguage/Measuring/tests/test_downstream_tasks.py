@@ -262,6 +262,32 @@ def test_reranking(models, files, tmp_path):
         assert len(re.findall("Ranking: ID", sample["instruction"])) == 2 + 1  # two demonstrations and the format
 
 
+@pytest.mark.parametrize("task, flags, passages, shown", [
+    ("helmet_rag", (), 90, 3), ("helmet_rag", ("--max_length", 8191), 90, 1), ("helmet_rerank", (), 90, 10),
+    ("helmet_rerank", ("--max_length", 8191), 90, 5), ("helmet_rerank", ("--max_length", 8192), 6, 7)])
+def test_demonstrations_of_passages(task, flags, passages, shown, models, tmp_path):
+    """As many as HELMET's files have from its shortest length on, or all where there are fewer."""
+    nq = write_nq(tmp_path / "nq.jsonl", passages=passages)
+    samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], task, "--units", 6, "--n", 4, "--nq", nq, *flags)
+    for sample in samples:
+        demonstrations = re.split(r"(?<=\n)(?:Answer|Ranking): (.*)\n\n", sample["instruction"])[2:]
+        assert len(demonstrations) == 5 and demonstrations[4] == ""
+        asked = [re.search(r"question (\d+)$", part)[1]
+                 for part in (*demonstrations[0:3:2], sample["question"].strip())]
+        assert len(set(asked)) == 3
+        for part, number, answer in zip(demonstrations[::2], asked, demonstrations[1::2]):
+            texts = re.findall(r"Document \(Title: \w+ (\d+).*?\): (.*)", part)
+            assert len(texts) == shown and {of for of, _ in texts} == {number}
+            holding = [index for index, (_, text) in enumerate(texts) if f"Answer{number}" in text]
+            if task == "helmet_rag":
+                assert len(holding) == 1 and answer == f"Answer{number}"
+            else:
+                names = re.findall(r"\[ID: (\d+)\]", part)
+                ranked = re.findall(r"ID(\d+)", answer)
+                assert sorted(ranked) == sorted(names) and len(set(names)) == shown
+                assert ranked[0] == names[holding[0]]
+
+
 def test_chance_of_built_in_reranking_is_low(models, tmp_path):
     """The gold passage and two of its module are relevant, of many."""
     samples, _ = generate(tmp_path / "s.jsonl", models["qwen3"], "helmet_rerank", "--max_length", 8192, "--n", 4)
