@@ -210,14 +210,16 @@ class Answering:
         return self.at(torch.zeros(1, 1, dtype=torch.int64), lambda: beginning(self.model, ids))[0]
 
     @torch.inference_mode()
-    def answer(self, prompts, targets, contexts, new_tokens=0):
+    def answer(self, prompts, targets, contexts, new_tokens=0, answered=frozenset()):
         """Yield (indices, their results) as they are computed; a result is what follows.
 
         losses      float64, cross entropy in nats of each token of the right answer, given the prompt and those before
         hits        how many of them are the likeliest token
         state       float32 (width,), the hidden state before the answer, as the output layer gets it
         answer      token ids of the greedy answer, None if no new tokens are asked for
-        prompts, targets: lists of token ids; contexts: prompts with the same one may share their beginning.
+        prompts, targets: lists of token ids; contexts: prompts with the same one may share their beginning; answered:
+        indices that are not needed. Batches are those of all prompts, since another batch rounds otherwise; one that is
+        needed in part is computed whole.
         """
         longest = max([new_tokens, *map(len, targets)])
         waiting = list(range(len(prompts)))
@@ -228,6 +230,8 @@ class Answering:
                                                  [contexts[index] for index in waiting]):
                     cache, group = None, [waiting[index] for index in group]
                     for chosen in self.split(group, prompts, shared, longest):
+                        if answered.issuperset(chosen):
+                            continue
                         parts = [prompts[index] for index in chosen], [targets[index] for index in chosen], new_tokens
                         if shared:
                             cache = cache or self.prefill(prompts[chosen[0]][:shared])

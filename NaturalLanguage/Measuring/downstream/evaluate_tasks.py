@@ -93,17 +93,19 @@ def evaluate(args):
         from downstream.answering import Answering
         answering = Answering(load_model(args.model_name, config, dtype, device, args.device_map), tokenizer,
                               args.tokens_per_batch, args.share)
+        mine = run.share(samples)
         for fraction in request["visible_fractions"]:
-            mine = run.remaining(samples, fraction)
-            results = answering.answer([prompts[index].visible(fraction) for index in mine],
-                                       [prompts[index].target for index in mine],
-                                       [samples[index]["context"] for index in mine], new_tokens) if mine else ()
-            with progress(total=len(mine), desc=f"visible {fraction:g}", unit="sample", disable=run.rank > 0) as bar:
+            answered = {row for row, index in enumerate(mine) if (fraction, index) in run.done}
+            results = answering.answer(
+                [prompts[index].visible(fraction) for index in mine], [prompts[index].target for index in mine],
+                [samples[index]["context"] for index in mine], new_tokens, answered) if mine else ()
+            with progress(total=len(mine) - len(answered), desc=f"visible {fraction:g}", unit="sample",
+                          disable=run.rank > 0) as bar:
                 for members, found in results:
                     chosen = [mine[index] for index in members]
                     run.write(fraction, [line_of(samples[index], prompts[index], fraction, result, tokenizer, about)
                                          for index, result in zip(chosen, found)], [result[2] for result in found])
-                    bar.update(len(members))
+                    bar.update(len(answered.union(members)) - len(answered))
         run.finish()
     return run.directory
 

@@ -130,13 +130,12 @@ class EvaluationRun:
                 path.write_text("".join(whole), encoding="utf-8")
         return found
 
-    def remaining(self, samples, fraction):
-        """Indices of the samples that this process has still to answer; questions about one context stay together."""
-        todo = [index for index in range(len(samples)) if (fraction, index) not in self.done]
-        contexts = list(dict.fromkeys(samples[index]["context"] for index in todo))
+    def share(self, samples):
+        """Indices of the samples that this process answers; questions about one context stay together."""
+        contexts = list(dict.fromkeys(sample["context"] for sample in samples))
         share = len(contexts) * self.rank // self.world, len(contexts) * (self.rank + 1) // self.world
         mine = set(contexts[slice(*share)])
-        return [index for index in todo if samples[index]["context"] in mine]
+        return [index for index, sample in enumerate(samples) if sample["context"] in mine]
 
     def visible_length(self, fraction):
         """Visible tokens of the mean context: the name of a file of features."""
@@ -154,13 +153,14 @@ class EvaluationRun:
         return self.files[fraction]
 
     def write(self, fraction, lines, states):
-        """Save hidden states and then the lines that say that they are there."""
+        """Save hidden states and then the lines that say that they are there, of samples that are not done."""
+        new = [(line, state) for line, state in zip(lines, states) if (fraction, line["index"]) not in self.done]
         if self.args.features:
             rows = self.states(fraction, len(states[0]))
-            for line, state in zip(lines, states):
+            for line, state in new:
                 rows[line["index"]] = state.numpy()
             rows.flush()
-        self.lines.write("".join(json.dumps(line) + "\n" for line in lines))
+        self.lines.write("".join(json.dumps(line) + "\n" for line, _ in new))
         self.lines.flush()
 
     def finish(self):

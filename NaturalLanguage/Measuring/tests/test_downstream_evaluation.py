@@ -84,11 +84,12 @@ def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
 
 def test_an_interrupted_run_goes_on(models, samples, tmp_path):
     path, _ = samples["qwen3"]
-    flags = ["--model_name", models["qwen3"], "--samples", path, "--visible_fractions", 0.5, 1, "--new_tokens", 4]
+    flags = ["--model_name", models["qwen3"], "--samples", path, "--visible_fractions", 0.5, 1,
+             "--tokens_per_batch", 1500, "--new_tokens", 4]
     succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "whole")
     whole = tmp_path / "whole" / "qwen3" / "qwen3"
-    process = subprocess.Popen([sys.executable, "-m", "downstream.evaluate_tasks", *map(str, flags), "--no-share",
-                                "--tokens_per_batch", "1", "--out_dir", str(tmp_path / "cut")], cwd=FOLDER,
+    process = subprocess.Popen([sys.executable, "-m", "downstream.evaluate_tasks", *map(str, flags),
+                                "--out_dir", str(tmp_path / "cut")], cwd=FOLDER,
                                stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     lines = tmp_path / "cut" / "qwen3" / "qwen3" / "lines_0.jsonl"
     while process.poll() is None and not (lines.exists() and lines.read_text().count("\n") >= 3):
@@ -96,18 +97,16 @@ def test_an_interrupted_run_goes_on(models, samples, tmp_path):
     process.send_signal(signal.SIGTERM)
     errors = process.communicate()[1].splitlines()
     assert process.returncode == -signal.SIGTERM and "start the same command again" in errors[-1]
-    with open(lines, "a") as file:
-        file.write('{"index": 11, "visi')  # a line that a crash cut short
+    text = lines.read_text()
+    lines.write_text(text[:text.rindex("{") + 20])  # a line that a crash cut short, and with it a batch
     done = lines.read_text().count("\n")
     out = succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "cut")
-    assert 3 <= done < 24 and "finished" in out
-    assert (lines.parent / "outputs.jsonl").read_text() == (whole / "outputs.jsonl").read_text()
-    for row, other in zip(answers(lines.parent), answers(whole)):
-        assert float(row.pop("cross_entropy")) == pytest.approx(float(other.pop("cross_entropy")), abs=1e-5)
-        assert row == other
+    assert 2 <= done < 24 and "finished" in out
+    for name in ("outputs.jsonl", "answers.csv"):
+        assert (lines.parent / name).read_bytes() == (whole / name).read_bytes()
     for file in whole.glob("feature_tensors_seq_*.pt"):
-        assert torch.allclose(load_tensors(file, "features")["features"],
-                              load_tensors(lines.parent / file.name, "features")["features"], atol=1e-5)
+        assert torch.equal(load_tensors(file, "features")["features"],
+                           load_tensors(lines.parent / file.name, "features")["features"])
     assert "finished before" in succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "cut")
     line = error_of("evaluate_tasks", *flags[:-1], 5, "--out_dir", tmp_path / "cut")
     assert "new_tokens 4, not 5" in line and "--overwrite" in line
