@@ -50,6 +50,14 @@ def memory_recall(rows):
     return ["tokens back", *(f"memory of {column}" for column in columns)], lines
 
 
+def memory_loss(rows):
+    """Loss on a text by the tokens of the memory; of runs without one at the length that they were trained with."""
+    rows = [row for row in rows if row["memory_tokens"] or row["length"] == row["trained_length"]]
+    columns, lines = pivot(rows, lambda row: (row["variant"],), lambda row: (
+        f"memory of {int(row['memory_tokens']):,}" if row["memory_tokens"] else "window alone"))
+    return ["run", *columns], lines
+
+
 def long_measures(rows):
     """Losses and recall of each variant and kind of positions, at each length."""
     columns, lines = pivot(rows, lambda row: (row["variant"], row["rope_type"]), lambda row: (
@@ -57,4 +65,5 @@ def long_measures(rows):
     return ["run", "positions", *columns], lines
 
 
-TABLES = {"attention_time": attention_time, "memory_recall": memory_recall, "long_measures": long_measures}
+TABLES = {"attention_time": attention_time, "memory_recall": memory_recall, "memory_loss": memory_loss,
+          "long_measures": long_measures}
