@@ -37,10 +37,10 @@ def measure_outside(names, tables, draws, seed, out):
     request = {"tables": tables, "draws": draws, "seed": seed}
     found = load_json(out, "the coverage") if Path(out).exists() else {}
     if found.get("request") != request:
-        found = {"request": request, "level": LEVEL, "laws": {}}
+        found = {"request": request, "level": LEVEL, "laws": {}, "exponents": {}}
     for name in names:
         if name not in found["laws"]:
-            found["laws"][name] = coverage(TRUTHS[name], tables, draws, seed)
+            found["laws"][name], found["exponents"][name] = coverage(TRUTHS[name], tables, draws, seed)
             save_json(out, found)
         for title, beyond in (("sizes of the table", False), ("sizes beyond", True)):
             rows = [row for row in found["laws"][name] if (row["beyond_the_sizes"] > 1) == beyond]
