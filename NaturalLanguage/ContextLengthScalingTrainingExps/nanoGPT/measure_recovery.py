@@ -12,7 +12,8 @@ The law itself is given to each fit: whether it would be chosen is not asked.
 
 With --outside the truths are laws that no candidate is (optimal_context/coverage.py), or those of them that are named,
 and everything is asked that fit_optimal_context.py does: the share of tables where the interval of a size's optimum
-holds the true one, or the answer is not trusted. What --out holds already of the same request is not measured again.
+holds the true one, or the answer is not trusted, and the same of the exponent in the size. What --out holds already of
+the same request is not measured again.
 """
 
 from utils import Parser, fail, positive_int, run_main
