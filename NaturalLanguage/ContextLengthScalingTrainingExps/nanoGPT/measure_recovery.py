@@ -12,7 +12,8 @@ The law itself is given to each fit: whether it would be chosen is not asked.
 
 With --outside the truths are laws that no candidate is (optimal_context/coverage.py), or those of them that are named,
 and everything is asked that fit_optimal_context.py does: the share of tables where the interval of a size's optimum
-holds the true one, or the answer is not trusted. What --out holds already of the same request is not measured again.
+holds the true one, or the answer is not trusted, and the same of the exponent in the size. What --out holds already of
+the same request is not measured again.
 """
 
 from utils import Parser, fail, positive_int, run_main
@@ -37,10 +38,10 @@ def measure_outside(names, tables, draws, seed, out):
     request = {"tables": tables, "draws": draws, "seed": seed}
     found = load_json(out, "the coverage") if Path(out).exists() else {}
     if found.get("request") != request:
-        found = {"request": request, "level": LEVEL, "laws": {}}
+        found = {"request": request, "level": LEVEL, "laws": {}, "exponents": {}}
     for name in names:
         if name not in found["laws"]:
-            found["laws"][name] = coverage(TRUTHS[name], tables, draws, seed)
+            found["laws"][name], found["exponents"][name] = coverage(TRUTHS[name], tables, draws, seed)
             save_json(out, found)
         for title, beyond in (("sizes of the table", False), ("sizes beyond", True)):
             rows = [row for row in found["laws"][name] if (row["beyond_the_sizes"] > 1) == beyond]

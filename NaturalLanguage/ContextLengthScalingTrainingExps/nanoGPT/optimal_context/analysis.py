@@ -75,8 +75,9 @@ def misfit_reasons(kept, cells):
     against = (f"residuals {lack['residual_error']:.3g} nats beside {lack['seed_error']:.3g} from seeds"
                if lack["seed_error"] else f"residuals {lack['residual_error']:.3g} nats, one seed a cell")
     reasons = []
-    if {"pooled", "smooth"} & set(failed):
-        p = min(lack[name] for name in ("pooled", "smooth") if lack[name] is not None)
+    general = ("pooled", "smooth", "square")
+    if set(general) & set(failed):
+        p = min(lack[name] for name in general if lack[name] is not None)
         reasons.append(f"no candidate law fits the table: the kept one leaves more than noise ({against}; lack of fit, "
                        f"p = {p:.2g})")
     if "lean" in failed:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm as normal, t as student_t
 
-from optimal_context.lack_of_fit import orthonormal
+from optimal_context.lack_of_fit import orthonormal, seed_noise
 from optimal_context.law import predict, read_as, residuals, tangents
 from optimal_context.solver import solve
 from utils import argument_type
@@ -14,17 +14,8 @@ DRAWS, LEAST_DRAWS, LEVEL = 500, 100, 0.95
 number_of_draws = argument_type(int, lambda value: value >= LEAST_DRAWS, f"an integer of at least {LEAST_DRAWS}")
 
 
-def widening(cells, parameters):
-    """Student's t over the normal quantile, for the fewest degrees of freedom that a deviation rests on.
-
-    These are the n - p that few cells leave, or, if they are fewer, those that few seeds give the cells' variances
-    together (Welch and Satterthwaite).
-    """
-    noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
-    freedom = len(cells.losses) - parameters
-    if noise.any():
-        freedom = min(freedom, noise.sum()**2 / sum(value**2 / (len(seeds) - 1)
-                                                    for value, seeds in zip(noise, cells.seeds) if value))
+def widening(freedom):
+    """Student's t over the normal quantile, for the degrees of freedom that the size of a deviation rests on."""
     quantile = (1 + LEVEL) / 2
     return student_t.ppf(quantile, max(freedom, 2)) / normal.ppf(quantile)
 
@@ -53,27 +44,34 @@ def moved_residuals(residual, cells, draws, generator):
     return moved
 
 
-def resampled_losses(fit, cells, draws, generator, misfit=False):
+def resampled_losses(fit, cells, draws, generator, alike, misfit=False):
     """Losses (draws, n) as another experiment might have found them, if the fit were the truth.
 
-    Seeds: those of each cell are drawn again (deviations from their mean, scaled for the mean's degree of freedom).
-    Cells: what the seeds do not explain of a residual returns with a random sign, or, if the law misfits, comes from
-    other cells (`moved_residuals`). One share, of all squared residuals together, is not explained; with one seed a
-    cell it is 1. All deviations are widened (`widening`).
+    Seeds: each cell's are drawn again (deviations from their mean, scaled for the mean's degree of freedom): from those
+    of all cells if these vary alike, or the cell has one seed, else from its own. Two seeds drawn from themselves
+    have a mean that half the time is theirs: noise with such tails a robust fit sees through better than that of the
+    table, and intervals would be too narrow. Cells: what the seeds do not explain of a residual returns with a random
+    sign, or, if the law misfits, comes from other cells (`moved_residuals`). One share, of all squared residuals
+    together, is not explained; with one seed a cell it is 1. Both are widened (`widening`) for their degrees of
+    freedom: those between seeds, and the n - p of the residuals.
     """
-    noise = np.array([seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0 for seeds in cells.seeds])
-    wide = widening(cells, len(fit.theta))
-    residual = standardized_residual(fit, cells)
-    unexplained = max(0.0, 1 - noise.sum() / max((residual**2).sum(), 1e-30))
+    noise, residual = seed_noise(cells), standardized_residual(fit, cells)
+    seeded = noise.variance is not None
+    unexplained = max(0.0, 1 - noise.variance.sum() / max((residual**2).sum(), 1e-30)) if seeded else 1.0
     if misfit:
         moved = moved_residuals(residual, cells, draws, generator)
     else:
         moved = generator.choice((-1.0, 1.0), size=(draws, len(residual))) * residual
+    wide = widening(len(cells.losses) - len(fit.theta))
     losses = predict(fit, cells.lengths, cells.sizes)[1] + wide * np.sqrt(unexplained) * moved
-    for index, seeds in enumerate(cells.seeds):
-        if len(seeds) > 1:
-            deviation = wide * (seeds - seeds.mean()) * np.sqrt(len(seeds) / (len(seeds) - 1))
-            losses[:, index] += deviation[generator.integers(len(seeds), size=(draws, len(seeds)))].mean(1)
+    if not seeded:
+        return losses
+    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1)) for seeds in cells.seeds]
+    of_all = np.concatenate([own for own in deviations if len(own) > 1])
+    wide = widening(noise.freedom)
+    for index, own in enumerate(deviations):
+        source = of_all if alike or len(own) == 1 else own
+        losses[:, index] += wide * generator.choice(source, size=(draws, len(own))).mean(1)
     return losses
 
 
@@ -82,8 +80,9 @@ def bootstrap(fit, cells, draws=DRAWS, seed=0, misfit=False):
 
     Two readings of a cell are of the same runs, so that the same seeds and signs are drawn for both.
     """
+    alike = all(seed_noise(one).alike for one in cells.readings)
     losses = np.concatenate([one.scale * resampled_losses(read_as(fit, one), one, draws, np.random.default_rng(seed),
-                                                          misfit) for one in cells.readings], 1)
+                                                          alike, misfit) for one in cells.readings], 1)
     scale = np.sqrt((residuals(fit, cells)**2).sum() / max(losses.shape[1] - len(fit.theta), 1)) + 1e-9
     theta, _ = solve(fit.law, np.repeat(fit.theta[None], draws, 0), fit.reference, cells, losses,
                      np.ones((1, losses.shape[1])), np.full((draws, 1), scale), tolerance=1e-5)
@@ -93,14 +92,19 @@ def bootstrap(fit, cells, draws=DRAWS, seed=0, misfit=False):
 def intervals(values, draws, corrected=True):
     """The 95% intervals, low and high (...,), of values (...,) with their draws (draws, ...).
 
-    Quantiles of the draws, corrected for the bias that shows in where the value lies among them (Efron's BC interval);
-    not corrected for what cannot be negative and may be 0, whose draws lie above it without any bias to correct.
+    Quantiles of the draws (between two of them a straight line), corrected for the bias that shows in where the value
+    lies among them (Efron's BC interval); not corrected for what cannot be negative and may be 0, whose draws lie above
+    it without any bias to correct.
     """
     share = ((draws < values).mean(0) + (draws <= values).mean(0)) / 2 if corrected else np.full(np.shape(values), 0.5)
-    shift, ordered = 2 * normal.ppf(np.clip(share, 0.03, 0.97)), np.sort(draws, 0)
-    ranks = [toward(normal.cdf(shift + normal.ppf(level)) * (len(draws) + 1)).astype(int).clip(1, len(draws)) - 1
-             for level, toward in (((1 - LEVEL) / 2, np.floor), ((1 + LEVEL) / 2, np.ceil))]
-    return [np.take_along_axis(ordered, rank[None], 0)[0] for rank in ranks]
+    shift, ordered, found = 2 * normal.ppf(np.clip(share, 0.03, 0.97)), np.sort(draws, 0), []
+    for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+        rank = np.clip(normal.cdf(shift + normal.ppf(level)) * (len(draws) + 1), 1, len(draws)) - 1
+        below = np.floor(rank).astype(int)
+        low, high = (np.take_along_axis(ordered, np.minimum(below + step, len(draws) - 1)[None], 0)[0]
+                     for step in (0, 1))
+        found.append(low + (rank - below) * (high - low))
+    return found
 
 
 def interval(value, draws):

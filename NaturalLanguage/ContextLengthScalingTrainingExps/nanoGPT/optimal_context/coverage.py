@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimal_context.analysis import analyse, predictions, table_reasons
+from optimal_context.analysis import analyse, growth, predictions, table_reasons
 from optimal_context.law import LAWS
 from optimal_context.selection import supported_factor
 from optimal_context.table import from_losses
@@ -103,28 +103,35 @@ def holds(entry, true, longest, shortest):
 def judge(truth, draws, seed):
     """One table: for each of its sizes, then for each size beyond, whether the answer holds, and whether it is trusted.
 
-    Two lists of booleans. A size of the table is trusted if the whole table is; one beyond, if that and itself is.
+    Two lists of booleans; then whether the interval of the exponent holds that of the true optima of the same sizes, or
+    none is given. A size of the table is trusted if the whole table is; one beyond, if that and itself is.
     """
     cells = truth.table(seed)
     analysis = analyse(LAWS, cells, draws, seed, compare_all=False)
     supported = [supported_factor(analysis.kept.law, cells, seed, upwards) for upwards in (False, True)]
     sizes = np.concatenate([truth.sizes, truth.sizes[-1] * np.array(BEYOND)])
-    rows = predictions(analysis, sizes, supported)
-    count = len(truth.sizes)
+    rows, optima, count = predictions(analysis, sizes, supported), truth.optima(sizes), len(truth.sizes)
     whole = not table_reasons(analysis) and all(row["trusted"] for row in rows[:count])
     holding = [holds(row["optimum"], true, cells.lengths.max(), cells.lengths.min())
-            for row, true in zip(rows, truth.optima(sizes))]
-    return holding, [whole] * count + [whole and row["trusted"] for row in rows[count:]]
+               for row, true in zip(rows, optima)]
+    grown = None if analysis.no_effect else growth(analysis, rows[:count])
+    known = [index for index in range(count) if rows[index]["optimum"]["value"] is not None]
+    return holding, [whole] * count + [whole and row["trusted"] for row in rows[count:]], (
+        grown is None or grown["low"] <= np.polyfit(np.log(sizes[known]), np.log(optima[known]), 1)[0] <= grown["high"])
+
+
+def shares(holding, trusted):
+    """Of tables that hold (tables,) and are trusted (tables,) the shares, for JSON."""
+    return {"holds": float(holding.mean()), "trusted": float(trusted.mean()),
+            "holds_or_not_trusted": float((holding | ~trusted).mean()),
+            "holds_where_trusted": float(holding[trusted].mean()) if trusted.any() else None}
 
 
 def coverage(truth, tables, draws, seed):
-    """Shares of tables, for each size of the table and beyond it, for JSON."""
-    found = np.array([judge(truth, draws, seed + index) for index in range(tables)], bool)
-    holding, trusted = found[:, 0], found[:, 1]
+    """Shares of tables, for each size of the table and beyond it, and those of the exponent, for JSON."""
+    holding, trusted, growing = (np.array(found, bool) for found in zip(*(
+        judge(truth, draws, seed + index) for index in range(tables))))
     sizes = truth.sizes.tolist() + (truth.sizes[-1] * np.array(BEYOND)).tolist()
-    return [{"train_tokens": size, "holds": float(holding[:, index].mean()), "trusted": float(trusted[:, index].mean()),
-             "holds_or_not_trusted": float((holding | ~trusted)[:, index].mean()),
-             "holds_where_trusted": (float(holding[trusted[:, index], index].mean()) if trusted[:, index].any()
-                                     else None),
+    return [{"train_tokens": size, **shares(holding[:, index], trusted[:, index]),
              "beyond_the_sizes": size / truth.sizes[-1] if size > truth.sizes[-1] else 1.0}
-            for index, size in enumerate(sizes)]
+            for index, size in enumerate(sizes)], shares(growing, trusted[:, 0])

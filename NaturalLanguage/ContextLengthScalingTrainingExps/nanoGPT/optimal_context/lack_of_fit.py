@@ -11,11 +11,12 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy.stats import bartlett, f as f_distribution, t as student_t
 
-from optimal_context.law import optimum, residuals, tangents
+from optimal_context.law import optimum, predict, residuals, tangents
 
 SHAPES = 8          # smooth shapes that are tested at most
 DEGREE = 5          # of them in log l and log D together
-OWN = 0.1           # share of a shape that must be no combination of tangents and earlier shapes
+OWN = 0.1           # share of a shape that must be no combination of tangents and earlier shapes,
+OWN_SQUARE = 1e-4   # and of the square of L_approx, which is nearly one and all the same tells the laws apart
 UNEQUAL = 0.01      # below this p of Bartlett's test each cell's noise is that of its own seeds, else the pooled one
 
 
@@ -23,10 +24,12 @@ UNEQUAL = 0.01      # below this p of Bartlett's test each cell's noise is that 
 class Noise:
     """The variance (n,) of the cells' means over seeds, and its degrees of freedom; variance None: one seed a cell.
 
+    alike: whether the seeds of all cells vary alike, so that the variance is pooled over the cells.
     cautious (n,): no cell's below the mean one, since two seeds may agree by chance.
     """
     variance: np.ndarray | None
     freedom: float
+    alike: bool = False
 
     @property
     def cautious(self):
@@ -44,7 +47,7 @@ def seed_noise(cells):
     pooled = np.nansum(own * (counts - 1)) / freedom
     positive = [seeds for seeds in groups if np.ptp(seeds) > 0]
     if pooled == 0 or len(positive) < 2 or (len(positive) == len(groups) and bartlett(*positive).pvalue > UNEQUAL):
-        return Noise(np.maximum(pooled, 1e-18) / counts, freedom)
+        return Noise(np.maximum(pooled, 1e-18) / counts, freedom, alike=True)
     variance = np.maximum(np.where(np.isnan(own), pooled, own), 1e-3 * pooled) / counts
     known = variance[counts > 1]
     return Noise(variance, known.sum()**2 / (known**2 / (counts[counts > 1] - 1)).sum())
@@ -96,7 +99,16 @@ def leaning_shapes(fit, cells):
     return np.stack([lean, lean * scaled(cells.sizes)], 1)
 
 
-def beside(shapes, basis, most):
+def squared_approximation(fit, cells):
+    """The square of the fitted L_approx (n, 1): the shape of Ramsey's specification test (RESET, 1969).
+
+    A law whose loss saturates or accelerates otherwise than the table's differs from it by this to the lowest order.
+    """
+    bayes, loss = predict(fit, cells.lengths, cells.sizes)
+    return (((loss - bayes) / max(np.abs(loss - bayes).max(), 1e-12))**2)[:, None]
+
+
+def beside(shapes, basis, most, least=OWN):
     """Of shapes (n, k), orthonormal, what is beside a basis (n, p) and the earlier shapes: at most `most` columns."""
     found = basis
     for shape in shapes.T:
@@ -104,7 +116,7 @@ def beside(shapes, basis, most):
             break
         own = shape - found @ (found.T @ shape)
         own -= found @ (found.T @ own)
-        if np.linalg.norm(own) > OWN * np.linalg.norm(shape):
+        if np.linalg.norm(own) > least * np.linalg.norm(shape):
             found = np.hstack([found, own[:, None] / np.linalg.norm(own)])
     return found[:, basis.shape[1]:]
 
@@ -148,26 +160,29 @@ def lack_of_fit(fit, cells):
     """What a fitted law leaves of its table: a dictionary.
 
     p of the tests `pooled` (the mean square of all residuals against the pure error; None with one seed a cell),
-    `smooth`, `lean` and `outlier` (None: too few cells to say), the index `worst` of the cell of the largest residual,
-    `residual_error` and `seed_error` (root mean squares in nats, each for its degrees of freedom; seed_error None with
-    one seed a cell), and `excess`: how many times larger the error of the shape that is found is than that of noise of
-    the same mean square, at least 1.
+    `smooth`, `lean`, `square` and `outlier` (None: too few cells to say), the index `worst` of the cell of the largest
+    residual, `residual_error` and `seed_error` (root mean squares in nats, each for its degrees of freedom; seed_error
+    None with one seed a cell), and `excess`: how many times larger the error of the shape that is found is than that of
+    noise of the same mean square, at least 1.
     """
     noise, basis = noise_of_all(cells), orthonormal(tangents(fit, cells))
     residual = residuals(fit, cells)
     residual = residual - basis @ (basis.T @ residual)
     freedom = len(residual) - basis.shape[1]
     if freedom < 1:
-        return {**dict.fromkeys(("pooled", "smooth", "lean", "outlier", "worst", "residual_error", "seed_error")),
+        return {**dict.fromkeys(("pooled", "smooth", "lean", "square", "outlier", "worst", "residual_error",
+                                "seed_error")),
                 "excess": 1.0}
     pooled_ratio, pooled = pooled_test(basis, residual, noise, freedom)
     most = int(np.clip(freedom // 4, 1, SHAPES))
     smooth_ratio, smooth = explained(beside(in_rows(cells, smooth_shapes(cells)), basis, most), residual, noise,
                                      freedom)
     lean_ratio, lean = explained(beside(in_rows(cells, leaning_shapes(fit, cells)), basis, 2), residual, noise, freedom)
+    square_ratio, square = explained(beside(in_rows(cells, squared_approximation(fit, cells)), basis, 1, OWN_SQUARE),
+                                     residual, noise, freedom)
     outlier, worst = outlier_test(basis, residual, noise, freedom)
-    excess = np.sqrt(max(smooth_ratio or 1, lean_ratio or 1, 1) / max(pooled_ratio or 1, 1))
-    return {"pooled": pooled, "smooth": smooth, "lean": lean, "outlier": outlier,
+    excess = np.sqrt(max(smooth_ratio or 1, lean_ratio or 1, square_ratio or 1) / max(pooled_ratio or 1, 1))
+    return {"pooled": pooled, "smooth": smooth, "lean": lean, "square": square, "outlier": outlier,
             "worst": worst % len(cells.losses),
             "residual_error": float(np.sqrt((residual**2).sum() / freedom)) / cells.scale,
             "seed_error": None if noise.variance is None else float(np.sqrt(noise.variance.mean())) / cells.scale,

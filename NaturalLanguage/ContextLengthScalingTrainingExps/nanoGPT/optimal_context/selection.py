@@ -12,7 +12,8 @@ from optimal_context.table import BASELINES, compared
 PREDICTED = 0.05   # p of the test of extrapolation below which it has failed
 LEAST_WEIGHT = 0.04
 REACH = 4  # optima are looked for up to so many times beyond the table's lengths
-LEVELS = {"pooled": 0.03, "smooth": 0.05, "lean": 0.03, "outlier": 0.01}  # p below which a law is inadequate
+# p below which a law is inadequate
+LEVELS = {"pooled": 0.03, "smooth": 0.05, "lean": 0.03, "square": 0.03, "outlier": 0.01}
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,11 @@ def coverage(found):
         beyond = [row for row in sizes if row["beyond_the_sizes"] > 1]
         rows.append([name.replace("_", " "), f"{min(row['holds_or_not_trusted'] for row in table):.3f}",
                      *(f"{sum(row[key] for row in table) / len(table):.3f}" for key in ("holds", "trusted")),
-                     *(f"{row['holds_or_not_trusted']:.3f} ({row['trusted']:.2f})" for row in beyond)])
+                     *(f"{row['holds_or_not_trusted']:.3f} ({row['trusted']:.2f})" for row in beyond),
+                     f"{found['exponents'][name]['holds_or_not_trusted']:.3f}"])
     return ["law", "holds or is not trusted: lowest of the table's sizes", "holds, mean", "trusted, mean",
-            *(f"{row['beyond_the_sizes']:.3g} times beyond (trusted)" for row in beyond)], rows
+            *(f"{row['beyond_the_sizes']:.3g} times beyond (trusted)" for row in beyond),
+            "exponent holds or is not trusted"], rows
 
 
 def readings(fits):

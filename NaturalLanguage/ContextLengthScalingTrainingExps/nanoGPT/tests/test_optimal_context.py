@@ -16,10 +16,10 @@ from scipy.stats import f as f_distribution
 from fit_optimal_context import separator
 from helpers import FOLDER
 from optimal_context.analysis import analyse, describe
-from optimal_context.bootstrap import resampled_losses
+from optimal_context.bootstrap import bootstrap, intervals, resampled_losses
 from optimal_context.coverage import TRUTHS, judge
 from optimal_context.lack_of_fit import effect_of_length, lack_of_fit, prediction_test, seed_noise
-from optimal_context.law import LAWS, Fit, described, optimum, parts, predict, with_ceiling
+from optimal_context.law import LAWS, Fit, described, optimum, parts, predict, residuals, tangents, with_ceiling
 from optimal_context.optima import bounded
 from optimal_context.recovery import measure
 from optimal_context.report import shown, shown_optimum, verdict
@@ -161,10 +161,51 @@ def test_the_tests_of_lack_of_fit_keep_their_level_and_see_a_shape(seeds):
         for seed in range(60):
             cells = noisy(lambda length, size: predict(truth, [length], [size])[1] + extra(length), 0.01, seeds, seed)
             found.append(lack_of_fit(fit_law(truth.law, cells), cells))
-        return {name: np.mean([lack[name] < 0.05 for lack in found]) for name in ("smooth", "lean", "outlier")}
+        return {name: np.mean([lack[name] < 0.05 for lack in found])
+                for name in ("smooth", "lean", "square", "outlier")}
 
     assert max(shares(lambda length: 0).values()) <= 0.17  # 3.5 standard errors above 0.05
     assert shares(lambda length: 0.03 * np.sin(2 * np.log(length)))["smooth"] > 0.9
+
+
+def test_the_square_of_the_approximation_loss_is_tested_as_ramsey_does():
+    """F of one regressor more, its residual sums of squares by least squares; a saturation that others miss is seen."""
+    truth = TRUTHS["saturating"]
+    seen, law = [], BY_NAME["bounded_linear"]
+    for seed in range(1000, 1008):
+        cells = truth.table(seed)
+        fit = fit_law(law, cells)
+        lack, slopes, rest = lack_of_fit(fit, cells), tangents(fit, cells), residuals(fit, cells)
+        bayes, loss = predict(fit, cells.lengths, cells.sizes)
+        squares = [((rest - columns @ np.linalg.lstsq(columns, rest, rcond=1e-13)[0])**2).sum() for columns in (
+            slopes / np.linalg.norm(slopes, axis=0),
+            np.c_[slopes / np.linalg.norm(slopes, axis=0), (loss - bayes)**2])]
+        noise = seed_noise(cells)
+        p = f_distribution.sf((squares[0] - squares[1]) / noise.variance[0], 1, noise.freedom)
+        assert lack["square"] == pytest.approx(p, rel=1e-3)
+        seen.append(lack["square"] < 0.03)
+    assert np.mean(seen) > 0.8
+
+
+def test_the_bootstrap_of_two_seeds_spreads_as_wide_as_the_errors_of_least_squares():
+    """Of optima: their gradient by the parameters, times the covariance of least squares of noise that is known."""
+    truth, ratios = TRUTHS["product"], []
+    for seed in range(1000, 1008):
+        cells = truth.table(seed)
+        fit = fit_law(BY_NAME["power_constant"], cells)
+        best = [np.log(optimum(replace(fit, theta=fit.theta + step), truth.sizes, 100, 20000, points=4000)[0])
+                for sign in (1, -1) for step in sign * 1e-3 * np.eye(len(fit.theta))]
+        gradient, slopes = (np.array(best[:6]) - np.array(best[6:])) / 2e-3, tangents(fit, cells)
+        covariance = truth.noise**2 / truth.seeds * np.linalg.inv(slopes.T @ slopes)
+        drawn = optimum(bootstrap(fit, cells, 200), truth.sizes, 100, 20000, draws=True)[0]
+        ratios.append(np.log(drawn).std(0) / np.sqrt(np.einsum("is,ij,js->s", gradient, covariance, gradient)))
+    assert 0.95 < np.mean(ratios) < 1.2
+
+
+def test_the_ends_of_an_interval_lie_between_the_draws_next_to_them():
+    draws = np.random.default_rng(0).standard_normal((100, 3))
+    ends = intervals(np.zeros(3), draws, corrected=False)
+    assert np.allclose(ends, np.quantile(draws, (0.025, 0.975), axis=0, method="weibull"))
 
 
 def test_one_outlier_among_the_cells_is_named():
@@ -227,7 +268,7 @@ def test_misfit_widens_the_bootstrap_and_keeps_curves_whole():
     cells = noisy(lambda length, size: predict(truth, [length], [size])[1] + 0.05 * np.sin(2 * np.log(length)), 0.004,
                   3, 0)
     fit = fit_law(truth.law, cells)
-    losses = resampled_losses(fit, cells, 400, np.random.default_rng(0), misfit=True) - predict(
+    losses = resampled_losses(fit, cells, 400, np.random.default_rng(0), True, misfit=True) - predict(
         fit, cells.lengths, cells.sizes)[1]
     residual = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
     assert 1 < losses.std() / residual.std() < 2
@@ -251,7 +292,7 @@ def test_an_optimum_beyond_the_lengths_is_no_number():
 @pytest.mark.parametrize("name", ["exponential", "double_descent", "logistic", "outlier"])
 def test_laws_outside_the_family_are_right_or_not_trusted(name):
     for seed in (1000, 1001):
-        holding, trusted = judge(TRUTHS[name], 100, seed)
+        holding, trusted, _ = judge(TRUTHS[name], 100, seed)
         assert np.mean(np.array(holding) | ~np.array(trusted)) >= 0.9
 
 
@@ -506,7 +547,8 @@ def test_the_campaign_outside_the_family_goes_on_where_it_ended(nanogpt, tmp_pat
     before = json.loads((tmp_path / "coverage.json").read_text())
     nanogpt("measure_recovery.py", "--outside", "logistic", "outlier", *flags)
     after = json.loads((tmp_path / "coverage.json").read_text())
-    assert after["laws"]["logistic"] == before["laws"]["logistic"] and set(after["laws"]) == {"logistic", "outlier"}
+    assert after["laws"]["logistic"] == before["laws"]["logistic"]
+    assert set(after["laws"]) == set(after["exponents"]) == {"logistic", "outlier"}
     rows = after["laws"]["outlier"]
     assert len(rows) == len(TRUTHS["outlier"].sizes) + 3 and {row["trusted"] for row in rows} == {0}
 
