@@ -80,13 +80,10 @@ class Measured:
         of the `documents` (n, T), one a row by default."""
         window = self.trained if self.memory or self.args.windowed else ids.shape[1]
         documents = torch.zeros_like(ids) if documents is None else documents
-        store, found = None, []
-        if memory_tokens:
-            width = self.model.embedding.embedding_dim // self.model.n_head
-            store = MemoryStore(len(ids), self.model.n_head, width, memory_tokens, self.device)
-        for part, of in zip(ids.to(self.device).split(window, 1), documents.to(self.device).split(window, 1)):
-            found.append(self.model.hidden(part, **({"store": store.segment(slice(None), of)} if store else {})))
-        return torch.cat(found, 1)
+        store = MemoryStore.of(self.model, len(ids), memory_tokens, self.device) if memory_tokens else None
+        parts = zip(ids.to(self.device).split(window, 1), documents.to(self.device).split(window, 1))
+        return torch.cat([self.model.hidden(part, store=store and store.segment(slice(None), numbers))
+                          for part, numbers in parts], 1)
 
     @torch.no_grad()
     def losses(self, name, text):
@@ -112,10 +109,10 @@ class Measured:
         for kind, memory_tokens in itertools.product(self.kinds, self.memories):
             columns, shares = self.stretch(kind, ids.shape[1]), []
             for rows in torch.arange(len(ids)).split(max(1, TOKENS_AT_ONCE // ids.shape[1])):
-                likeliest = (self.hidden(ids[rows], memory_tokens) @ self.model.output_weight.T).argmax(-1).cpu()
-                for row, predicted in zip(rows.tolist(), likeliest):
+                for row, states in zip(rows.tolist(), self.hidden(ids[rows], memory_tokens)):
                     at = torch.tensor([answer[0] for answer in answers[row]])
-                    shares.append((predicted[at - 1] == ids[row, at]).double().mean().item())
+                    likeliest = (states[at - 1] @ self.model.output_weight.T).argmax(-1).cpu()
+                    shares.append((likeliest == ids[row, at]).double().mean().item())
             yield {**columns, "memory_tokens": memory_tokens, "units": units, "measure": "accuracy", "of": name,
                    **summary(shares, len(answers[0]))}
 

@@ -26,6 +26,11 @@ class MemoryStore:
         self.values = torch.zeros_like(self.keys)
         self.documents = torch.full((rows, tokens), EMPTY, device=device)
 
+    @classmethod
+    def of(cls, model, rows, tokens, device):
+        """An empty memory of so many tokens for rows of text that a GPT reads."""
+        return cls(rows, model.n_head, model.embedding.embedding_dim // model.n_head, tokens, device)
+
     def segment(self, rows, documents):
         """The store of some rows (a slice) for their next segment, whose tokens are of `documents` (len(rows), T)."""
         part = object.__new__(MemoryStore)

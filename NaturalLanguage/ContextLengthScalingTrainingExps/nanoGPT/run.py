@@ -175,7 +175,7 @@ class Run:
         if stopping:
             self.processes.wait()
             signal.end(f"saved after step {self.state['step']} in {self.directory}; start the same command again, it "
-                     "goes on")
+                       "goes on")
 
     def refuse_infinite(self, what, *values):
         if not all(map(math.isfinite, values)):

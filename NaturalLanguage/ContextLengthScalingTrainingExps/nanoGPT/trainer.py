@@ -64,8 +64,7 @@ class Trainer:
 
     def new_store(self, rows):
         """An empty memory for rows of text."""
-        width = self.model.embedding.embedding_dim // self.model.n_head
-        return MemoryStore(rows, self.model.n_head, width, self.model.memory["tokens"], self.device)
+        return MemoryStore.of(self.model, rows, self.model.memory["tokens"], self.device)
 
     def context(self, split, starts, store=None, rows=None):
         """What the model takes beside the tokens of windows: documents apart from each other, and rows of a memory."""

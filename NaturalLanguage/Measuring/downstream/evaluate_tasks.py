@@ -102,10 +102,10 @@ def evaluate(args):
             with progress(total=len(mine) - len(answered), desc=f"visible {fraction:g}", unit="sample",
                           disable=run.rank > 0) as bar:
                 for members, found in results:
-                    chosen = [mine[index] for index in members]
+                    new = [(mine[row], result) for row, result in zip(members, found) if row not in answered]
                     run.write(fraction, [line_of(samples[index], prompts[index], fraction, result, tokenizer, about)
-                                         for index, result in zip(chosen, found)], [result[2] for result in found])
-                    bar.update(len(answered.union(members)) - len(answered))
+                                         for index, result in new], [result[2] for _, result in new])
+                    bar.update(len(new))
         run.finish()
     return run.directory
 

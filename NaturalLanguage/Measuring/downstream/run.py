@@ -153,14 +153,13 @@ class EvaluationRun:
         return self.files[fraction]
 
     def write(self, fraction, lines, states):
-        """Save hidden states and then the lines that say that they are there, of samples that are not done."""
-        new = [(line, state) for line, state in zip(lines, states) if (fraction, line["index"]) not in self.done]
+        """Save hidden states and then the lines that say that they are there."""
         if self.args.features:
             rows = self.states(fraction, len(states[0]))
-            for line, state in new:
+            for line, state in zip(lines, states):
                 rows[line["index"]] = state.numpy()
             rows.flush()
-        self.lines.write("".join(json.dumps(line) + "\n" for line, _ in new))
+        self.lines.write("".join(json.dumps(line) + "\n" for line in lines))
         self.lines.flush()
 
     def finish(self):
