@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests fill the cores, and threads would wait
 
 from downstream_helpers import make_models, symbol_model, write_sources
-from helpers import ARCHITECTURES, make_model, make_texts, make_tokenizer, run_main
+from helpers import ARCHITECTURES, chunks_by_hand, make_model, make_texts, make_tokenizer, run_main
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,18 @@ def corpus(tmp_path_factory, texts, models):
                             "--min_tokens", 150, "--model_name", models["llama"], "--save_path", path)
     assert code == 0, err
     return path
+
+
+@pytest.fixture(scope="session")
+def loaded(models, corpus):
+    """{architecture: (model in float32, chunks of the corpus by hand)}"""
+    import torch
+    from datasets import load_from_disk
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    chunks = chunks_by_hand(load_from_disk(str(corpus))["train"]["text"], tokenizer)
+    return {name: (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), chunks)
+            for name, path in models.items()}
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import evaluate_long_context as script
 from helpers import bash, reference_losses, run_script, training_flags
 from memory import MemoryStore
 from model import rotary_tables
+from retrieval_preparing import prepare
 from run import load_run
-from test_retrieval_data import prepare
 
 LENGTH = 16  # of training
 
