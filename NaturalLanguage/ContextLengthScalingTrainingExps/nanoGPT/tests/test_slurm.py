@@ -88,8 +88,8 @@ def test_usr1_to_one_of_two_jobs_on_two_nodes(folder, undisturbed):
         assert (record["JobState"], record["Restarts"]) == ("COMPLETED", restarts), log(folder, job)
         assert result(folder / name / RUN)["processes"] == 2
     assert_same_bits(folder / "first" / RUN, folder / "second" / RUN)
-    one = result(undisturbed)
-    assert result(folder / "first" / RUN)["best_valid_loss"] == pytest.approx(one["best_valid_loss"], abs=1e-3)
+    expected = result(undisturbed)["best_valid_loss"]
+    assert result(folder / "first" / RUN)["best_valid_loss"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_second_job_on_the_same_run_is_refused(folder):
