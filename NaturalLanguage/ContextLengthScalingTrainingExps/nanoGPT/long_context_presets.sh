@@ -23,7 +23,7 @@ small)
         --full_context_targets 64 --threads 1)
     training=(--tokens_per_step 1024 --learning_rate 6e-3 --min_lr 6e-4 --max_iters 600 --lr_decay_iters 600
         --warmup_iters 30 --eval_interval 300 --patience 100)
-    learning=(--max_iters 1200 --lr_decay_iters 1200 --warmup_iters 60)
+    learning=(--max_iters 4000 --lr_decay_iters 4000 --warmup_iters 60)
     tuning=(--learning_rate 1e-3 --min_lr 1e-3 --max_iters 40 --warmup_iters 10 --eval_interval 40 --patience 100)
     longer=(--max_iters 400)
     remembering=(--n_layer 1 --tokens_per_step 1024 --learning_rate 6e-3 --min_lr 6e-4 --max_iters 300

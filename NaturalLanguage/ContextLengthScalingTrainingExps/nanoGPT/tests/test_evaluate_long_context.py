@@ -160,6 +160,13 @@ def test_an_unknown_preset_or_step_is_one_line(tmp_path, preset, variables, mess
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("preset", ["smoke", "small", "paper"])
+def test_the_mixes_of_a_preset_are_whole_windows_of_many_contexts(preset):
+    done = bash("-c", f"PRESET={preset}; source long_context_presets.sh; "
+                      "echo $((TOKENS % PACKED)) $((VALID % PACKED)) $((PACKED / LONGEST)) $((PACKED % LONGEST))")
+    assert done.stdout.split() == ["0", "0", "16", "0"], done.stderr
+
+
 @pytest.mark.slow
 def test_the_smoke_preset_from_nothing_to_its_figures(tmp_path):
     done = bash("reproduce_long_context.sh", "smoke", OUT=str(tmp_path / "out"))
@@ -169,4 +176,5 @@ def test_the_smoke_preset_from_nothing_to_its_figures(tmp_path):
         "long_context_memory_text", "long_context_mixes", "long_context_positions"}
     with open(tmp_path / "out" / "tuning.csv", newline="") as file:
         assert {row["variant"].removeprefix("tune_") for row in csv.DictReader(file)} == {
-            "full", "shifted_sparse", "lora", "lora_norms", "lora_embeddings", "lora_both"}
+            "full", "shifted_sparse", "lora", "lora_norms", "lora_embeddings", "lora_both",
+            "full_longer", "shifted_sparse_longer"}
