@@ -95,7 +95,7 @@ def draw_positions(path):
         axis.set(xlabel="length / trained length", ylabel=LABELS[measure], xscale="log")
         set_ticks(axis.xaxis, sorted({int(cell[3]) / shortest for cell in cells}), lambda x: f"{x:g}")
     axes[1].set_ylim(-0.03, 1.03)
-    axes[0].legend(fontsize=6.5)
+    axes[1].legend(fontsize=6.5, loc="lower left")
     figure.tight_layout()
     return figure
 
