@@ -16,6 +16,7 @@ from utils import Parser, fail, run_main
 import numpy as np
 
 from files import read_table
+from long_context_tables import losses_by_memory
 from plotting import plt, save_figure, set_ticks, tokens_label
 
 COLUMNS = ("variant", "seed", "trained_length", "rope_type", "length", "memory_tokens", "units", "measure", "of",
@@ -24,10 +25,10 @@ COLOURS = {"none": "black", "linear": "tab:blue", "ntk": "tab:orange", "dynamic"
 LABELS = {"loss": "loss (nats)", "accuracy": "accuracy of recall"}
 
 
-def read_cells(path, *by):
-    """{values of the columns `by`: array over seeds} of a table, in the order of its rows."""
+def read_cells(path, *by, choose=list):
+    """{values of the columns `by`: array over seeds} of the rows that `choose` leaves of a table, in their order."""
     cells = {}
-    for row in read_table(path, COLUMNS, "make it again with evaluate_long_context.py"):
+    for row in choose(read_table(path, COLUMNS, "make it again with evaluate_long_context.py")):
         cells.setdefault(tuple(row[name] for name in by), []).append(float(row["value"]))
     return {cell: np.array(values) for cell, values in cells.items()}
 
@@ -68,14 +69,12 @@ def scale_memory(axis, sizes):
 def draw_memory_text(path):
     """Loss on text against the tokens of the memory; of a variant without one at the length it was trained with."""
     figure, axis = plt.subplots(figsize=(4.6, 3.2))
-    cells = {cell: values for cell, values in read_cells(path, "measure", "variant", "memory_tokens", "length",
-                                                         "trained_length").items()
-             if cell[0] == "loss" and (cell[2] or cell[3] == cell[4])}
-    variants = list(dict.fromkeys(cell[1] for cell in cells))
+    cells = read_cells(path, "variant", "memory_tokens", "length", choose=losses_by_memory)
+    variants = list(dict.fromkeys(cell[0] for cell in cells))
     for variant, colour in zip(variants, plt.cm.viridis(np.linspace(0, 0.9, len(variants)))):
-        points = [(int(cell[2] or 0), values) for cell, values in cells.items() if cell[1] == variant]
+        points = [(int(cell[1] or 0), values) for cell, values in cells.items() if cell[0] == variant]
         line(axis, points, variant.replace("_", " "), color=colour, marker="o", markersize=3)
-    scale_memory(axis, {int(cell[2] or 0) for cell in cells})
+    scale_memory(axis, {int(cell[1] or 0) for cell in cells})
     axis.set_ylabel(LABELS["loss"])
     axis.legend(fontsize=7)
     return figure

@@ -1,7 +1,7 @@
 # The presets of reproduce_long_context.sh; used with: source long_context_presets.sh
 #
 # L: tokens of the base runs, tuned at 8 times as many; FAR: how far back a memory reaches; pairs: of documents of recall;
-# TOKENS, VALID: of the mixes
+# TOKENS, VALID: of the mixes; learning: of the base runs alone, until they recall; longer: for shifted sparse attention
 pairs=(--n_pairs 4 --n_keys 8 --n_values 8)
 case $PRESET in
 smoke)
@@ -9,7 +9,7 @@ smoke)
     pairs+=(--train_tokens 20000 --val_tokens 20000 --test_documents 20)
     model=(--n_layer 2 --n_head 2 --n_embd 16 --tokens_per_step 1024 --eval_tokens 1024
         --full_context_targets 16 --threads 1)
-    training=(--max_iters 4 --eval_interval 4 --warmup_iters 1) tuning=("${training[@]}")
+    training=(--max_iters 4 --eval_interval 4 --warmup_iters 1) learning=() tuning=("${training[@]}") longer=(--max_iters 6)
     remembering=(--n_layer 1 "${training[@]}") sweeping=("${training[@]}")
     timing=(--lengths 256 512 --attention_group 64 --window 64 --dilated_pairs 64:1 128:2 --seconds 0 --threads 1)
     dilated=(16:1 32:2) window=16 VALID=4096 packages=(--packages tqdm numpy)
@@ -23,7 +23,9 @@ small)
         --full_context_targets 64 --threads 1)
     training=(--tokens_per_step 1024 --learning_rate 6e-3 --min_lr 6e-4 --max_iters 600 --lr_decay_iters 600
         --warmup_iters 30 --eval_interval 300 --patience 100)
+    learning=(--max_iters 1200 --lr_decay_iters 1200 --warmup_iters 60)
     tuning=(--learning_rate 1e-3 --min_lr 1e-3 --max_iters 40 --warmup_iters 10 --eval_interval 40 --patience 100)
+    longer=(--max_iters 400)
     remembering=(--n_layer 1 --tokens_per_step 1024 --learning_rate 6e-3 --min_lr 6e-4 --max_iters 300
         --lr_decay_iters 300 --warmup_iters 30 --eval_interval 100 --patience 100)
     sweeping=(--learning_rate 3e-3 --min_lr 3e-4 --max_iters 4000 --lr_decay_iters 4000 --warmup_epochs 1
@@ -33,14 +35,16 @@ small)
     corpus=(--source docstrings --validation_fraction 0.1 --tokenizer bpe:1024)
     short=(--source docstrings --min_tokens 1) long=(--source code --min_tokens 2000) ;;
 paper)
-    L=2048 FAR=65536 TOKENS=80000000 kinds="linear ntk yarn" shares="0 0.3 0.6 1" lengths="1024 2048 4096 8192 16384"
+    L=2048 FAR=65536 TOKENS=83886080 kinds="linear ntk yarn" shares="0 0.3 0.6 1" lengths="1024 2048 4096 8192 16384"
     sweep_tokens="20000000 80000000" model=(--n_embd 768)
-    training=() tuning=(--learning_rate 2e-5 --min_lr 2e-5 --warmup_iters 20 --max_iters 1000)
+    training=() learning=() longer=(--max_iters 4000)
+    tuning=(--learning_rate 2e-5 --min_lr 2e-5 --warmup_iters 20 --max_iters 1000)
     remembering=(--n_layer 1) sweeping=()
     timing=(--device cuda --dtype bfloat16 --n_head 12 --head_width 64)
     dilated=(512:1 1024:2) window=512 VALID=4194304 PERCENT=2 corpus=()
     short=(--source docstrings --min_tokens 1) long=(--source code --min_tokens 20000) ;;
 *)  echo "reproduce_long_context.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
-LONGEST=$((8 * L)) whole=LONGCONTEXTSUBSET_SPLIT_P100.0_SFrom0.0.bin
+# PACKED: of the mixes, whose windows end with an end of text: many contexts, or models learn that each context ends so
+LONGEST=$((8 * L)) PACKED=$((128 * L)) whole=LONGCONTEXTSUBSET_SPLIT_P100.0_SFrom0.0.bin
 text=LONGCONTEXTSUBSET_SPLIT_P${PERCENT:-100}.0_SFrom0.0.bin

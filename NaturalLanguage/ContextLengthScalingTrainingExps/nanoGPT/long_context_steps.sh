@@ -42,12 +42,12 @@ measure_mixes() {
         run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${!flags}" --out_dir "$OUT/$name" \
             --tokenizer "$OUT/corpus/$(basename "${text/SPLIT/tokenizer}" .bin).json"
     done
-    mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$whole" "$LONGEST" 0.3
-    mix shorts "recall$L/gap_SPLIT.bin" "short/$whole" "$LONGEST" 0.3
+    mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$whole" 0.3
+    mix shorts "recall$L/gap_SPLIT.bin" "short/$whole" 0.3
     # shellcheck disable=SC2086  # a list of numbers
-    mix mixes "longs/MIX_SPLIT_L0.3_W$LONGEST.bin" "shorts/MIX_SPLIT_L0.3_W$LONGEST.bin" "$LONGEST" $shares
+    mix mixes "longs/MIX_SPLIT_L0.3_W$PACKED.bin" "shorts/MIX_SPLIT_L0.3_W$PACKED.bin" $shares
     for share in $shares; do
-        train "mix_$share" --context_length "$LONGEST" --train_bin "$OUT/mixes/MIX_train_L${share}_W$LONGEST.bin" \
+        train "mix_$share" --context_length "$LONGEST" --train_bin "$OUT/mixes/MIX_train_L${share}_W$PACKED.bin" \
             --train_tokens "$TOKENS" --document_mask ${training[@]+"${training[@]}"}
         runs+=("$OUT/mix_$share"/*)
     done
@@ -61,6 +61,8 @@ measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in
     train tune_lora "${tune[@]}" --lora_rank 8; train tune_lora_norms "${tune[@]}" --lora_rank 8 --trainable norms
     train tune_lora_embeddings "${tune[@]}" --lora_rank 8 --trainable embeddings
     train tune_lora_both "${tune[@]}" --lora_rank 8 --trainable norms embeddings
+    train tune_full_longer "${tune[@]}" "${longer[@]}"
+    train tune_shifted_sparse_longer "${tune[@]}" "${longer[@]}" --attention shifted_sparse
     evaluate tuning "$OUT"/tune_*/* "${tests[@]}" --texts text="$OUT/corpus/${text/SPLIT/val}"
 }
 measure_sweeps() {

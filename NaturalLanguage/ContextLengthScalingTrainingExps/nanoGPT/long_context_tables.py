@@ -50,10 +50,15 @@ def memory_recall(rows):
     return ["tokens back", *(f"memory of {column}" for column in columns)], lines
 
 
+def losses_by_memory(rows):
+    """The rows of a loss with a memory and, of runs without one, at the length that they were trained with."""
+    return [row for row in rows
+            if row["measure"] == "loss" and (row["memory_tokens"] or row["length"] == row["trained_length"])]
+
+
 def memory_loss(rows):
     """Loss on a text by the tokens of the memory; of runs without one at the length that they were trained with."""
-    rows = [row for row in rows if row["memory_tokens"] or row["length"] == row["trained_length"]]
-    columns, lines = pivot(rows, lambda row: (row["variant"],), lambda row: (
+    columns, lines = pivot(losses_by_memory(rows), lambda row: (row["variant"],), lambda row: (
         f"memory of {int(row['memory_tokens']):,}" if row["memory_tokens"] else "window alone"))
     return ["run", *columns], lines
 

@@ -21,20 +21,26 @@ def describe(path):
         fail(f"{path} does not describe tokens ({error!r}); make both again with prepare.py")
 
 
+def open_tokens(path, about):
+    """Tokens (memory map) of a .bin file that `about` describes; exits with code 2 unless it has so many."""
+    wanted = about["tokens"] * about["dtype"].itemsize
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        fail(f"cannot read the tokens {path}: {error.strerror}; make them with data/openwebtext/prepare.py")
+    if size != wanted or not wanted:
+        fail(f"{path} has {size} bytes, its description says {wanted}: it is cut short or of another corpus; make it "
+             "again with prepare.py --overwrite")
+    return np.memmap(path, about["dtype"], "r")
+
+
 def read_tokens(path):
     """Tokens (memory map) of a .bin file and the JSON beside it; exits with code 2 if they do not belong together."""
     path = Path(path)
     about, _ = describe(path)
     if "file" not in about["tokenizer"]:
         fail(f"{path.with_suffix('.json')} does not name the file of the tokenizer; make both again with prepare.py")
-    wanted = about["tokens"] * about["dtype"].itemsize
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}; make it with data/openwebtext/prepare.py")
-    if size != wanted or not wanted:
-        fail(f"{path} has {size} bytes, its description says {wanted}; make it again")
-    return np.memmap(path, about["dtype"], "r"), about
+    return open_tokens(path, about), about
 
 
 def is_prepared(path, request, hashed=False):

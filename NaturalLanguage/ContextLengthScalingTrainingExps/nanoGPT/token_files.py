@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from files import identity
-from prepared import describe
+from prepared import describe, open_tokens
 from utils import fail
 
 
@@ -24,23 +24,16 @@ class TokenFile:
     def __init__(self, path, n_tokens=None, seed=None):
         self.path = path = Path(path)
         self.about, self.identity = describe(path)
-        dtype, total, self.vocabulary_size = (self.about[name] for name in ("dtype", "tokens", "vocabulary_size"))
+        tokens, self.vocabulary_size = open_tokens(path, self.about), self.about["vocabulary_size"]
         self.tokenizer = path.parent / self.about["tokenizer"].get("file", "")
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            fail(f"cannot read the tokens {path}: {error.strerror}; make them with data/openwebtext/prepare.py")
-        if size != total * dtype.itemsize:
-            fail(f"{path} has {size} bytes, its description says {total * dtype.itemsize}: it is cut short or of "
-                 "another corpus; make it again with prepare.py --overwrite")
         if not self.tokenizer.is_file():
             fail(f"{self.tokenizer}, the tokenizer of {path.name}, is missing; it belongs beside the tokens")
-        if n_tokens is not None and n_tokens > total:
-            fail(f"{path} has {total} tokens, fewer than the {n_tokens} asked for; ask for fewer or prepare more")
+        if n_tokens is not None and n_tokens > len(tokens):
+            fail(f"{path} has {len(tokens)} tokens, fewer than the {n_tokens} asked for; ask for fewer or prepare more")
         if identity(self.tokenizer) != self.identity["tokenizer_sha256"]:
             fail(f"{self.tokenizer} is not the tokenizer of {path.name}, or cut short; make them again with prepare.py "
                  "--overwrite")
-        self.tokens = take(np.memmap(path, dtype, "r"), n_tokens, seed, self.about.get("window", 1))
+        self.tokens = take(tokens, n_tokens, seed, self.about.get("window", 1))
         highest = int(self.tokens.max())
         if highest >= self.vocabulary_size:
             fail(f"{path} holds the token {highest}, beyond its vocabulary of {self.vocabulary_size}; make it again")

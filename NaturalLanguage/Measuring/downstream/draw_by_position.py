@@ -14,7 +14,7 @@ from utils import positive_int, run_main
 
 import numpy as np
 
-from downstream.plotting import PUBLISHED, drawing_parser, read_runs, save_figure, style
+from downstream.plotting import PUBLISHED, drawing_parser, label_of, read_runs, save_figure, style
 from downstream.results import MEASURES, clustered_error, interval, resamples
 from downstream.tasks import SINGLE_GOLD
 from draw_CEvsPCA.plotting import panels
@@ -50,9 +50,9 @@ def contrast(points):
     return (points[0] + points[-1]) / 2 - points[1:-1].mean() if len(points) > 2 else np.nan
 
 
-def label_of(run):
-    size = f"{run.units} units" if run.units else f"{run.max_length} tokens"
-    return f"{run.model}, {size}" + (", query first" if run.query_first else "")
+def sized_label(run):
+    """The name of a run's line, with its size."""
+    return label_of(run, f"{run.units} units" if run.units else f"{run.max_length} tokens")
 
 
 def draw_run(axis, run, args, look):
@@ -63,7 +63,7 @@ def draw_run(axis, run, args, look):
     points = means(values, which, np.ones(len(values)))
     errors = [1.96 * (clustered_error(values[which == point], contexts[which == point]) or 0)
               for point in range(len(positions))]
-    label = label_of(run)
+    label = sized_label(run)
     axis.errorbar(positions, points, errors, capsize=2, label=label, **look)
     drawn = []
     for weights in resamples(contexts, args.draws):
@@ -85,12 +85,12 @@ def main():
     args = parser.parse_args()
     runs = read_runs(args, SINGLE_GOLD)
     tasks = sorted({run.task for run in runs})
-    looks = style(map(label_of, runs))
+    looks = style(map(sized_label, runs))
     figure, axes = panels(len(tasks), width=3.4)
     for axis, task in zip(axes, tasks):
         for run in runs:
             if run.task == task:
-                draw_run(axis, run, args, looks[label_of(run)])
+                draw_run(axis, run, args, looks[sized_label(run)])
         axis.set(title=task, xlabel="position of the gold unit (0: beginning)", ylabel=MEASURES[args.measure])
     save_figure(figure, runs, args.out_dir, f"by_position_{args.measure}")
 

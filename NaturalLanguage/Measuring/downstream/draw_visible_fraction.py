@@ -12,7 +12,7 @@ from utils import run_main
 
 import numpy as np
 
-from downstream.plotting import drawing_parser, read_runs, save_figure, style
+from downstream.plotting import drawing_parser, label_of, read_runs, save_figure, style
 from downstream.results import MEASURES, best_index, clustered_error, interval, resamples
 from draw_CEvsPCA.plotting import panels
 
@@ -32,10 +32,6 @@ def optimum(values, contexts, fractions, measure, draws):
         bests.append(fractions[best_index(drawn, measure)])
         gains.append(sign * (drawn[best] - drawn[-1]))
     return fractions[best], interval(bests) if draws else None, gain, interval(gains) if draws else None
-
-
-def label_of(run):
-    return run.model + (", query first" if run.query_first else "")
 
 
 def draw_run(axis, run, measure, draws, label, look):

@@ -44,6 +44,11 @@ def read_runs(args, tasks=None, keep=lambda run: True):
     return found
 
 
+def label_of(run, *details):
+    """The name of a run's line: its model, details of it, and whether the query stands before the context too."""
+    return ", ".join([run.model, *details, *(["query first"] if run.query_first else [])])
+
+
 def style(names):
     """{name: colour and marker}, the same for the same set of names."""
     names = sorted(set(names))

@@ -1,4 +1,5 @@
-"""Helpers of the tests: a made-up corpus, prepared once, and small random models with a tokenizer, saved once."""
+"""Helpers of the tests: a made-up corpus, prepared once, and small random models with a tokenizer, saved once;
+the same for downstream/: chat models, a model of symbols and files of every source."""
 
 import os
 from glob import glob
@@ -8,7 +9,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests fill the cores, and threads would wait
 
-from helpers import ARCHITECTURES, make_model, make_texts, make_tokenizer, run_main
+from downstream_helpers import make_models, symbol_model, write_sources
+from helpers import ARCHITECTURES, chunks_by_hand, make_model, make_texts, make_tokenizer, run_main
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +43,33 @@ def corpus(tmp_path_factory, texts, models):
                             "--min_tokens", 150, "--model_name", models["llama"], "--save_path", path)
     assert code == 0, err
     return path
+
+
+@pytest.fixture(scope="session")
+def loaded(models, corpus):
+    """{architecture: (model in float32, chunks of the corpus by hand)}"""
+    import torch
+    from datasets import load_from_disk
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    chunks = chunks_by_hand(load_from_disk(str(corpus))["train"]["text"], tokenizer)
+    return {name: (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), chunks)
+            for name, path in models.items()}
+
+
+@pytest.fixture(scope="session")
+def chat_models(tmp_path_factory):
+    """{family: directory} of downstream_helpers.make_models."""
+    return make_models(tmp_path_factory.mktemp("chat_models"))
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Flags that name a small file for every source of downstream/."""
+    return write_sources(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="session")
+def symbols(tmp_path_factory):
+    """The directory of a model of symbols."""
+    return symbol_model(tmp_path_factory.mktemp("symbols"))

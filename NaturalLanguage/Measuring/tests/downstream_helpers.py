@@ -132,3 +132,9 @@ def generate(path, model, task, *flags):
     """Samples of a task; returns (samples, what describes them)."""
     succeed("generate_tasks", "--task", task, "--tokenizer", model, "--out", path, *flags)
     return read_lines(path), json.loads(Path(path).with_suffix(".json").read_text())
+
+
+def whole_text(sample):
+    """The prompt of a sample as plain text."""
+    return (sample["instruction"] + sample["opening"] + sample["separator"].join(sample["units"]) + sample["question"]
+            + sample["prefix"])

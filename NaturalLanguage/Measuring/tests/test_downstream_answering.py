@@ -3,15 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from downstream_helpers import FAMILIES, brute_force, make_models
+from downstream_helpers import FAMILIES, brute_force
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from downstream.answering import Answering
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return make_models(tmp_path_factory.mktemp("models"))
 
 
 def greedy(model, ids, new_tokens):
@@ -28,9 +23,9 @@ def greedy(model, ids, new_tokens):
 @pytest.mark.parametrize("end", ["none", "early"])
 @pytest.mark.parametrize("family", [*FAMILIES, "windows", "window"])
 @torch.inference_mode()
-def test_sharing_changes_nothing(family, end, models):
+def test_sharing_changes_nothing(family, end, chat_models):
     """Prompts with one beginning, also where layers see a window shorter than it and where some answers end early."""
-    tokenizer = AutoTokenizer.from_pretrained(models[family if family in FAMILIES else "gemma"])
+    tokenizer = AutoTokenizer.from_pretrained(chat_models[family if family in FAMILIES else "gemma"])
     if family not in FAMILIES:
         torch.manual_seed(0)
         kinds = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -40,7 +35,7 @@ def test_sharing_changes_nothing(family, end, models):
             num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=8, sliding_window=20,
             initializer_range=0.3, **more)).eval()
     else:
-        model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
+        model = AutoModelForCausalLM.from_pretrained(chat_models[family]).eval()
         for weights in model.parameters():
             weights *= 4  # so that answers depend on what stands far away
     generator = np.random.default_rng(0)
@@ -78,21 +73,21 @@ def test_sharing_changes_nothing(family, end, models):
 
 
 @torch.inference_mode()
-def test_no_penalties_of_the_models_own(models):
+def test_no_penalties_of_the_models_own(chat_models):
     """Greedy decoding is that of the benchmarks, whatever a model's generation_config.json says."""
-    model = AutoModelForCausalLM.from_pretrained(models["qwen3"]).eval()
+    model = AutoModelForCausalLM.from_pretrained(chat_models["qwen3"]).eval()
     prompt = list(range(10, 60))
     expected = greedy(model, prompt, 12)
     model.generation_config.update(repetition_penalty=5.0, no_repeat_ngram_size=1, suppress_tokens=expected[:1])
-    answering = Answering(model, AutoTokenizer.from_pretrained(models["qwen3"]))
+    answering = Answering(model, AutoTokenizer.from_pretrained(chat_models["qwen3"]))
     (_, ((*_, answer),)), = answering.answer([prompt], [[5]], [0], 12)
     assert answer == expected and len(set(expected)) < 12
 
 
 @torch.inference_mode()
-def test_positions_that_depend_on_the_length(models):
+def test_positions_that_depend_on_the_length(chat_models):
     """Each prompt has the frequencies of its own length, whatever stands beside it or came before."""
-    config = AutoConfig.from_pretrained(models["qwen3"], max_position_embeddings=32)
+    config = AutoConfig.from_pretrained(chat_models["qwen3"], max_position_embeddings=32)
     config.rope_parameters = {**config.rope_parameters, "rope_type": "dynamic", "factor": 4.0}
 
     def fresh():
@@ -105,7 +100,7 @@ def test_positions_that_depend_on_the_length(models):
     generator = np.random.default_rng(0)
     common = generator.integers(10, 1400, 60).tolist()
     prompts = [common + generator.integers(10, 1400, size).tolist() for size in (80, 5, 30)]
-    answering = Answering(fresh(), AutoTokenizer.from_pretrained(models["qwen3"]))
+    answering = Answering(fresh(), AutoTokenizer.from_pretrained(chat_models["qwen3"]))
     for members, results in answering.answer(prompts, [[7, 8]] * 3, [0] * 3):
         for index, (losses, *_) in zip(members, results):
             assert losses.sum().item() == pytest.approx(brute_force(fresh(), prompts[index], [7, 8]), rel=1e-4)
@@ -115,7 +110,7 @@ def test_positions_that_depend_on_the_length(models):
     ("camembert", {"is_decoder": True}), ("falcon", {"alibi": True}), ("bloom", {}),
     ("gpt_neo", {"attention_types": [[["global", "local"], 1]], "window_size": 20})])
 @torch.inference_mode()
-def test_models_that_cannot_share(kind, more, models, capsys):
+def test_models_that_cannot_share(kind, more, chat_models, capsys):
     """Positions that count from another number, biases by the distance, and layers that mask by themselves."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(
@@ -124,7 +119,7 @@ def test_models_that_cannot_share(kind, more, models, capsys):
     generator = np.random.default_rng(0)
     common = generator.integers(10, 1400, 60).tolist()
     prompts, targets = [common + [7], common + [8, 9, 10, 11]], [[5, 6], [7]]
-    answering = Answering(model, AutoTokenizer.from_pretrained(models["qwen3"]), tokens_per_batch=1)
+    answering = Answering(model, AutoTokenizer.from_pretrained(chat_models["qwen3"]), tokens_per_batch=1)
     for (index,), ((losses, *_, answer),) in answering.answer(prompts, targets, [0, 0], 4):
         assert losses.sum().item() == pytest.approx(brute_force(model, prompts[index], targets[index]), rel=1e-4)
         generated = model.generate(torch.tensor([prompts[index]]), max_new_tokens=4, do_sample=False, pad_token_id=0)
@@ -133,11 +128,11 @@ def test_models_that_cannot_share(kind, more, models, capsys):
 
 
 @torch.inference_mode()
-def test_out_of_memory_halves_what_shares(models, capsys):
+def test_out_of_memory_halves_what_shares(chat_models, capsys):
     """Five prompts go on from 20 tokens, at 12 tokens each; no more than 40 go through the model at once."""
-    model = AutoModelForCausalLM.from_pretrained(models["qwen3"]).eval()
+    model = AutoModelForCausalLM.from_pretrained(chat_models["qwen3"]).eval()
     prompts = [list(range(10, 30)) + list(range(100 + 10 * index, 110 + 10 * index)) for index in range(5)]
-    answering = Answering(model, AutoTokenizer.from_pretrained(models["qwen3"]))
+    answering = Answering(model, AutoTokenizer.from_pretrained(chat_models["qwen3"]))
 
     def limited(_, inputs):
         if inputs[0].numel() > most:

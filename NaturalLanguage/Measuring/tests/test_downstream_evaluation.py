@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from downstream_helpers import (
-    FAMILIES, brute_force, error_of, generate, make_models, read_lines, run, succeed, symbol_model, write_squad,
+    FAMILIES, brute_force, error_of, generate, read_lines, run, succeed, symbol_model, write_squad,
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -24,18 +24,13 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return make_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory, models):
+def samples(tmp_path_factory, chat_models):
     """{family: (path, samples)}: 4 contexts with 3 questions each."""
     folder = tmp_path_factory.mktemp("samples")
     squad = write_squad(folder / "squad.json")
     flags = ("--max_length", 700, "--n", 12, "--questions", 3, "--squad", squad)
     return {family: (folder / f"{family}.jsonl", generate(folder / f"{family}.jsonl", model, "ruler_qa1", *flags)[0])
-            for family, model in models.items()}
+            for family, model in chat_models.items()}
 
 
 def answers(directory):
@@ -44,14 +39,14 @@ def answers(directory):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
+def test_losses_and_answers_by_brute_force(family, chat_models, samples, tmp_path):
     path, listed = samples[family]
-    flags = ("--model_name", models[family], "--samples", path, "--visible_fractions", 0.4, 1, "--new_tokens", 6)
+    flags = ("--model_name", chat_models[family], "--samples", path, "--visible_fractions", 0.4, 1, "--new_tokens", 6)
     succeed("evaluate_tasks", *flags, "--out_dir", tmp_path)
     succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "single", "--no-share", "--tokens_per_batch", 1)
     directory = tmp_path / family / family
-    tokenizer = AutoTokenizer.from_pretrained(models[family])
-    model = AutoModelForCausalLM.from_pretrained(models[family]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(chat_models[family])
+    model = AutoModelForCausalLM.from_pretrained(chat_models[family]).eval()
     outputs = read_lines(directory / "outputs.jsonl")
     assert outputs == read_lines(tmp_path / "single" / family / family / "outputs.jsonl")
     rows = answers(directory)
@@ -82,9 +77,9 @@ def test_losses_and_answers_by_brute_force(family, models, samples, tmp_path):
     assert np.mean([float(row["score"]) for row in rows]) == 0  # a random model does not find names of many letters
 
 
-def test_an_interrupted_run_goes_on(models, samples, tmp_path):
+def test_an_interrupted_run_goes_on(chat_models, samples, tmp_path):
     path, _ = samples["qwen3"]
-    flags = ["--model_name", models["qwen3"], "--samples", path, "--visible_fractions", 0.5, 1,
+    flags = ["--model_name", chat_models["qwen3"], "--samples", path, "--visible_fractions", 0.5, 1,
              "--tokens_per_batch", 1500, "--new_tokens", 4]
     succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "whole")
     whole = tmp_path / "whole" / "qwen3" / "qwen3"
@@ -113,9 +108,10 @@ def test_an_interrupted_run_goes_on(models, samples, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes(models, samples, tmp_path):
+def test_two_processes(chat_models, samples, tmp_path):
     path, _ = samples["llama"]
-    flags = ["--model_name", models["llama"], "--samples", path, "--visible_fractions", "0.5", "1", "--new_tokens", "4"]
+    flags = ["--model_name", chat_models["llama"], "--samples", path, "--visible_fractions", "0.5", "1",
+             "--new_tokens", "4"]
     succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "one")
     subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
                     "downstream.evaluate_tasks", *map(str, flags), "--out_dir", str(tmp_path / "two")], cwd=FOLDER,
@@ -130,12 +126,12 @@ def test_two_processes(models, samples, tmp_path):
         assert row == other
 
 
-def test_entropy_of_the_truncated_samples(models, tmp_path):
+def test_entropy_of_the_truncated_samples(chat_models, tmp_path):
     """measure_entropy.py reads the hidden states of a run, and the figure reads what it writes."""
     squad = write_squad(tmp_path / "squad.json")
-    generate(tmp_path / "s.jsonl", models["qwen3"], "ruler_qa1", "--max_length", 560, "--n", 90,
+    generate(tmp_path / "s.jsonl", chat_models["qwen3"], "ruler_qa1", "--max_length", 560, "--n", 90,
              "--questions", 3, "--squad", squad)
-    succeed("evaluate_tasks", "--model_name", models["qwen3"], "--samples", tmp_path / "s.jsonl", "--no-generate",
+    succeed("evaluate_tasks", "--model_name", chat_models["qwen3"], "--samples", tmp_path / "s.jsonl", "--no-generate",
             "--visible_fractions", 0.5, 1, "--out_dir", tmp_path)
     directory = tmp_path / "qwen3" / "s_no_generate"
     succeed("..measure_entropy", directory, "--device", "cpu", "--draws", 2)
@@ -149,8 +145,8 @@ def test_entropy_of_the_truncated_samples(models, tmp_path):
         assert float(row["cross_entropy"]) == pytest.approx(np.mean([float(entry["cross_entropy"]) for entry in mine]))
 
 
-def test_query_first_and_plain_text(models, samples, tmp_path):
-    tokenizer = AutoTokenizer.from_pretrained(models["gemma"])
+def test_query_first_and_plain_text(chat_models, samples, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(chat_models["gemma"])
     sample = samples["gemma"][1][0]
     plain = Encoder(tokenizer, "gemma", "off", query_first=True)
     text, start, _ = plain.text(sample)
@@ -163,11 +159,11 @@ def test_query_first_and_plain_text(models, samples, tmp_path):
     assert prompt.visible(0.0) == prompt.before + prompt.after
 
 
-def test_the_chat_template_is_that_of_the_samples(models, tmp_path):
-    flags = ["--model_name", models["qwen3"], "--no-generate", "--visible_fractions", 1, "--out_dir", tmp_path]
+def test_the_chat_template_is_that_of_the_samples(chat_models, tmp_path):
+    flags = ["--model_name", chat_models["qwen3"], "--no-generate", "--visible_fractions", 1, "--out_dir", tmp_path]
     for chat, task in (("off", "kv_retrieval"), ("auto", "kv_retrieval"), ("on", "helmet_recall")):
         path = tmp_path / f"{task}_{chat}.jsonl"
-        _, about = generate(path, models["qwen3"], task, "--max_length", 1024, "--n", 2, "--chat", chat)
+        _, about = generate(path, chat_models["qwen3"], task, "--max_length", 1024, "--n", 2, "--chat", chat)
         succeed("evaluate_tasks", "--samples", path, *flags)
         run_dir = tmp_path / "qwen3" / f"{path.stem}_no_generate"
         assert json.loads((run_dir / "args.json").read_text())["chat"] == about["chat"] == (chat != "off")
@@ -190,11 +186,11 @@ def test_symbols(tmp_path):
     assert "unknown to the tokenizer" in line
 
 
-def test_bad_input(models, samples, tmp_path):
+def test_bad_input(chat_models, samples, tmp_path):
     path, _ = samples["qwen3"]
 
     def error(samples=path, model="qwen3", *flags):
-        return error_of("evaluate_tasks", "--model_name", models[model], "--samples", samples,
+        return error_of("evaluate_tasks", "--model_name", chat_models[model], "--samples", samples,
                         "--out_dir", tmp_path / "runs", *flags)
 
     assert "made for the tokenizer of" in error(model="llama")
@@ -213,8 +209,8 @@ def test_bad_input(models, samples, tmp_path):
     for wrong in (*lacking, {**about, "metric": "none"}):
         (tmp_path / "cut.json").write_text(json.dumps(wrong))
         assert "does not describe samples" in error(tmp_path / "cut.jsonl")
-    config = json.loads((models["qwen3"] / "config.json").read_text())
-    short = shutil.copytree(models["qwen3"], tmp_path / "short")
+    config = json.loads((chat_models["qwen3"] / "config.json").read_text())
+    short = shutil.copytree(chat_models["qwen3"], tmp_path / "short")
     (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 500}))
     line = error_of("evaluate_tasks", "--model_name", short, "--samples", path, "--out_dir", tmp_path / "runs")
     assert "sees at most 500 tokens" in line
@@ -222,7 +218,7 @@ def test_bad_input(models, samples, tmp_path):
             "--rope_scaling", "yarn", "--rope_factor", 4, "--no-generate", "--visible_fractions", 1)
     assert "--rope_factor needs --rope_scaling" in error(path, "qwen3", "--rope_factor", 4)
     assert "some the same" in error(path, "qwen3", "--visible_fractions", 0.5, 0.5001)
-    base = shutil.copytree(models["qwen3"], tmp_path / "base")
+    base = shutil.copytree(chat_models["qwen3"], tmp_path / "base")
     (base / "chat_template.jinja").unlink()
     line = error_of("evaluate_tasks", "--model_name", base, "--samples", path, "--out_dir", tmp_path / "runs",
                     "--chat", "on")

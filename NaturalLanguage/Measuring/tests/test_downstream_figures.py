@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from downstream_helpers import FAMILIES, error_of, make_models, succeed, write_sources
+from downstream_helpers import FAMILIES, error_of, succeed
 
 from downstream.draw_by_position import contrast, groups, means
 from downstream.draw_helmet import correlation, correlations
@@ -20,11 +20,10 @@ FIGURES = ("draw_visible_fraction", "draw_position_weighted", "draw_two_needles"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, chat_models, files):
     """The folder of the runs of three families on all tasks."""
     folder = tmp_path_factory.mktemp("all")
-    models, files = make_models(folder), write_sources(folder)
-    for family, model in models.items():
+    for family, model in chat_models.items():
         for task in TASKS:
             path = folder / "samples" / family / f"{task}.jsonl"
             succeed("generate_tasks", "--task", task, "--tokenizer", model, "--max_length", 1100, "--new_tokens", 12,

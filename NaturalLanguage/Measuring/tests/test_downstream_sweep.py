@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from downstream_helpers import error_of, make_models, run, succeed
+from downstream_helpers import error_of, run, succeed
 
 FOLDER = Path(__file__).resolve().parents[1]
 BASH = os.environ.get("BASH32", "bash")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_models(tmp_path_factory.mktemp("models"))["qwen3"]
+@pytest.fixture
+def model(chat_models):
+    return chat_models["qwen3"]
 
 
 @pytest.fixture

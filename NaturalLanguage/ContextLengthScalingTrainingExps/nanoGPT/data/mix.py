@@ -1,12 +1,14 @@
 """Mix long and short documents into token files of one size, a file for each share of long text (ProLong's question).
 
     python data/mix.py --long long/SUBSET_train_P100.0_SFrom0.0.bin --short short/SUBSET_train_P100.0_SFrom0.0.bin \\
-        --long_share 0 0.3 0.6 1 --window 1024 --out_dir data/mixes
+        --long_share 0 0.3 0.6 1 --window 16384 --out_dir data/mixes
 
 Both sources are files of prepare.py with the same tokenizer (make the second one with --tokenizer and the first one's
 tokenizer.json). Each is packed: its documents follow each other in windows of --window tokens, and a document is
 cut where a window ends, its end-of-text token in the last place. So windows are documents of their own to train.py
---document_mask, which reads the documents off these tokens. The windows of both sources are shuffled together. Writes
+--document_mask, which reads the documents off these tokens. The windows of both sources are shuffled together. Take
+--window many times the context length: where they are equal, a model learns that every context ends with an end of
+text, and fails at this position, and beyond it, on text that goes on. Writes
 OUT_DIR/MIX_{train,val}_L{share}_W{window}.bin in prepare.py's format, beside each a JSON that says what it is made of,
 and the tokenizer. A mix that is there and whole is skipped.
 """
@@ -80,7 +82,8 @@ def parse_args():
     parser.add_argument("--short", required=True, help="tokens of short documents")
     parser.add_argument("--long_share", type=fraction, nargs="+", default=[0.0, 0.3, 0.6, 1.0],
                         help="of long windows, a mix for each")
-    parser.add_argument("--window", type=window, default=1024, help="tokens of a window")
+    parser.add_argument("--window", type=window, default=16_384,
+                        help="tokens of a window, many times the context length")
     parser.add_argument("--tokens", type=positive_int,
                         help="tokens of each mix (default: the most that all shares can have)")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of the order of the windows")

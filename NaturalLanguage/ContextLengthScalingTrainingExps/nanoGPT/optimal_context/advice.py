@@ -157,7 +157,7 @@ def remedies(found, setting):
         text = ("" if needed <= setting.corpus_tokens else
                 f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")
         added.append(f"sizes up to about {number(needed)} tokens: --hours {setting.hours * needed / largest:.2g}{text}")
-    if not row["trusted"] and not any("--hours" in one for one in added) and not entry["bound"]:
+    if not row["trusted"] and not any("--hours" in addition for addition in added) and not entry["bound"]:
         added.append(f"more sizes and seeds: --hours {2 * setting.hours:g}")
     return added
 

@@ -44,9 +44,10 @@ def moved_residuals(residual, cells, draws, generator):
     return moved
 
 
-def resampled_losses(fit, cells, draws, generator, alike, misfit=False):
+def resampled_losses(fit, cells, noise, alike, draws, generator, misfit=False):
     """Losses (draws, n) as another experiment might have found them, if the fit were the truth.
 
+    noise: that of the cells; alike: whether the seeds of all cells vary alike, in all their readings.
     Seeds: each cell's are drawn again (deviations from their mean, scaled for the mean's degree of freedom): from those
     of all cells if these vary alike, or the cell has one seed, else from its own. Two seeds drawn from themselves
     have a mean that half the time is theirs: noise with such tails a robust fit sees through better than that of the
@@ -55,8 +56,7 @@ def resampled_losses(fit, cells, draws, generator, alike, misfit=False):
     together, is not explained; with one seed a cell it is 1. Both are widened (`widening`) for their degrees of
     freedom: those between seeds, and the n - p of the residuals.
     """
-    noise, residual = seed_noise(cells), standardized_residual(fit, cells)
-    seeded = noise.variance is not None
+    residual, seeded = standardized_residual(fit, cells), noise.variance is not None
     unexplained = max(0.0, 1 - noise.variance.sum() / max((residual**2).sum(), 1e-30)) if seeded else 1.0
     if misfit:
         moved = moved_residuals(residual, cells, draws, generator)
@@ -80,9 +80,12 @@ def bootstrap(fit, cells, draws=DRAWS, seed=0, misfit=False):
 
     Two readings of a cell are of the same runs, so that the same seeds and signs are drawn for both.
     """
-    alike = all(seed_noise(one).alike for one in cells.readings)
-    losses = np.concatenate([one.scale * resampled_losses(read_as(fit, one), one, draws, np.random.default_rng(seed),
-                                                          alike, misfit) for one in cells.readings], 1)
+    noises = [seed_noise(reading) for reading in cells.readings]
+    alike = all(noise.alike for noise in noises)
+    losses = np.concatenate([
+        reading.scale * resampled_losses(read_as(fit, reading), reading, noise, alike, draws,
+                                         np.random.default_rng(seed), misfit)
+        for reading, noise in zip(cells.readings, noises)], 1)
     scale = np.sqrt((residuals(fit, cells)**2).sum() / max(losses.shape[1] - len(fit.theta), 1)) + 1e-9
     theta, _ = solve(fit.law, np.repeat(fit.theta[None], draws, 0), fit.reference, cells, losses,
                      np.ones((1, losses.shape[1])), np.full((draws, 1), scale), tolerance=1e-5)

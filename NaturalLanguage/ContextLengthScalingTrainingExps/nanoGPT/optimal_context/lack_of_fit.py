@@ -56,16 +56,17 @@ def seed_noise(cells):
 def noise_of_all(cells):
     """The Noise of all readings of the cells, in units of their scales: they are of the same runs, so that the other
     reading adds no degrees of freedom."""
-    found = [seed_noise(one) for one in cells.readings]
-    if any(noise.variance is None for noise in found):
+    noises = [seed_noise(reading) for reading in cells.readings]
+    if any(noise.variance is None for noise in noises):
         return Noise(None, 0)
-    return Noise(np.concatenate([one.scale**2 * noise.variance for one, noise in zip(cells.readings, found)]),
-                 min(noise.freedom for noise in found))
+    return Noise(np.concatenate([reading.scale**2 * noise.variance for reading, noise in zip(cells.readings, noises)]),
+                 min(noise.freedom for noise in noises))
 
 
 def in_rows(cells, shapes):
     """Shapes (n, k) of the cells as columns (N, k) over all their readings: 0 in the other one."""
-    return np.concatenate([one.scale * shapes * (one.reading == cells.reading) for one in cells.readings])
+    return np.concatenate([reading.scale * shapes * (reading.reading == cells.reading)
+                           for reading in cells.readings])
 
 
 def orthonormal(columns):

@@ -153,8 +153,8 @@ def read_as(fit, cells):
 
 def fitted(law, theta, reference, cells):
     """The losses (batch, N) of all readings of cells, and their slopes (batch, N, p), in units of their scales."""
-    found = [(one.scale, parts(replace(law, reading=one.reading), theta, reference, one.lengths, one.sizes, True))
-             for one in cells.readings]
+    found = [(reading.scale, parts(replace(law, reading=reading.reading), theta, reference, reading.lengths,
+                                   reading.sizes, True)) for reading in cells.readings]
     return tuple(np.concatenate([scale * pair[index] for scale, pair in found], 1) for index in (0, 1))
 
 

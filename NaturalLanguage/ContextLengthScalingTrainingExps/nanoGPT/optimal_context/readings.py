@@ -62,7 +62,7 @@ def carry_over(law, cells, seed):
     losses taken for the other's; flat, of the other's losses themselves.
     """
     alone, found = cells.readings, {}
-    fits = [fit_law(replace(law, reading=one.reading, joint=False), one, seed=seed) for one in alone]
+    fits = [fit_law(replace(law, reading=reading.reading, joint=False), reading, seed=seed) for reading in alone]
     for source, target, carried, own in zip(alone, alone[::-1], fits, fits[::-1]):
         left = {"error": target.losses - predict(read_as(carried, target), target.lengths, target.sizes)[1],
                 "own_fit": target.losses - predict(own, target.lengths, target.sizes)[1],

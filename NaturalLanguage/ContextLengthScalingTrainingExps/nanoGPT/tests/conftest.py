@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests fill the co
 
 from helpers import make_texts, run_script
 
+pytest.register_assert_rewrite("finished_runs")  # so that it says what two runs differ in
+
 
 @pytest.fixture
 def nanogpt(tmp_path):

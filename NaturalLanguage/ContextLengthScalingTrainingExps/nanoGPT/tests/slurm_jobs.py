@@ -19,13 +19,13 @@ needs_slurm = pytest.mark.skipif(not cluster_is_up() and os.environ.get("SLURM_T
 
 def submit(folder, *command, **variables):
     """Run sbatch, or a launcher that calls it, in a folder. Returns what it printed and the numbers of the jobs."""
-    before = set(jobs())
+    before = set(jobs(folder))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
     environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
     done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=60,
                           env={**environment, **variables})
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr, sorted(set(jobs()) - before)
+    return done.stdout + done.stderr, sorted(set(jobs(folder)) - before)
 
 
 def control(*command):
@@ -33,9 +33,9 @@ def control(*command):
     return subprocess.run(["scontrol", *map(str, command)], capture_output=True, text=True, check=True).stdout
 
 
-def jobs():
-    """The numbers of all jobs that Slurm knows; an array's tasks count as one."""
-    listed = control("show", "job", "--oneliner")
+def jobs(folder):
+    """The numbers of the jobs that were submitted in a folder; an array's tasks count as one."""
+    listed = "\n".join(line for line in control("show", "job", "--oneliner").splitlines() if f" WorkDir={folder} " in line)
     return [int(number) for number in re.findall(r"ArrayJobId=(\d+)", listed)
             + re.findall(r"^JobId=(\d+) (?!ArrayJobId)", listed, re.M)]
 

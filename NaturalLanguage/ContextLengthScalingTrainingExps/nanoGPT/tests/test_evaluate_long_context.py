@@ -11,8 +11,8 @@ import evaluate_long_context as script
 from helpers import bash, reference_losses, run_script, training_flags
 from memory import MemoryStore
 from model import rotary_tables
+from retrieval_preparing import prepare
 from run import load_run
-from test_retrieval_data import prepare
 
 LENGTH = 16  # of training
 
@@ -68,8 +68,9 @@ def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_docu
     model, _ = load_run(run_dir)
     documents = [json.loads(line) for line in open(folder / "gap_test.jsonl")]
     for row in rows[2:]:
-        right = [[model(torch.tensor([one["ids"][:at]]))[0, -1].argmax().item() == one["ids"][at]
-                  for at, *_ in one["answers"]] for one in documents if one["units"] == int(row["units"])]
+        right = [[model(torch.tensor([document["ids"][:at]]))[0, -1].argmax().item() == document["ids"][at]
+                  for at, *_ in document["answers"]]
+                 for document in documents if document["units"] == int(row["units"])]
         assert float(row["value"]) == pytest.approx(np.mean(right)) and int(row["n"]) == np.size(right)
 
 

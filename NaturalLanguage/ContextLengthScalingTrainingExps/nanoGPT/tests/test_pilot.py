@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from law_tables import BY_NAME, LENGTHS, table, true_fit
 from optimal_context.advice import Setting, advised_length, five_lines
 from optimal_context.analysis import analyse, describe
 from optimal_context.law import optimum, predict
@@ -17,7 +18,6 @@ from optimal_context.pilot import (MANTISSAS, MODELS, REACH, SHAPES, STEPS, WIND
 from optimal_context.selection import baselines
 from pilot_runs import words
 from settings import parse
-from test_optimal_context import BY_NAME, LENGTHS, table, true_fit
 
 SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers")
 
@@ -43,12 +43,12 @@ def brute_force(lengths, limits, shapes):
             times = [run_seconds(length, size) for _ in range(seeds) for size in sizes for length in centre]
             bound = (sum(times) - max(times)) / limits.slots + max(times)
             found[top] = (sizes, centre, seeds, bound, sum(times))
-        below = {top: one for top, one in found.items() if top <= limits.target_tokens}
+        below = {top: pilot for top, pilot in found.items() if top <= limits.target_tokens}
         below = below or {top: found[top] for top in sorted(found)[:1]}
         fitting = [below[top] for top in sorted(below) if below[top][3] <= limits.seconds]
         best += fitting[-1:]
-    tallest = max((one[0][-1] for one in best), default=0)
-    return next((one for one in best if one[0][-1] * REACH >= tallest), None)
+    tallest = max((sizes[-1] for sizes, *_ in best), default=0)
+    return next((pilot for pilot in best if pilot[0][-1] * REACH >= tallest), None)
 
 
 @pytest.mark.parametrize("seconds", [50, 300, 1000, 5000, 20_000, 10**6])

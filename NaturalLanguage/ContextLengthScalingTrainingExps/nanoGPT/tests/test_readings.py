@@ -8,41 +8,20 @@ import numpy as np
 import pytest
 from scipy.special import zeta
 
+from law_tables import BY_NAME, SIZES, table, true_fit
 from optimal_context.bootstrap import bootstrap
 from optimal_context.lack_of_fit import lack_of_fit
-from optimal_context.law import LAWS, Fit, described, fitted, optimum, parts, predict, read_as, residuals
+from optimal_context.law import described, fitted, optimum, parts, predict, read_as, residuals
 from optimal_context.readings import carry_over, laws_of, other_reading, with_both
 from optimal_context.solver import fit_law
-from optimal_context.table import from_losses
 from optimal_context.window_mean import log_power_mean
-
-LENGTHS, SIZES = np.array([16, 32, 64, 128, 256, 512]), np.array([1e5, 2e5, 4e5, 8e5, 1.6e6])
-TRUTH = {"C0": 2.0, "log_gain": np.log(0.5), "log_gamma": np.log(0.6), "log_A": np.log(0.25), "a": 0.9,
-         "log_alpha": np.log(0.8), "b": 0.15, "ceiling": 4.0, "log_B": np.log(0.3), "log_beta": np.log(0.4),
-         "shift": 0.3}
-BY_NAME = {law.name: law for law in LAWS}
-
-
-def truth_of(name, reading="mean", joint=False):
-    """The law with the parameters of TRUTH, around the middle of the grid."""
-    law = replace(BY_NAME[name], reading=reading, joint=joint)
-    return Fit(law, np.array([TRUTH[parameter] for parameter in law.parameters]),
-               (np.exp(np.log(LENGTHS).mean()), np.exp(np.log(SIZES).mean())))
-
-
-def table(truth, noise=0.0, seeds=3, seed=5):
-    """Cells of the grid in the law's reading, with normal noise in nats."""
-    generator = np.random.default_rng(seed)
-    cells = from_losses({(size, length): predict(truth, [length], [size])[1] + noise * generator.standard_normal(seeds)
-                         for size in SIZES for length in LENGTHS})
-    return replace(cells, reading=truth.law.reading)
 
 
 def tables(name, noise=0.0, seeds=3):
     """A joint law, and its cells of both readings: full context has five times the noise of the window mean."""
-    truth = truth_of(name, joint=True)
+    truth = true_fit(name, "mean", joint=True)
     full = replace(truth, law=replace(truth.law, reading="full"))
-    return truth, with_both(table(truth, noise, seeds), table(full, 5 * noise, seeds, 6))
+    return truth, with_both(table(truth, noise, seeds), table(full, 5 * noise, seeds, seed=6))
 
 
 def test_the_window_mean_is_the_sum_by_brute_force():
@@ -67,7 +46,7 @@ def test_the_slopes_of_the_window_mean_are_those_of_finite_differences():
 
 
 def test_the_bayes_risk_of_a_window_is_the_mean_over_its_positions():
-    truth = truth_of("power")
+    truth = true_fit("power", "mean")
     full = replace(truth, law=replace(truth.law, reading="full"))
     curve = predict(full, np.arange(1, 65), np.full(64, 1e5))[0]
     assert predict(truth, [64.0], [1e5])[0][0] == pytest.approx(curve.mean(), rel=1e-8)
@@ -87,14 +66,15 @@ def test_the_slopes_of_both_readings_are_those_of_finite_differences(name):
 @pytest.mark.parametrize("name", ["power", "power_two_exponents", "bounded"])
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_table_without_noise_gives_its_law_back(name, joint):
-    truth, cells = tables(name) if joint else (truth_of(name), table(truth_of(name)))
+    alone = true_fit(name, "mean")
+    truth, cells = tables(name) if joint else (alone, table(alone))
     fit = fit_law(truth.law, cells)
     assert np.abs(residuals(fit, cells)).max() < 1e-4
     for parameter, value in described(truth, truth.theta).items():
         assert described(fit, fit.theta)[parameter] == pytest.approx(value, rel=0.05, abs=0.03), parameter
-    for one in cells.readings:
-        assert np.allclose(optimum(read_as(fit, one), SIZES, 16, 512), optimum(read_as(truth, one), SIZES, 16, 512),
-                           rtol=0.02)
+    for reading in cells.readings:
+        found, wanted = (optimum(read_as(law, reading), SIZES, 16, 512) for law in (fit, truth))
+        assert np.allclose(found, wanted, rtol=0.02)
 
 
 @pytest.mark.parametrize("reading", ["full", "mean", "both"])

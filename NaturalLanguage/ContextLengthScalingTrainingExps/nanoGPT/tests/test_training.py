@@ -1,55 +1,25 @@
-"""train.py: the loss curve, resuming, checkpoints, early stopping, memory, and what it refuses."""
+"""train.py: the loss curve, how a step is computed, memory, flags, and what it refuses."""
 
-import csv
-import fcntl
 import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import checkpoints
 import trainer
-from helpers import FOLDER, TIMINGS, TINY, run_script, start_script, training_flags
+from finished_runs import losses, result
+from helpers import FOLDER, TINY, run_script, training_flags
 from model import compiled_loss_and_gradient
 from run import load_run
 
 # Training losses of the first ten steps of the tiny settings.
 SMOKE_LOSSES = [5.7733948, 5.7668949, 5.7673839, 5.7385838, 5.7151123, 5.6971105, 5.6519782, 5.6153024, 5.5556670,
                 5.5034944]
-
-
-def read_metrics(run_dir):
-    with open(run_dir / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def losses(run_dir, column="train_loss"):
-    return [float(row[column]) for row in read_metrics(run_dir)]
-
-
-def result(run_dir, *without):
-    final = json.loads((run_dir / "final.json").read_text())
-    return {name: value for name, value in final.items() if name not in (*TIMINGS, *without)}
-
-
-def assert_same_run(one, other):
-    """Equal to the last bit, but for the timings."""
-    assert result(one) == result(other)
-    assert [{name: row[name] for name in row if name not in TIMINGS} for row in read_metrics(one)] == \
-        [{name: row[name] for name in row if name not in TIMINGS} for row in read_metrics(other)]
-    for file in ("best.pt", "losses.pt"):
-        tensors = [torch.load(run / file, weights_only=True) for run in (one, other)]
-        assert tensors[0].keys() == tensors[1].keys()
-        assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
 
 
 def test_the_first_losses_are_the_stored_ones(nanogpt, small_bins, tmp_path):
@@ -178,17 +148,6 @@ def test_both_readings_are_those_of_brute_force(nanogpt, small_bins, tmp_path):
     assert final["best_valid_loss"] == min(losses(run_dir, "valid_loss"))
 
 
-@pytest.fixture(scope="module")
-def finished(small_bins, tmp_path_factory):
-    """A run that overfits and stops early, and its flags."""
-    folder = tmp_path_factory.mktemp("finished")
-    flags = training_flags(small_bins, folder / "runs", "--learning_rate", 1e-2, "--patience", 3,
-                           "--checkpoint_seconds", 0, "--max_iters", 2000, context_length=16, train_tokens=1500)
-    done = run_script("train.py", *flags)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs" / "ctl16_tok1500_seed0", [str(flag) for flag in flags]
-
-
 def test_weights_on_the_way_are_those_of_a_shorter_run(whole, nanogpt, small_bins, tmp_path):
     """12 steps of 256 tokens; after 500 tokens two steps have been made."""
     kept, short = (training_flags(small_bins, name, "--max_iters", steps, "--eval_interval", 1, *more)
@@ -205,144 +164,6 @@ def test_weights_on_the_way_are_those_of_a_shorter_run(whole, nanogpt, small_bin
                        torch.load(tmp_path / "short" / whole.name / "best.pt", weights_only=True)["final_norm.weight"])
     assert "no kept_7.pt" in nanogpt("export_hf.py", tmp_path / "kept" / whole.name, "--weights", "kept_7.pt",
                                      "--out_dir", "other", check=False).stderr
-
-
-def test_training_stops_when_the_loss_has_turned_up(finished):
-    run_dir, _ = finished
-    curve = losses(run_dir, "valid_loss")
-    final = result(run_dir)
-    assert final["stopped"] == "early" and final["last_step"] < 2000
-    assert min(curve) == curve[-4] == final["best_valid_loss"] < curve[0] - 0.3
-    assert final["best_step"] == int(read_metrics(run_dir)[-4]["step"])
-    assert not (run_dir / "ckpt_last.pt").exists() and (run_dir / "tokenizer.json").exists()
-
-
-@pytest.fixture(scope="module")
-def long_run(finished, tmp_path_factory):
-    """The same run without an early stop, long enough that seconds are left of it behind its second checkpoint."""
-    run_dir, flags = finished
-    folder = tmp_path_factory.mktemp("long")
-    flags = [flag.replace(str(run_dir.parent), str(folder)) for flag in flags] + ["--patience", "10000"]
-    done = run_script("train.py", *flags)
-    assert done.returncode == 0, done.stderr
-    return folder / run_dir.name, flags
-
-
-def start_again_elsewhere(long_run, folder):
-    """The flags of the long run for another folder, its directory there, and a process that has begun with them."""
-    whole, flags = long_run
-    flags = [flag.replace(str(whole.parent), str(folder)) for flag in flags]
-    process = start_script("train.py", *flags, cwd=folder)
-    while not (folder / whole.name / "ckpt_prev.pt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    return flags, folder / whole.name, process
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_to_the_same_bits(long_run, tmp_path, how):
-    flags, run_dir, process = start_again_elsewhere(long_run, tmp_path)
-    process.send_signal(how)
-    if how == signal.SIGINT:
-        time.sleep(0.01)
-        process.send_signal(how)  # an impatient user
-    _, errors = process.communicate()
-    assert process.returncode == -how and not (run_dir / "final.json").exists()
-    if how == signal.SIGINT:
-        assert "saved after step" in errors.splitlines()[-1]
-        assert "Traceback" not in errors and "\r" not in errors
-    done = run_script("train.py", *flags)
-    assert done.returncode == 0, done.stderr
-    assert_same_run(run_dir, long_run[0])
-
-
-def test_a_damaged_checkpoint_is_not_used(long_run, tmp_path):
-    """One bit of the last one is turned: the one before it is used, to the same result; of both: refused."""
-    flags, run_dir, process = start_again_elsewhere(long_run, tmp_path)
-    process.terminate()  # it saves once more and ends, so that both files are there
-    process.communicate()
-    assert process.returncode == -signal.SIGTERM
-    saved = {name: bytearray((run_dir / name).read_bytes()) for name in ("ckpt_last.pt", "ckpt_prev.pt")}
-    for name, contents in saved.items():
-        weights = torch.load(run_dir / name, weights_only=True)["weights"]["embedding.weight"]
-        contents[contents.index(weights.numpy().tobytes())] ^= 1  # not in what fills the gaps of the archive
-    backup = shutil.copytree(run_dir, tmp_path / "backup")
-    for name, contents in saved.items():
-        (run_dir / name).write_bytes(contents)
-    done = run_script("train.py", *flags)
-    assert done.returncode == 2 and "no checkpoint" in done.stderr.splitlines()[-1]
-    shutil.copyfile(backup / "ckpt_prev.pt", run_dir / "ckpt_prev.pt")
-    done = run_script("train.py", *flags)
-    assert done.returncode == 0 and "ckpt_last.pt is damaged and not used" in done.stdout
-    assert_same_run(run_dir, long_run[0])
-
-
-def test_a_finished_run_is_skipped_and_other_arguments_are_refused(finished):
-    run_dir, flags = finished
-    before = (run_dir / "final.json").stat().st_mtime_ns
-    done = run_script("train.py", *flags, "--batch_size", 1)  # which is not of the result
-    assert done.returncode == 0 and "finished before" in done.stdout
-    for more, message in ((("--weight_decay", 0.2), "weight_decay 0.1, not 0.2"),
-                          (("--data_seed", 3), "data_seed None, not 3")):
-        done = run_script("train.py", *flags, *more)
-        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
-    assert (run_dir / "final.json").stat().st_mtime_ns == before
-
-
-def test_a_second_process_on_the_same_run_is_refused(finished, tmp_path):
-    whole, flags = finished
-    flags = [flag.replace(str(whole.parent), str(tmp_path)) for flag in flags]
-    (tmp_path / whole.name).mkdir()
-    with open(tmp_path / whole.name / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        done = run_script("train.py", *flags)
-    assert done.returncode == 2 and "another process" in done.stderr and done.stderr.count("\n") == 1
-
-
-def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(nanogpt, small_bins, tmp_path):
-    flags = training_flags(small_bins, "runs", "--max_iters", 60, "--learning_rate", 1e30, "--warmup_iters", 0,
-                      "--grad_clip", 0, "--checkpoint_seconds", 0)
-    done = nanogpt("train.py", *flags, check=False)
-    assert done.returncode == 2 and "NaN or infinite in step" in done.stderr.splitlines()[-1]
-    run_dir = tmp_path / "runs" / "ctl32_tok6000_seed0"
-    assert not (run_dir / "final.json").exists()
-    weights = torch.load(run_dir / "ckpt_last.pt", weights_only=True)["weights"]
-    assert all(torch.isfinite(value).all() for value in weights.values())
-
-
-def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, capsys):
-    """What torch.save raises on a full disk, half-way through the file, here in the thread that writes."""
-    saver = checkpoints.Checkpoints(tmp_path, 0)
-    for step in (1, 2):
-        saver.start({"step": step})
-        saver.wait()
-
-    def full(contents, file):
-        file.write(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    saver.start({"step": 3})
-    with pytest.raises(SystemExit) as stop:
-        saver.wait()
-    assert stop.value.code == 2 and "free some space" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt_last.pt", "ckpt_prev.pt"]
-    assert saver.load("cpu") == {"step": 2}
-
-
-def test_checkpoints_are_written_beside_the_training_and_cost_little_of_the_time(tmp_path, monkeypatch):
-    """While one is written: training goes on, changes nothing in it, no other is due; then for 50 times its cost."""
-    saver, may_write, weights = checkpoints.Checkpoints(tmp_path, 0), threading.Event(), torch.zeros(3)
-    save = torch.save
-    monkeypatch.setattr(torch, "save", lambda *parts: (may_write.wait(), time.sleep(0.1), save(*parts)))
-    assert saver.are_due()
-    saver.start({"weights": weights})
-    weights += 1  # the next step
-    assert not saver.are_due()
-    may_write.set()
-    saver.wait()
-    assert saver.load("cpu")["weights"].tolist() == [0.0] * 3
-    assert 4 < saver.next_at - time.monotonic() and not saver.are_due()
 
 
 def test_flags_count_more_than_the_configuration_wherever_they_stand(nanogpt, small_bins, tmp_path):
