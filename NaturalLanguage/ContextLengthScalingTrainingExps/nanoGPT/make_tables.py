@@ -137,17 +137,19 @@ def runs(path):
          for row in read_table(f"{path}.csv")])
 
 
-def cost(path):
-    """What the runs of a table took, and on what."""
-    rows = read_table(f"{path}.csv")
-    machines = load_json(f"{path}_about.json", "the description")["environments"]
-    seconds = [float(row["seconds"]) for row in rows]
-    return markdown(["runs", "minutes in all, one thread each" if all(m["threads"] == 1 for m in machines)
-                     else "minutes in all", "longest", "memory at most", "hardware", "torch"],
-                    [[str(len(rows)), f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}",
+def cost(*paths):
+    """What the runs of each table took, and on what."""
+    lines = []
+    for path in paths:
+        rows, machines = read_table(f"{path}.csv"), load_json(f"{path}_about.json", "the description")["environments"]
+        seconds = [float(row["seconds"]) for row in rows]
+        threads = {machine["threads"] for machine in machines}
+        lines.append([", ".join(f"{size:,}" for size in sorted({int(row["train_tokens"]) for row in rows})), str(len(rows)),
+                      f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}", ", ".join(map(str, sorted(threads))),
                       f"{max(float(row['peak_memory_gigabytes']) for row in rows):.2f} GB",
-                      ", ".join(sorted({machine["hardware"] for machine in machines})),
-                      ", ".join(sorted({machine["torch"] for machine in machines}))]])
+                      *(", ".join(sorted({machine[name] for machine in machines})) for name in ("hardware", "torch"))])
+    return markdown(["training tokens", "runs", "minutes in all", "longest", "threads a run", "memory at most", "hardware",
+                     "torch"], lines)
 
 
 def corpora(path):
