@@ -42,12 +42,12 @@ run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --percent 100 --out_dir "
 bins=("$out"/data/LONGCONTEXTSUBSET_train_*.bin) valid=("$out"/data/LONGCONTEXTSUBSET_val_*.bin)
 run "$PYTHON" train.py --context_length "$length" --train_bin "${bins[0]}" --out_dir "$out/runs" --keep_tokens $keep \
     "${model[@]}" "$@"
-runs=("$out/runs/ctl${length}_"*) models=() measured=()
+runs=("$out/runs/ctl${length}_"*) models=() measured=() from_measuring=../ContextLengthScalingTrainingExps/nanoGPT
 for tokens in $keep; do
     run "$PYTHON" export_hf.py "${runs[0]}" --weights "kept_$tokens.pt" --out_dir "$out/models/tok$tokens"
-    models+=("$PWD/$out/models/tok$tokens") measured+=("$out/tok$tokens")
+    models+=("$from_measuring/$out/models/tok$tokens") measured+=("$out/tok$tokens")
 done
-tokens_file=$PWD/${valid[0]}
+tokens_file=$from_measuring/${valid[0]}
 cd ../../Measuring
 OUT=$out FEATURE_LENS=$lengths SEQ_LENS=$lengths N_SAMPLES=$samples CHUNKS=$chunks DRAWS=${DRAWS:-10} \
     run bash measure.sh "${models[@]}" -- --source tokens --tokens_file "$tokens_file" --min_tokens 0

@@ -79,6 +79,21 @@ def lines_table():
                     rows)
 
 
+def training_table():
+    """The lines of one model at steps of its training, over all context lengths and from the paper's first."""
+    rows = []
+    for folder in sorted((RESULTS / "training").glob("tok*"), key=lambda path: int(path.name.removeprefix("tok"))):
+        measures, losses = read_measures(folder), read_losses(folder)
+        row = [f"{int(folder.name.removeprefix('tok')):,}", f"{losses[-1]['cross_entropy']:.3f}"]
+        for least in (min(measures.rows), PAPER_FROM):
+            fit, error = line_from(measures, least)
+            row += [f"{fit.r:.4f}" + ("" if math.isnan(error) else f" ± {error:.4f}"), interval(fit.slope, ".4f")]
+        rows.append(row)
+    longest = f"cross entropy at {max(measures.rows)} tokens"
+    return markdown(("training tokens", longest, f"R from {min(measures.rows)} token on", "slope",
+                     f"R from {PAPER_FROM} tokens on", "slope"), rows)
+
+
 def dimensions_table():
     """The threshold at which cross entropy against intrinsic dimension is straightest, of those of the figures."""
     rows = []
@@ -202,9 +217,9 @@ def summary_table():
 
 
 TABLES = {**{f"measures {name}": lambda name=name: measures_table(name) for name in MODELS}, "laws": laws_table,
-          "lines": lines_table, "dimensions": dimensions_table, "benchmark": benchmark_table, "recall": recall_table,
-          "needles": needles_table, "chains": chains_table, "sharing": sharing_table,
-          "summary_measuring": summary_table}
+          "lines": lines_table, "training": training_table, "dimensions": dimensions_table,
+          "benchmark": benchmark_table, "recall": recall_table, "needles": needles_table, "chains": chains_table,
+          "sharing": sharing_table, "summary_measuring": summary_table}
 
 
 def make(name, path):

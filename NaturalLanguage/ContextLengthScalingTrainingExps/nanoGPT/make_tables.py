@@ -105,17 +105,22 @@ def variants(reading, first, *others):
     return markdown(["training tokens", "attention", *map(str, lengths)], rows)
 
 
+SETTINGS = {"seed": "seed", "tokens_per_step": "tokens a step", "learning_rate": "learning rate",
+            "weight_decay": "weight decay", "max_iters": "steps"}
+
+
 def settings(path):
     """The losses of collect_settings.py's table: a row a setting and seed, a column a context length."""
-    losses, lengths = {}, set()
-    for row in read_table(f"{path}.csv"):
-        key = (int(row["seed"]), int(row["tokens_per_step"]), float(row["learning_rate"]), int(row["max_iters"]))
+    losses, rows = {}, read_table(f"{path}.csv")
+    names = [name for name in SETTINGS if name in rows[0]]
+    for row in rows:
         falling = " (at the last step)" if row["best_step"] == row["last_step"] else ""
-        losses.setdefault(key, {})[int(row["context_length"])] = f"{float(row['best_valid_loss']):.3f}{falling}"
-        lengths.add(int(row["context_length"]))
-    return markdown(["seed", "tokens a step", "learning rate", "steps", *map(str, sorted(lengths))],
-                    [[str(key[0]), f"{key[1]:,}", f"{key[2]:g}", str(key[3]),
-                      *(found.get(length, "") for length in sorted(lengths))] for key, found in sorted(losses.items())])
+        found = losses.setdefault(tuple(float(row[name]) for name in names), {})
+        found[int(row["context_length"])] = f"{float(row['best_valid_loss']):.3f}{falling}"
+    lengths = sorted({length for found in losses.values() for length in found})
+    return markdown([*(SETTINGS[name] for name in names), *map(str, lengths)],
+                    [[*(f"{value:,g}" if value >= 1 else f"{value:g}" for value in key),
+                      *(found.get(length, "") for length in lengths)] for key, found in sorted(losses.items())])
 
 
 def runs(path):
@@ -132,17 +137,19 @@ def runs(path):
          for row in read_table(f"{path}.csv")])
 
 
-def cost(path):
-    """What the runs of a table took, and on what."""
-    rows = read_table(f"{path}.csv")
-    machines = load_json(f"{path}_about.json", "the description")["environments"]
-    seconds = [float(row["seconds"]) for row in rows]
-    return markdown(["runs", "minutes in all, one thread each" if all(m["threads"] == 1 for m in machines)
-                     else "minutes in all", "longest", "memory at most", "hardware", "torch"],
-                    [[str(len(rows)), f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}",
+def cost(*paths):
+    """What the runs of each table took, and on what."""
+    lines = []
+    for path in paths:
+        rows, machines = read_table(f"{path}.csv"), load_json(f"{path}_about.json", "the description")["environments"]
+        seconds = [float(row["seconds"]) for row in rows]
+        threads = {machine["threads"] for machine in machines}
+        lines.append([", ".join(f"{size:,}" for size in sorted({int(row["train_tokens"]) for row in rows})), str(len(rows)),
+                      f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}", ", ".join(map(str, sorted(threads))),
                       f"{max(float(row['peak_memory_gigabytes']) for row in rows):.2f} GB",
-                      ", ".join(sorted({machine["hardware"] for machine in machines})),
-                      ", ".join(sorted({machine["torch"] for machine in machines}))]])
+                      *(", ".join(sorted({machine[name] for machine in machines})) for name in ("hardware", "torch"))])
+    return markdown(["training tokens", "runs", "minutes in all", "longest", "threads a run", "memory at most", "hardware",
+                     "torch"], lines)
 
 
 def corpora(path):
