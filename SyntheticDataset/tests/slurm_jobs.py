@@ -35,7 +35,8 @@ def control(*command):
 
 def jobs(folder):
     """The numbers of the jobs that were submitted in a folder; an array's tasks count as one."""
-    listed = "\n".join(line for line in control("show", "job", "--oneliner").splitlines() if f" WorkDir={folder} " in line)
+    everything = control("show", "job", "--oneliner").splitlines()
+    listed = "\n".join(line for line in everything if f" WorkDir={folder} " in line)
     return [int(number) for number in re.findall(r"ArrayJobId=(\d+)", listed)
             + re.findall(r"^JobId=(\d+) (?!ArrayJobId)", listed, re.M)]
 
