@@ -143,11 +143,13 @@ def cost(*paths):
     for path in paths:
         rows, machines = read_table(f"{path}.csv"), load_json(f"{path}_about.json", "the description")["environments"]
         seconds = [float(row["seconds"]) for row in rows]
-        threads, sizes = ({int(row[name]) for row in table} for name, table in
-                          (("threads", machines), ("train_tokens", rows)))
-        lines.append([", ".join(f"{size:,}" for size in sorted(sizes)), str(len(rows)), f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}", ", ".join(map(str, sorted(threads))),
-                      f"{max(float(row['peak_memory_gigabytes']) for row in rows):.2f} GB",
-                      *(", ".join(sorted({machine[name] for machine in machines})) for name in ("hardware", "torch"))])
+        sizes = sorted({int(row["train_tokens"]) for row in rows})
+        threads, hardware, torch = (sorted({str(machine[name]) for machine in machines})
+                                    for name in ("threads", "hardware", "torch"))
+        lines.append([", ".join(f"{size:,}" for size in sizes), str(len(rows)), f"{sum(seconds) / 60:.0f}",
+                      f"{max(seconds) / 60:.1f}", ", ".join(threads),
+                      f"{max(float(row['peak_memory_gigabytes']) for row in rows):.2f} GB", ", ".join(hardware),
+                      ", ".join(torch)])
     return markdown(["training tokens", "runs", "minutes in all", "longest", "threads a run", "memory at most",
                      "hardware", "torch"], lines)
 
