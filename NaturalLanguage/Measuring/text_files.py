@@ -203,12 +203,12 @@ def json_list(text, path, column):
 
 def csv_rows(text, path, column, separators):
     """Yield (where, value of the column) of each row of a CSV file, separated as its header, by one of these."""
-    csv.field_size_limit(sys.maxsize)  # a text may be long
     header = text.partition("\n")[0]
     found = [mark for mark in separators if mark in header]
     if len(found) > 1 or header.lower().startswith("sep="):
         raise CorpusError(f"{path}: the first line must be the names of the columns, separated by one of {separators}")
     reader = csv.reader(io.StringIO(text), delimiter=(found or separators)[0], strict=True)
+    limit = csv.field_size_limit(sys.maxsize)  # a text may be long
     try:
         names = [name.strip() for name in next(reader, [])]
         refuse_columns(path, column, names)
@@ -220,6 +220,8 @@ def csv_rows(text, path, column, separators):
             yield where, row[names.index(column)]
     except csv.Error as error:
         raise CorpusError(f"{path}, line {reader.line_num}: not CSV ({error}); mend it, or give .jsonl") from None
+    finally:
+        csv.field_size_limit(limit)  # it is the whole process's
 
 
 def parquet_rows(data, path, column):
