@@ -25,6 +25,7 @@ from sweep_table import optimum, read_cells
 
 COLOURS = {"full": "black", "shifted_sparse": "tab:orange", "dilated": "tab:blue", "sliding_window": "tab:green"}
 OTHERS = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
+DECADE = 10  # costs that differ by less are drawn from 0 on, others on a logarithmic axis
 COSTS = {"microseconds": "microseconds a token", "peak_memory_gigabytes": "peak memory (GB)"}
 
 def colours_of(names):
@@ -98,7 +99,12 @@ def draw_pareto(sweeps, costs, colours):
                     points[x, y] = f"{name} at {length}"
             front = pareto_front(points)
             axis.plot(*zip(*front), color="grey", linewidth=0.8, zorder=0)
-            axis.set(title=f"{tokens_label(tokens)} training tokens", xlabel=label, xscale="log")
+            axis.set(title=f"{tokens_label(tokens)} training tokens", xlabel=label)
+            lowest, highest = min(points)[0], max(points)[0]
+            if highest < DECADE * lowest:
+                axis.set_xlim(0, 1.1 * highest)
+            else:
+                axis.set_xscale("log")
             print(f"{tokens} tokens, best for their {label}: " + ", ".join(points[point] for point in front))
         row[0].set_ylabel("validation loss (nats)")
     axes[0, -1].legend(fontsize=7)

@@ -15,6 +15,8 @@ done
 "$PYTHON" draw_attention.py --time results/long_context/time.csv --out_dir "$out/long_context" --sweeps \
     full=results/long_context/full.csv sliding_window=results/long_context/sliding_window.csv \
     dilated=results/long_context/dilated.csv
+costs=(); for name in full sliding_window dilated shifted_sparse; do costs+=("$name=results/long_context/costs/$name.csv"); done
+"$PYTHON" draw_attention.py --sweeps "${costs[@]}" --out_dir "$out/long_context/costs"
 "$PYTHON" draw_long_context.py --memory results/long_context/memory.csv --positions results/long_context/positions.csv \
     --mixes results/long_context/mixes.csv --memory_text results/long_context/memory_text.csv --out_dir "$out/long_context"
 "$PYTHON" draw_optimal_context.py --fit results/plan_example/fit.json --out_dir "$out/plan_example"
