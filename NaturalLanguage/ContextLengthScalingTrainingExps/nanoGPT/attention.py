@@ -266,5 +266,5 @@ KINDS = {"full": Full, "shifted_sparse": ShiftedSparse, "dilated": Dilated, "sli
 
 
 def make_attention(kind="full", **settings):
-    """The module of a configuration of long_context.attention_config (or of none: full attention)."""
+    """The module of a configuration of long_context_flags.attention_config (or of none: full attention)."""
     return KINDS[kind](**settings)

@@ -4,8 +4,6 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 from files import read_tensors, replacing
 from utils import fail, say
 
@@ -14,6 +12,7 @@ WRITING_SHARE = 0.02  # of the time, at most, for copying and writing them
 
 def snapshot(value):
     """A copy on the CPU of nested dictionaries, lists and tuples with tensors, which no training changes."""
+    import torch
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
@@ -31,6 +30,7 @@ class Checkpoints:
 
     def write(self, contents):
         """Write ckpt_last.pt, the former one becoming ckpt_prev.pt; a full disk costs neither."""
+        import torch
         began = time.monotonic()
         with replacing(self.last) as temporary:
             with open(temporary, "wb") as file:

@@ -27,10 +27,10 @@ import torch
 
 from documents import Documents, end_of_text
 from files import identity, make_directory, write_csv
+from long_context_flags import ROPE_TYPES
 from memory import MemoryStore
 from model import cross_entropies
 from retrieval_documents import describe_test, read_test
-from rope import ROPE_TYPES
 from run import load_run
 from token_files import TokenFile
 

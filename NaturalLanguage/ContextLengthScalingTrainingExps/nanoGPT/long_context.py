@@ -1,129 +1,14 @@
-"""How train.py makes a long context: flags for attention, memory, positions and fine-tuning, and what they build."""
+"""What train.py builds from the flags of a long context (long_context_flags.py): a model, new or from another run."""
 
 from pathlib import Path
 
 import torch
 
-from attention import KINDS
-from files import identity, load_json, load_tensors
-from lora import TRAINABLE, add_lora, check_lora
-from memory import memory_config
+from files import load_tensors
+from long_context_flags import described
+from lora import add_lora
 from model import GPT, INIT_STD
-from rope import ROPE_TYPES, rope_config
-from utils import fail, positive_float, positive_int
-
-SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd")
-
-
-def dilated_pair(text):
-    """An argparse type: "2048:4" is a segment of 2,048 tokens of which a head sees every fourth."""
-    width, rate = map(int, text.split(":"))
-    if width < 1 or rate < 1:
-        raise ValueError
-    return [width, rate]  # as JSON has it
-
-
-def add_flags(parser):
-    """Add the flags; where none is given, the model is the paper's."""
-    attention = parser.add_argument_group("attention")
-    attention.add_argument("--attention", choices=KINDS, help="which earlier tokens are seen (default: full); "
-                           "shifted_sparse in training alone")
-    attention.add_argument("--attention_group", type=positive_int,
-                           help="shifted_sparse: tokens of a group (default: a quarter of the context length)")
-    attention.add_argument("--dilated_pairs", type=dilated_pair, nargs="+", metavar="W:R",
-                           help="dilated: segments of W tokens of which a head sees every R-th, one with R = 1")
-    attention.add_argument("--window", type=positive_int, help="sliding_window: tokens seen, the own one included")
-    attention.add_argument("--document_mask", action="store_true", default=None,
-                           help="tokens see their own document alone (windows of data/mix.py stay whole)")
-
-    memory = parser.add_argument_group("memory (text is then read in order, row by row)")
-    memory.add_argument("--memory_tokens", type=positive_int, help="tokens of earlier windows that are remembered")
-    memory.add_argument("--memory_layer", type=positive_int,
-                        help="block that remembers them, from 1 (default: after three quarters)")
-    memory.add_argument("--memory_neighbours", type=positive_int, help="nearest ones that are used (default: 32)")
-
-    tuning = parser.add_argument_group("going on from a run, positions")
-    tuning.add_argument("--init_from", metavar="RUN", help="begin with the best weights of this finished run")
-    tuning.add_argument("--rope_type", choices=ROPE_TYPES, help="how rotary positions are scaled (default: as in "
-                        "--init_from, or not)")
-    tuning.add_argument("--rope_factor", type=positive_float, help="how many times longer texts may get")
-    tuning.add_argument("--lora_rank", type=positive_int, help="train matrices of this rank beside those of attention, "
-                        "which are frozen like all others (default: train all)")
-    tuning.add_argument("--trainable", nargs="+", choices=TRAINABLE, help="trained too, with --lora_rank")
-
-
-def described(run_dir):
-    """The contents of a finished run's args.json; exits with code 2 if it is none."""
-    run_dir = Path(run_dir)
-    if not (run_dir / "final.json").exists():
-        fail(f"--init_from {run_dir} is no finished run of train.py; give the directory that holds its final.json")
-    return load_json(run_dir / "args.json", "the arguments of the run")
-
-
-def inherit(args, defaults):
-    """Take over the shape of the run of --init_from, if any, and note the identity of its weights."""
-    args.attention = None if args.attention == "full" else args.attention
-    args.init_weights = None
-    check_lora(args.lora_rank, args.trainable, args.init_from, args.n_embd)
-    if args.init_from is None:
-        return
-    model = described(args.init_from)["model"]
-    for name in SHAPE:
-        if getattr(args, name) not in (defaults[name], model[name]):
-            fail(f"--{name} {getattr(args, name)} is not that of {args.init_from}, {model[name]}; leave it out")
-        setattr(args, name, model[name])
-    args.init_weights = identity(Path(args.init_from) / "best.pt")
-
-
-def attention_config(kind, context_length, n_head, group=None, pairs=None, window=None):
-    """Settings of attention.make_attention (None: full attention); exits with code 2 where they do not fit."""
-    flags = {"--attention_group": ("shifted_sparse", group), "--dilated_pairs": ("dilated", pairs),
-             "--window": ("sliding_window", window)}
-    for flag, (needs, value) in flags.items():
-        if value is not None and kind != needs:
-            fail(f"{flag} is for --attention {needs}, not {kind}")
-    if kind == "shifted_sparse":
-        group = group or context_length // 4
-        if n_head % 2:
-            fail(f"--attention shifted_sparse shifts half of the heads; --n_head {n_head} must be even")
-        if group < 2 or group % 2 or context_length % group:
-            fail(f"groups of {group} tokens (--attention_group) must be even and divide the context length "
-                 f"{context_length}")
-        return {"kind": kind, "group": group}
-    if kind == "dilated":
-        if not pairs or all(rate > 1 for _, rate in pairs):
-            fail("--dilated_pairs needs a pair of dilation 1, such as 64:1, or some tokens see nothing")
-        for width, rate in pairs:
-            if width % rate or context_length % width:
-                fail(f"--dilated_pairs {width}:{rate}: the dilation must divide the segment, and the segment the "
-                     f"context length {context_length}")
-            if n_head % rate:
-                fail(f"--dilated_pairs {width}:{rate}: the dilation must divide --n_head {n_head}; each part of the "
-                     "heads has its own positions")
-        return {"kind": kind, "pairs": [list(pair) for pair in pairs]}
-    if kind == "sliding_window":
-        if window is None or window > context_length:
-            fail(f"--attention sliding_window needs --window, up to the context length {context_length}")
-        return {"kind": kind, "window": window}
-    return None
-
-
-def model_shape(args):
-    """The arguments of GPT; exits with code 2 where flags do not fit each other or the context length."""
-    former = described(args.init_from) if args.init_from else None
-    inherited = former["model"] if former else {}
-    rope = inherited.get("rope") or {}
-    if args.rope_type == "yarn" and not former:
-        fail("--rope_type yarn needs --init_from, a run whose context length is the original one")
-    original = rope.get("original_max_position_embeddings") or (former and former["arguments"]["context_length"])
-    settings = {
-        "attention": attention_config(args.attention or "full", args.context_length, args.n_head, args.attention_group,
-                                      args.dilated_pairs, args.window),
-        "rope": rope_config(args.rope_type, args.rope_factor, original, args.n_embd // args.n_head // 2) or rope,
-        "memory": memory_config(args.memory_tokens, args.memory_layer, args.memory_neighbours, args.n_layer)
-        or inherited.get("memory")}
-    settings["untied"] = args.untied or inherited.get("untied")
-    return {name: getattr(args, name) for name in SHAPE} | {name: value for name, value in settings.items() if value}
+from utils import fail
 
 
 def compiles(shape):

@@ -12,7 +12,9 @@ mix() {  # FOLDER LONG SHORT SHARES: mixes of both splits, SPLIT in the names
             --window "$PACKED" --tokens "$tokens" --long_share "$@" --out_dir "$OUT/$to"
     done
 }
-base() {  # text, documents of recall in its tokens (12 beside the gap), mixes of both, and the base runs
+base() {  # text, documents of recall in its tokens (12 beside the gap), mixes of both, and the base runs; once
+    [[ -z ${base_runs-} ]] || return 0
+    base_runs=there
     run "$PYTHON" data/openwebtext/prepare.py --percent "${PERCENT:-100}" ${corpus[@]+"${corpus[@]}"} --out_dir "$OUT/corpus"
     for length in "$L" "$LONGEST"; do
         recall "$length"; mix "text$length" "recall$length/gap_SPLIT.bin" "corpus/$text" 0.3

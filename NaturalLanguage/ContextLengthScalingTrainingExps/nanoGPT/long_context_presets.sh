@@ -16,7 +16,7 @@ smoke)
     dilated=(16:1 32:2) window=16 VALID=4096 packages=(--packages tqdm numpy)
     corpus=(--source docstrings "${packages[@]}" --min_tokens 500 --tokenizer bpe:512)
     short=(--source docstrings "${packages[@]}" --min_tokens 1)
-    long=(--source code "${packages[@]}" --validation_packages tqdm --min_tokens 500) ;;
+    long=(--source code --packages tqdm tiktoken --validation_packages tqdm --min_tokens 500) ;;
 small)
     L=64 FAR=1000 TOKENS=1048576 kinds="linear ntk yarn" shares="0 0.3 0.6 1" lengths="64 256 1024" sweep_tokens=100000
     pairs+=(--train_tokens 2000000 --val_tokens 100000 --test_documents 40)

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils import fail
 
 ALPHA = 16.0  # the product counts ALPHA / rank times
 TRAINABLE = {"norms": ("attention_norm.weight", "mlp_norm.weight", "final_norm.weight"),
@@ -58,13 +57,3 @@ def merge(weights):
             weight = merged[f"{stem}weight"]
             merged[f"{stem}weight"] = (weight + ALPHA / down.shape[1] * product.flatten(0, 1)).to(weight.dtype)
     return merged
-
-
-def check_lora(rank, trainable, init_from, n_embd):
-    """Exit with code 2 where --lora_rank, --trainable and --init_from do not fit together."""
-    if trainable and rank is None:
-        fail("--trainable says what is trained beside LoRA; it needs --lora_rank")
-    if rank is not None and init_from is None:
-        fail("--lora_rank adapts a trained model; name its run with --init_from")
-    if rank is not None and rank > n_embd:
-        fail(f"--lora_rank {rank} is more than the width {n_embd} of the model")

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from utils import fail
 
 SCORES_AT_ONCE = 2 ** 24  # of a search: 64 MB
 EMPTY = -1  # the document of a remembered token that is not there
@@ -115,15 +114,3 @@ class MemoryAttention(nn.Module):
         store.add(key.detach(), value.detach())
         gate = (torch.sigmoid(self.gate)[:, None, None] * known).to(local.dtype)
         return gate * remembered + (1 - gate) * local
-
-
-def memory_config(tokens, layer, neighbours, n_layer):
-    """Settings of GPT's `memory` from the flags, or None without --memory_tokens. Exits with code 2 on bad ones."""
-    if not tokens:
-        if layer is not None or neighbours is not None:
-            fail("--memory_layer and --memory_neighbours need --memory_tokens, the tokens that are remembered")
-        return None
-    layer = layer or max(1, round(0.75 * n_layer))  # the ninth of twelve
-    if layer > n_layer:
-        fail(f"--memory_layer {layer} is beyond the {n_layer} blocks of the model")
-    return {"tokens": tokens, "layer": layer, "neighbours": neighbours or 32}

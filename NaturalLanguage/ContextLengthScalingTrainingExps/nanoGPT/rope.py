@@ -8,10 +8,8 @@ import math
 
 import torch
 
-from utils import fail
 
 THETA = 10_000.0  # base of the frequencies
-ROPE_TYPES = ("linear", "ntk", "yarn")
 FAST, SLOW = 32, 1  # YaRN: turns within the original length above which a frequency is kept, below which interpolated
 
 
@@ -35,20 +33,6 @@ def scale_frequencies(frequencies, rope_type, factor, original_max_position_embe
     low, high = max(math.floor(dimension(FAST)), 0), min(math.ceil(dimension(SLOW)), dims - 1)
     interpolated = ((index - low) / (high - low if high != low else 0.001)).clamp(0, 1)
     return frequencies * (1 - interpolated + interpolated / factor), 0.1 * math.log(factor) + 1.0
-
-
-def rope_config(rope_type, factor, original_length, dims):
-    """A configuration from --rope_type and --rope_factor, or None. Exits with code 2 where they do not fit together."""
-    if rope_type is None:
-        if factor is not None:
-            fail("--rope_factor needs --rope_type: linear, ntk or yarn")
-        return None
-    if factor is None or factor < 1:
-        fail(f"--rope_type {rope_type} needs a --rope_factor of at least 1")
-    if rope_type == "ntk" and dims < 4:
-        fail(f"--rope_type ntk needs at least 4 rotary dimensions (8 a head), here {dims}")
-    config = {"rope_type": rope_type, "factor": float(factor)}
-    return {**config, "original_max_position_embeddings": original_length} if rope_type == "yarn" else config
 
 
 def rope_parameters(rope, dims):

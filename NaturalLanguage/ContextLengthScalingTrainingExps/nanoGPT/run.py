@@ -23,8 +23,6 @@ from pathlib import Path
 
 from checkpoints import Checkpoints
 from files import difference, load_json, load_tensors, lock, make_directory, save_json, save_tensors
-from lora import merge
-from model import GPT
 from utils import StopSignal, describe_environment, fail, is_first_process, progress
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "ckpt_prev.pt", "best.pt", "losses.pt", "metrics.csv", "args.json",
@@ -75,6 +73,7 @@ def load_run(run_dir, device="cpu", weights="best.pt"):
 
     Exits with code 2 if the file is not there, as in a run that has not finished.
     """
+    from model import GPT
     run_dir = Path(run_dir)
     description = load_json(run_dir / "args.json", "the arguments of the run")
     model = GPT(**description["model"]).to(device)
@@ -194,6 +193,7 @@ class Run:
         seen = self.state["step"] * self.args.tokens_per_step
         for tokens in self.args.keep_tokens or ():
             if seen - self.args.tokens_per_step < tokens <= seen and is_first_process():
+                from lora import merge
                 save_tensors(self.directory / f"kept_{tokens}.pt", merge(trainer.model.state_dict()))
 
     def log_evaluation(self, valid_loss, trainer):

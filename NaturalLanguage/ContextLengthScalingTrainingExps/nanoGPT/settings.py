@@ -5,7 +5,7 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from files import load_json
-from long_context import SHAPE, add_flags, inherit
+from long_context_flags import SHAPE, add_flags, inherit
 from utils import Parser, argument_type, fail, non_negative_float, non_negative_int, positive_float, positive_int, seed
 
 FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, where --batch_size is not given

@@ -27,7 +27,7 @@ import torch
 from attention import KINDS, make_attention
 from exponents import fit_exponent
 from files import load_json, make_directory, read_table, save_json, write_csv
-from long_context import attention_config, dilated_pair
+from long_context_flags import attention_config, dilated_pair
 from machine import peak_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

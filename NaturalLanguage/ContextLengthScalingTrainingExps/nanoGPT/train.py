@@ -22,7 +22,8 @@ import statistics
 import torch
 
 from documents import end_of_text
-from long_context import compiles, make_model, model_shape, refuse_other_tokenizer, refuse_what_memory_cannot
+from long_context import compiles, make_model, refuse_other_tokenizer, refuse_what_memory_cannot
+from long_context_flags import model_shape
 from lora import merge
 from machine import Processes, can_compile, keep_freed_memory, peak_memory, peak_tflops
 from run import Run

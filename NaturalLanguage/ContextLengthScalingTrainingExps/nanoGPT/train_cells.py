@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from jobs import Cell
-from long_context import model_shape
+from long_context_flags import model_shape
 from prepared import describe
 from run import has_finished, other_arguments, request_of, run_tag
 from settings import complete, parse

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import attention
 import model as gpt
-from long_context import attention_config
+from long_context_flags import attention_config
 
 CASES = {  # settings, and lengths: groups must divide them in training, the other kinds take any
     "full": ({}, (1, 32)),

@@ -13,8 +13,8 @@ import trainer
 from documents import Documents
 from helpers import run_script, training_flags
 from long_context import compiles, refuse_what_memory_cannot
+from long_context_flags import ATTENTIONS, ROPE_TYPES
 from memory import MemoryStore
-from rope import ROPE_TYPES
 from run import load_run
 from token_files import TokenFile, TrainingWindows
 
@@ -26,6 +26,10 @@ MEMORY = ("--memory_tokens", 64, "--memory_layer", 1, "--memory_neighbours", 4)
 def read_tokens(bins, split):
     path = str(bins).replace("train", split)
     return torch.from_numpy(np.fromfile(path, np.uint16).astype(np.int64))
+
+
+def test_every_attention_that_the_flags_offer_is_built():
+    assert set(ATTENTIONS) == set(attention.KINDS)
 
 
 def losses(run_dir):

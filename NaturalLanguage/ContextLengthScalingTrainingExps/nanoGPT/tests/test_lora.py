@@ -5,6 +5,7 @@ import torch
 
 import lora
 import model as gpt
+from long_context_flags import check_lora
 
 
 def small_model():
@@ -86,5 +87,5 @@ def test_merging_a_plain_model_changes_nothing():
 ])
 def test_settings_that_do_not_fit_are_refused(call, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        lora.check_lora(*call)
+        check_lora(*call)
     assert stop.value.code == 2 and message in capsys.readouterr().err

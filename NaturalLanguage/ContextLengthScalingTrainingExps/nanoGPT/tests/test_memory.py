@@ -7,6 +7,7 @@ import torch
 
 import memory
 import model as gpt
+from long_context_flags import memory_config
 
 HEADS, WIDTH, ROWS, LENGTH = 2, 4, 3, 8
 
@@ -133,12 +134,12 @@ def test_rows_may_be_read_in_parts_and_the_memory_is_seen():
 
 
 def test_settings():
-    assert memory.memory_config(None, None, None, 12) is None
-    assert memory.memory_config(512, None, None, 12) == {"tokens": 512, "layer": 9, "neighbours": 32}
+    assert memory_config(None, None, None, 12) is None
+    assert memory_config(512, None, None, 12) == {"tokens": 512, "layer": 9, "neighbours": 32}
 
 
 @pytest.mark.parametrize("call, message", [((None, 3, None, 4), "--memory_tokens"), ((64, 5, None, 4), "beyond the 4")])
 def test_settings_that_do_not_fit_are_refused(call, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        memory.memory_config(*call)
+        memory_config(*call)
     assert stop.value.code == 2 and message in capsys.readouterr().err

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import model as gpt
 import rope
 from export_hf import to_neox
+from long_context_flags import ROPE_TYPES, rope_config
 
 # Logits of the model before it took settings: seed 3, every parameter moved, the last position of the second window.
 STORED_LOGITS = [-1.21806109, -0.12865679, -0.548174441, -0.215218097, 0.711383462, 0.196959689, -0.557704628,
@@ -74,16 +75,16 @@ def test_the_identities_of_the_definitions():
     assert torch.equal(yarn[turns > 40], frequencies[turns > 40])
     torch.testing.assert_close(yarn[turns < 0.5], linear[turns < 0.5])
     assert ((yarn <= frequencies) & (yarn >= linear * (1 - 1e-6))).all()
-    for rope_type in rope.ROPE_TYPES:  # a factor of 1 changes nothing
+    for rope_type in ROPE_TYPES:  # a factor of 1 changes nothing
         same, scale = rope.scale_frequencies(frequencies, rope_type, 1.0, 1024)
         torch.testing.assert_close(same, frequencies)
         assert scale == 1.0
 
 
 def test_settings_that_fit():
-    assert rope.rope_config(None, None, 64, 8) is None
-    assert rope.rope_config("linear", 4, 64, 8) == {"rope_type": "linear", "factor": 4.0}
-    assert rope.rope_config("yarn", 4, 64, 8) == {"rope_type": "yarn", "factor": 4.0,
+    assert rope_config(None, None, 64, 8) is None
+    assert rope_config("linear", 4, 64, 8) == {"rope_type": "linear", "factor": 4.0}
+    assert rope_config("yarn", 4, 64, 8) == {"rope_type": "yarn", "factor": 4.0,
                                                   "original_max_position_embeddings": 64}
 
 
@@ -93,6 +94,6 @@ def test_settings_that_fit():
 ])
 def test_settings_that_do_not_fit_are_refused(call, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        rope.rope_config(*call)
+        rope_config(*call)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
