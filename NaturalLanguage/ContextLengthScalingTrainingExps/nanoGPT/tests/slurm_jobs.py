@@ -19,13 +19,13 @@ needs_slurm = pytest.mark.skipif(not cluster_is_up() and os.environ.get("SLURM_T
 
 def submit(folder, *command, **variables):
     """Run sbatch, or a launcher that calls it, in a folder. Returns what it printed and the numbers of the jobs."""
-    before = set(jobs(folder))
+    before = jobs(folder)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
     environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
     done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=60,
                           env={**environment, **variables})
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr, sorted(set(jobs(folder)) - before)
+    return done.stdout + done.stderr, sorted(jobs(folder) - before)
 
 
 def control(*command):
@@ -33,18 +33,21 @@ def control(*command):
     return subprocess.run(["scontrol", *map(str, command)], capture_output=True, text=True, check=True).stdout
 
 
+def parsed(line):
+    """A line of `scontrol show job --oneliner` as a dictionary of Slurm's own names and values."""
+    return dict(re.findall(r"(\S+?)=(\S*)", line))
+
+
 def jobs(folder):
     """The numbers of the jobs that were submitted in a folder; an array's tasks count as one."""
-    everything = control("show", "job", "--oneliner").splitlines()
-    listed = "\n".join(line for line in everything if f" WorkDir={folder} " in line)
-    return [int(number) for number in re.findall(r"ArrayJobId=(\d+)", listed)
-            + re.findall(r"^JobId=(\d+) (?!ArrayJobId)", listed, re.M)]
+    lines = control("show", "job", "--oneliner").splitlines()
+    found = [parsed(line) for line in lines if f" WorkDir={folder} " in line]
+    return {int(record.get("ArrayJobId", record["JobId"])) for record in found}
 
 
 def records(job):
-    """One dictionary of Slurm's own names and values for each task of a job."""
-    lines = control("show", "job", "--oneliner", job).splitlines()
-    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if line]
+    """The record of each task of a job."""
+    return [parsed(line) for line in control("show", "job", "--oneliner", job).splitlines() if line]
 
 
 def wait_for(job, states=("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds=300):

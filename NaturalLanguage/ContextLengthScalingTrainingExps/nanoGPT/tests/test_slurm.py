@@ -138,12 +138,12 @@ def test_a_plan(folder):
     command = ("bash", "plan_context_length.sh", "my texts/*.txt", "--target_tokens", "30000", "--tokenizer", "bpe:300",
                "--out_dir", "a plan", "--n_layer", "1", "--n_head", "2", "--n_embd", "16", "--tokens_per_step", "512",
                "--max_iters", "8", "--submit")
-    before = set(jobs(folder))
+    before = jobs(folder)
     _, (planning,) = submit(folder, *command, SBATCH_TIMELIMIT="20", MAX_TASKS="2", PYTHON=sys.executable)
     record, = wait_for(planning, seconds=900)
     text = (folder / f"plan_context_length_plan_{planning}.log").read_text()
     assert record["ExitCode"] == "0:0" and "hours on 2 slots" in text, text
-    array, collector = sorted(set(jobs(folder)) - before - {planning})
+    array, collector = sorted(jobs(folder) - before - {planning})
     assert {record["ExitCode"] for record in wait_for(array, seconds=900)} == {"0:0"}
     record, = wait_for(collector, seconds=900)
     text = (folder / f"plan_context_length_collect_{collector}.log").read_text()
