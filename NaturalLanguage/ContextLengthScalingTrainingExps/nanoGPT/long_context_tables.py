@@ -70,5 +70,13 @@ def long_measures(rows):
     return ["run", "positions", *columns], lines
 
 
+def preset_steps(rows):
+    """Minutes that each step of the preset took by the clock, and all of them."""
+    (cores, hardware), = {(row["cores"], row["hardware"]) for row in rows}
+    minutes = {row["step"]: float(row["seconds"]) / 60 for row in rows}
+    minutes["all"] = sum(minutes.values())
+    return ["hardware", *minutes], [[f"{cores} core of {hardware}", *(f"{value:.1f}" for value in minutes.values())]]
+
+
 TABLES = {"attention_time": attention_time, "memory_recall": memory_recall, "memory_loss": memory_loss,
-          "long_measures": long_measures}
+          "long_measures": long_measures, "preset_steps": preset_steps}
