@@ -14,7 +14,7 @@ import torch
 
 from helpers import FOLDER, call, start_script
 
-KILLS = int(os.environ.get("KILLS", 3))  # of each script, more for a campaign; once in QUICK, with the fast tests
+KILLS = int(os.environ.get("KILLS", 2))  # of each script, more for a campaign; once in QUICK, with the fast tests
 NOT_RESULTS = {"seconds", "mfu", "environment", "environments"}  # differ between undisturbed runs too
 TRANSFORMER = ("--task_definition", "tasks.json", "--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2,
                "--n_head", 2, "--batch_size", 32, "--cycle_steps", 50, "--max_cycles", 2, "--settling_steps", 50,

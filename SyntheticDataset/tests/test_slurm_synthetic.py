@@ -62,22 +62,19 @@ def test_the_settings_of_a_cluster_come_from_one_file(folder):
         f"module_that_is_not_there\nPYTHON={sys.executable}\n")
     flags = ("train_model.sh", "--submit", "--num_epochs", 1)
     for limit, variables in (("00:07:00", {}), ("00:09:00", {"SBATCH_TIMELIMIT": "9"})):
-        printed, (array, collector) = submit(folder, "bash", *flags, TRAIN_SIZES="1000", **variables)
-        assert "--array=0-5%3 " in printed
+        printed, (array, collector) = submit(folder, "bash", *flags, CONTEXT_LENGTHS="22 27", TRAIN_SIZES="1000",
+                                              **variables)
+        assert "--array=0-1%3 " in printed
         records = wait_for(array)
         assert {(record["TimeLimit"], record["Account"]) for record in records} == {(limit, "ours")}
-        assert exit_codes(records) == ["2:0"] * 6  # there are no samples
+        assert exit_codes(records) == ["2:0"] * 2  # there are no samples
         assert all("gpu" in record["TresPerNode"] for record in records)
         assert "TresPerNode" not in wait_for(collector)[0]
     assert "data/train.pt" in next(folder.glob(f"train_model_{array}_0.log")).read_text()
 
 
-def test_the_presets_under_sbatch(folder):
-    jobs = [submit(folder, "sbatch", "--time=10", name, "smoke", PYTHON=sys.executable, **variables)[1][0]
-            for name, variables in (("reproduce.sh", {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "4000",
-                                                      "BI_CONTEXT_LENGTHS": "22"}),
-                                    ("reproduce_transformer.sh", {}))]
-    figures = "smoke/figures/intrinsic_dimension.pdf", "transformer_smoke/figures/entropy_vs_loss.pdf"
-    for job, figure in zip(jobs, figures):
-        assert exit_codes(wait_for(job)) == ["0:0"], next(folder.glob(f"*{job}.log")).read_text()
-        assert (folder / "outputs" / figure).exists()
+def test_a_preset_under_sbatch(folder):
+    _, (job,) = submit(folder, "sbatch", "--time=10", "reproduce.sh", "smoke", PYTHON=sys.executable,
+                       CONTEXT_LENGTHS="22 27", TRAIN_SIZES="4000", BI_CONTEXT_LENGTHS="22")
+    assert exit_codes(wait_for(job)) == ["0:0"], next(folder.glob(f"*{job}.log")).read_text()
+    assert (folder / "outputs" / "smoke" / "figures" / "intrinsic_dimension.pdf").exists()

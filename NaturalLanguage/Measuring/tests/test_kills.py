@@ -13,7 +13,7 @@ import torch
 
 from helpers import FOLDER, make_model, make_texts, make_tokenizer
 
-KILLS = int(os.environ.get("KILLS", 3))  # of each script; more for a campaign
+KILLS = int(os.environ.get("KILLS", 2))  # of each script; more for a campaign
 MEASURED = ("--model_name", "model", "--dataset_path", "corpus", "--window", 33, "--stride", 8, "--trim", 0, 0,
             "--n_samples", 90, "--out_dir", "measured", "--device", "cpu")
 STAGES = [  # script and arguments, in the order in which they need each other's files

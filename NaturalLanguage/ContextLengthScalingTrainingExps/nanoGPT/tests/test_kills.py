@@ -15,7 +15,7 @@ import torch
 from helpers import make_texts, run_script, start_script
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("KILLS", 3))  # of each script; more for a campaign
+KILLS = int(os.environ.get("KILLS", 2))  # of each script; more for a campaign
 # What differs between undisturbed runs too, and what of a checkpoint's time is in a run's state.
 NOT_RESULTS = {"seconds", "tokens_per_second", "peak_memory_gigabytes", "mfu", "environment"}
 TRAINING = ("--context_length", 32, "--train_bin", "data/LONGCONTEXTSUBSET_train_P100.0_SFrom0.0.bin", "--train_tokens",
