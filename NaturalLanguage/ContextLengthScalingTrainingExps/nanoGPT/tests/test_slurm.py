@@ -48,10 +48,10 @@ def undisturbed(small_bins, tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def limited(small_bins, tmp_path_factory):
-    """A job whose lives have a minute each, of which Slurm takes 45 s back by USR1; it runs beside the other tests."""
+    """A job whose lives have a minute each, of which Slurm takes 35 s back by USR1; it runs beside the other tests."""
     folder = copy_of_the_folder(small_bins, tmp_path_factory.mktemp("limited"))
-    _, (job,) = submit(folder, *SBATCH, "--nodelist=node1", "--time=1", "--signal=B:USR1@45", "train_script.sh", "32",
-                       "2p0", *FLAGS, "--max_iters", 5 * STEPS, PYTHON=sys.executable)
+    _, (job,) = submit(folder, *SBATCH, "--nodelist=node1", "--time=1", "--signal=B:USR1@35", "train_script.sh", "32",
+                       "2p0", *FLAGS, "--max_iters", 8 * STEPS, PYTHON=sys.executable)
     return folder, job
 
 
