@@ -5,7 +5,7 @@
 pairs=(--n_pairs 4 --n_keys 8 --n_values 8)
 case $PRESET in
 smoke)
-    L=32 FAR=64 TOKENS=16384 kinds="linear" shares="0 1" lengths="32 64" sweep_tokens=16384
+    L=32 FAR=64 TOKENS=16384 kinds="linear" shares="0 1" lengths="64" sweep_tokens=16384
     pairs+=(--train_tokens 20000 --val_tokens 20000 --test_documents 20)
     model=(--n_layer 2 --n_head 2 --n_embd 16 --tokens_per_step 1024 --eval_tokens 1024
         --full_context_targets 16 --threads 1)

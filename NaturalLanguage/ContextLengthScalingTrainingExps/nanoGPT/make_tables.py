@@ -19,7 +19,7 @@ import long_context_tables
 from files import load_json, read_table
 from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
-from paired import crossings, differences
+from paired import crossings, differences, moves
 from readme_tables import markdown, run_make_tables, table_maker
 from sweep_table import READINGS, optimum, read_cells
 
@@ -83,6 +83,16 @@ def pairs(reading, *paths):
             f"{row.text()}, above 0: {(row.values > 0).sum()} of {len(row.values)}"
             if (row := by_size.get(tokens)) else "" for tokens in cells)])
     return markdown(["context lengths", *(f"{tokens:,} training tokens" for tokens in cells)], rows)
+
+
+def moved(reading, *paths):
+    """How each pair's difference changes with the training tokens, by seed (paired.py)."""
+    cells = read_cells(*paths)
+    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    return markdown(["context lengths", "training tokens", "change of the difference"], [
+        [f"{longer} minus {shorter}", f"{smaller:,} to {row.tokens:,}",
+         f"{row.text()}, below 0: {(row.values < 0).sum()} of {len(row.values)}"]
+        for shorter, longer in combinations(lengths, 2) for smaller, row in moves(cells, reading, shorter, longer)])
 
 
 def variants(reading, first, *others):
@@ -233,7 +243,8 @@ def of_sweeps(table, *arguments):
 
 KINDS = {**{f"{prefix}{kind}": of_sweeps(table, reading)
             for prefix, reading in (("", "best_valid_loss"), ("full_context_", "full_context_loss"))
-            for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("variants", variants))},
+            for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("moves", moved),
+                                ("variants", variants))},
          "optima": optima, "runs": runs, "cost": cost, "benchmark": benchmark, "summary_training": summary,
          "settings": settings, "corpora": corpora,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,

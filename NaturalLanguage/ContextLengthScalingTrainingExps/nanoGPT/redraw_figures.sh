@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python}
 out=${1:-outputs/redrawn}
-for name in small wikitext plan_example; do
+for name in small wikitext plan_example optimum_code; do
     "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
 done
 "$PYTHON" draw_paired_losses.py --results results/optimum/{sweep,seeds,larger,ends,largest}.csv --shorter 16 \

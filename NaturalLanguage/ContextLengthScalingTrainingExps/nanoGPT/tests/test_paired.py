@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from paired import Difference, crossings, differences
+from paired import Difference, crossings, differences, moves
 
 
 def cells_of(losses):
@@ -30,6 +30,15 @@ def test_differences_pair_seeds_and_leave_out_sizes_with_too_few():
     row, = differences(cells, "loss", 16, 64, least_seeds=2)[:1]
     assert row.values.tolist() == [0.5, 0.125]
     assert differences(cells, "loss", 16, 64) == []
+
+
+def test_a_move_is_of_the_seeds_that_both_sizes_have():
+    cells = cells_of({(10, 16): [1, 2, 3], (10, 64): [2, 4, 6], (20, 16): [0, 0, 0, 0], (20, 64): [0, 0.5, 0.25, 9],
+                      (40, 16): [0], (40, 64): [0]})
+    del cells[20][64][0]
+    (smaller, row), = moves(cells, "loss", 16, 64, least_seeds=2)
+    assert (smaller, row.tokens, row.seeds, row.values.tolist()) == (10, 20, (1, 2), [-1.5, -2.75])
+    assert moves(cells, "loss", 16, 64) == []
 
 
 def test_a_crossing_is_found_and_the_clearest_comes_first():
