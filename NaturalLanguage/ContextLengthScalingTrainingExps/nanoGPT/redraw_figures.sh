@@ -4,11 +4,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python}
 out=${1:-outputs/redrawn}
-for name in small wikitext plan_example optimum_code; do
+for name in small wikitext plan_example; do
     "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
 done
 "$PYTHON" draw_paired_losses.py --results results/optimum/{sweep,seeds,larger,ends,largest}.csv --shorter 16 \
     --longer 1024 --out_dir "$out/optimum"
+"$PYTHON" draw_paired_losses.py --results results/optimum_code/sweep.csv --shorter 256 --longer 1024 \
+    --out_dir "$out/optimum_code"
 for name in synthetic small wikitext; do
     "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"
 done
