@@ -18,12 +18,12 @@ import numpy as np
 from files import load_tensors
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
-from sweep_table import READINGS, optimum, read_cells
+from sweep_table import READINGS, all_lengths, optimum, read_cells
 
 
 def draw_losses(cells, colour):
     """The figure of losses, a row for each reading, and of the optima. Prints means, ranges, optima and intervals."""
-    all_lengths = sorted({length for by_length in cells.values() for length in by_length})
+    lengths_of_all = all_lengths(cells)
     figure, axes = plt.subplots(2, len(cells) + 1, figsize=(2.5 * len(cells) + 2.7, 5), squeeze=False)
     for row, (reading, title) in zip(axes, READINGS.items()):
         for axis, (tokens, by_length) in zip(row, cells.items()):
@@ -50,12 +50,12 @@ def draw_losses(cells, colour):
             print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
             axis.set(title=f"{tokens_label(tokens)} training tokens", xscale="log")
-            set_ticks(axis.xaxis, all_lengths)
+            set_ticks(axis.xaxis, lengths_of_all)
         row[0].set_ylabel(f"validation loss (nats),\n{title}")
         row[-1].set(title="optimal context length", xscale="log", yscale="log",
-                    ylim=(0.8 * all_lengths[0], 1.25 * all_lengths[-1]))
+                    ylim=(0.8 * lengths_of_all[0], 1.25 * lengths_of_all[-1]))
         set_ticks(row[-1].xaxis, list(cells), tokens_label)
-        set_ticks(row[-1].yaxis, all_lengths)
+        set_ticks(row[-1].yaxis, lengths_of_all)
         row[-1].margins(x=0.2)
     for axis in axes[1, :-1]:
         axis.set_xlabel("context length (tokens)")

@@ -21,7 +21,7 @@ from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
 from paired import crossings, differences, moves
 from readme_tables import markdown, run_make_tables, table_maker
-from sweep_table import READINGS, optimum, read_cells
+from sweep_table import READINGS, all_lengths, optimum, read_cells
 
 FOLDER = Path(__file__).parent
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
@@ -30,7 +30,7 @@ RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has 
 def losses(reading, *paths):
     """Mean [lowest, highest] over seeds at each training size and context length; the lowest mean of a size bold."""
     cells = read_cells(*paths)
-    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    lengths = all_lengths(cells)
     rows = []
     for tokens, by_length in cells.items():
         found = {length: [seed[reading] for seed in seeds.values()] for length, seeds in by_length.items()}
@@ -75,7 +75,7 @@ def compared(reading, *paths):
 def pairs(reading, *paths):
     """Each context length against each shorter one, paired by seed, at each training size (paired.py)."""
     cells = read_cells(*paths)
-    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    lengths = all_lengths(cells)
     rows = []
     for shorter, longer in combinations(lengths, 2):
         by_size = {row.tokens: row for row in differences(cells, reading, shorter, longer, least_seeds=2)}
@@ -88,7 +88,7 @@ def pairs(reading, *paths):
 def moved(reading, *paths):
     """How each pair's difference changes with the training tokens, by seed (paired.py)."""
     cells = read_cells(*paths)
-    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    lengths = all_lengths(cells)
     return markdown(["context lengths", "training tokens", "change of the difference"], [
         [f"{longer} minus {shorter}", f"{smaller:,} to {row.tokens:,}",
          f"{row.text()}, below 0: {(row.values < 0).sum()} of {len(row.values)}"]
@@ -99,7 +99,7 @@ def variants(reading, first, *others):
     """Mean losses, a row a training size and sweep, each with its difference from the first sweep, paired by seed."""
     sweeps = {Path(path).stem.replace("_", " "): read_cells(path) for path in (first, *others)}
     reference = next(iter(sweeps))
-    lengths = sorted({length for cells in sweeps.values() for by_length in cells.values() for length in by_length})
+    lengths = sorted({length for cells in sweeps.values() for length in all_lengths(cells)})
     rows = []
     for tokens in sweeps[reference]:
         by_length = [{name: cells.get(tokens, {}).get(length, {}) for name, cells in sweeps.items()}

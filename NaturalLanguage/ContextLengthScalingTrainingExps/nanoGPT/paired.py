@@ -10,6 +10,8 @@ from itertools import combinations, pairwise
 import numpy as np
 from scipy.stats import binomtest, ttest_1samp
 
+from sweep_table import all_lengths
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -75,7 +77,7 @@ def crossings(cells, reading):
     cells: of sweep_table.read_cells. Returns (shorter, longer, Difference at the smaller size, at the larger one), for
     each pair with such sizes the two whose smaller mean difference is largest; the clearest pair first.
     """
-    lengths = sorted({length for by_length in cells.values() for length in by_length})
+    lengths = all_lengths(cells)
     found = []
     for shorter, longer in combinations(lengths, 2):
         all_sizes = differences(cells, reading, shorter, longer)

@@ -32,6 +32,11 @@ def read_cells(*paths):
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
 
 
+def all_lengths(cells):
+    """The context lengths of read_cells' table, of all its training sizes, ascending."""
+    return sorted({length for by_length in cells.values() for length in by_length})
+
+
 def optimum(lengths, losses, draws=2000):
     """The context length with the lowest mean loss, and the 95% interval of it under resampled seeds, or None.
 
