@@ -87,7 +87,7 @@ def test_a_preset_killed_at_every_stage_ends_the_same(tmp_path):
     """kill -9 of the top shell alone, of everything, and SIGTERM; what still runs then is not trampled on."""
     whole, folder = copy_of_the_folder(tmp_path / "whole"), copy_of_the_folder(tmp_path / "killed")
     assert run(["bash", "reproduce.sh", "smoke"], whole, **TINY)[0] == 0
-    for seconds, kill in ((2, "all"), (9, "top"), (12, "term")):
+    for seconds, kill in ((2, "all"), (9, "top"), (5, "all"), (12, "term"), (20, "all")):
         process = start(["bash", "reproduce.sh", "smoke"], folder, **TINY)
         try:
             process.wait(timeout=seconds)

@@ -11,6 +11,7 @@ from utils import fail, positive_float, positive_int
 SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd")
 ATTENTIONS = ("full", "shifted_sparse", "dilated", "sliding_window")
 ROPE_TYPES = ("linear", "ntk", "yarn")
+TRAINABLE = ("norms", "embeddings")  # beside LoRA
 
 
 def dilated_pair(text):
@@ -47,7 +48,7 @@ def add_flags(parser):
     tuning.add_argument("--rope_factor", type=positive_float, help="how many times longer texts may get")
     tuning.add_argument("--lora_rank", type=positive_int, help="train matrices of this rank beside those of attention, "
                         "which are frozen like all others (default: train all)")
-    tuning.add_argument("--trainable", nargs="+", choices=("norms", "embeddings"), help="trained too, with --lora_rank")
+    tuning.add_argument("--trainable", nargs="+", choices=TRAINABLE, help="trained too, with --lora_rank")
 
 
 def described(run_dir):

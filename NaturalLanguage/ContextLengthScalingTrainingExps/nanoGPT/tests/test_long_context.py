@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import attention
+import lora
 import trainer
 from documents import Documents
 from helpers import run_script, training_flags
 from long_context import compiles, refuse_what_memory_cannot
-from long_context_flags import ATTENTIONS, ROPE_TYPES
+from long_context_flags import ATTENTIONS, ROPE_TYPES, TRAINABLE
 from memory import MemoryStore
 from run import load_run
 from token_files import TokenFile, TrainingWindows
@@ -28,8 +29,8 @@ def read_tokens(bins, split):
     return torch.from_numpy(np.fromfile(path, np.uint16).astype(np.int64))
 
 
-def test_every_attention_that_the_flags_offer_is_built():
-    assert set(ATTENTIONS) == set(attention.KINDS)
+def test_everything_that_the_flags_offer_is_built():
+    assert set(ATTENTIONS) == set(attention.KINDS) and set(TRAINABLE) == set(lora.TRAINABLE)
 
 
 def losses(run_dir):

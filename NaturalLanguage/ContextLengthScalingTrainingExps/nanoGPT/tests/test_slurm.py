@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -124,18 +123,23 @@ def test_a_run_goes_on_when_its_node_fails(folder, undisturbed):
     assert_same_bits(folder / "outputs" / "runs" / RUN, undisturbed)
 
 
-def test_a_sweep(folder, small_bins):
+def test_a_sweep_and_the_preset(folder, small_bins, tmp_path):
     train_bin = folder / "data" / "openwebtext" / small_bins.name.replace("P100.0", "P2.0")
     _, (array, collector) = submit(
         folder, "bash", "train_sweep.sh", "--submit", *map(str, TINY), "--max_iters", "10", SBATCH_TIMELIMIT="5",
         CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000", TRAIN_BIN=str(train_bin), PYTHON=sys.executable)
+    copy = copy_of_the_folder(small_bins, tmp_path / "preset")
+    _, (preset,) = submit(copy, *SBATCH, "reproduce.sh", "smoke", PYTHON=sys.executable)
     assert [record["ExitCode"] for record in wait_for(array)] == ["0:0"] * 2
     assert [record["ExitCode"] for record in wait_for(collector)] == ["0:0"]
     assert (folder / "outputs" / "figures" / "loss_vs_context.pdf").exists()
+    record, = wait_for(preset)
+    assert record["ExitCode"] == "0:0", next(copy.glob("*.log")).read_text()
+    assert list((copy / "outputs" / "smoke" / "figures").glob("*.pdf"))
 
 
 def test_a_plan(folder):
-    """One job plans and submits the runs and, behind them, a job for the advice; that one names what has not run."""
+    """One job plans and submits the runs, and a job behind them gives the advice; then nothing is left to submit."""
     make_texts(folder / "my texts", n_files=14, n_words=500)  # enough for the smallest pilot only
     command = ("bash", "plan_context_length.sh", "my texts/*.txt", "--target_tokens", "30000", "--tokenizer", "bpe:300",
                "--out_dir", "a plan", "--n_layer", "1", "--n_head", "2", "--n_embd", "16", "--tokens_per_step", "512",
@@ -146,16 +150,14 @@ def test_a_plan(folder):
     text = (folder / f"plan_context_length_plan_{planning}.log").read_text()
     assert record["ExitCode"] == "0:0" and "hours on 2 slots" in text, text
     array, collector = sorted(jobs(folder) - before - {planning})
-    runs = int(re.search(r"--array=0-(\d+)%2 ", text)[1]) + 1
-    deadline = time.monotonic() + 900
-    while not list(folder.glob("a plan/runs/*/final.json")):
-        assert time.monotonic() < deadline and not any(row["ExitCode"] != "0:0" for row in records(array))
-        time.sleep(0.2)
-    subprocess.run(["scancel", str(array)], check=True)
+    assert {record["ExitCode"] for record in wait_for(array, seconds=900)} == {"0:0"}
     record, = wait_for(collector, seconds=900)
     text = (folder / f"plan_context_length_collect_{collector}.log").read_text()
-    assert record["ExitCode"] == "1:0" and "\nmissing: ctl" in text, text
-    assert json.loads((folder / "a plan" / "plan.json").read_text())["runs"] == runs
+    assert record["ExitCode"] == "0:0" and "\n5. To add: " in text, text
+    assert len(list(folder.glob("a plan/runs/*/final.json"))) == json.loads(
+        (folder / "a plan" / "plan.json").read_text())["runs"] == len(records(array))
+    printed, submitted = submit(folder, *command, PYTHON=sys.executable)
+    assert "cells have finished; nothing to submit" in printed and not submitted
 
 
 def test_a_job_that_only_ever_reaches_its_time_limit_finishes(limited):

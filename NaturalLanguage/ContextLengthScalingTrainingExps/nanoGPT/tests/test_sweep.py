@@ -161,6 +161,20 @@ def test_the_script_of_one_run(small_bins, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_smoke_preset_from_nothing_and_again(tmp_path):
+    out = tmp_path / "out of smoke"
+    done = bash("reproduce.sh", "smoke", OUT=str(out))
+    assert done.returncode == 0, done.stderr
+    assert len(list(out.glob("figures/*.pdf"))) == 2 and (out / "models" / "ctl64" / "config.json").exists()
+    made = {path: path.read_bytes() for path in out.rglob("final.json")}
+    assert len(made) == 5
+    done = bash("reproduce.sh", "smoke", OUT=str(out))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("prepared before") == 1 and done.stdout.count("finished before") == 5
+    assert "exported before" in done.stdout and made == {path: path.read_bytes() for path in made}
+
+
+@pytest.mark.slow
 def test_the_optimum_from_nothing_and_again(tmp_path):
     """Two sizes with their own schedules, a seed on a part of the corpus of its own; --dry_run writes no run."""
     out = tmp_path / "an optimum"
