@@ -40,8 +40,8 @@ paper)
     echo "reproduce_transformer.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
 out=${OUT:-outputs/transformer_$preset}
-jobs=$("$PYTHON" -c "import os, sys, torch
-print(1 if sys.argv[1] == 'paper' and not torch.cuda.is_available() else os.cpu_count())" "$preset")
+jobs=$("$PYTHON" -c "import jobs, os, sys
+print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else os.cpu_count())" "$preset")
 
 run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/data/tasks.json"
 printf '%s\n' ${SEEDS:-0} | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \

@@ -14,9 +14,9 @@ import torch
 
 from files import current, load_json, load_tensors, lock, make_directory, save_tensors, text_hash
 from hub import encode
+from settings import TRIM
 from utils import fail, progress, say
 
-TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 ORDER_SEED = 114
 DOCUMENTS_AT_ONCE = 256
 

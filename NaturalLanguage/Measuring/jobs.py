@@ -19,6 +19,7 @@ from typing import NamedTuple
 from files import lock, make_directory
 from utils import fail
 
+GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # in /dev: of NVIDIA, its boards, AMD, and Windows for Linux
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -59,6 +60,8 @@ def add_modes(parser):
 
 def visible_gpus():
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in GPU_FILES):
+        return []  # and torch, slow to import, need not be asked
     import torch
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     return names.split(",")[:torch.cuda.device_count()] if names else [*map(str, range(torch.cuda.device_count()))]

@@ -14,32 +14,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from chunks import TRIM, load_chunks
+from chunks import load_chunks
 from hub import load_tokenizer, revision
-from run import Run, measurement_name
+from run import Run
 from scorer import Scorer, choose_dtype, load_config, load_model, longest_context
-from utils import (Parser, StopSignal, Stopped, choose_device, describe_environment, fail, non_negative_int,
-                   positive_float, positive_int, progress, say)
-
-
-def add_scoring_flags(parser):
-    """The flags that say which chunks are measured, and how; in two groups."""
-    add = parser.add_argument_group("chunks").add_argument
-    add("--n_samples", type=positive_int, help="chunks to measure; fewer than that in the corpus are an error")
-    add("--window", type=positive_int, default=2048, help="tokens of a chunk; the last one is the target")
-    add("--stride", type=positive_int, help="tokens between chunks (default: the window, so that none overlap)")
-    add("--trim", type=non_negative_int, nargs=2, default=list(TRIM), metavar=("FIRST", "LAST"),
-        help="tokens dropped at the beginning and the end of a document")
-    add = parser.add_argument_group("model").add_argument
-    add("--tokens_per_batch", type=positive_int, default=16_384,
-        help="tokens that go through the model at once; halves by itself when memory runs out")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-        help="of the model; auto: bfloat16 on a GPU, float32 on the CPU")
-    add("--rope_scaling", metavar="NAME", help="rotary positions beyond the trained length: none, linear, ntk, dynamic "
-        "or yarn, or JSON as transformers takes it")
-    add("--rope_factor", type=positive_float, help="how many times longer texts may get, for --rope_scaling by name")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process")
-    add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)")
+from settings import add_scoring_flags, measurement_name
+from utils import Parser, StopSignal, Stopped, choose_device, describe_environment, fail, progress, say
 
 
 def measurement_parser(description):

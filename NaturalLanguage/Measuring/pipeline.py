@@ -12,8 +12,7 @@ import prepare_data
 from files import current, load_json, read_table
 from hub import local_revision
 from jobs import from_environment, visible_gpus
-from measurement import add_scoring_flags
-from run import MADE, measurement_name
+from settings import MADE, add_scoring_flags, measurement_name
 from text_files import CorpusError
 from utils import Parser, fail, non_negative_int, positive_int
 

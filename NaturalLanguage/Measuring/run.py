@@ -10,23 +10,16 @@ replaced after each context length; one that is there with as many chunks, or mo
 deletes all of them.
 """
 
-from pathlib import Path
-
 import torch
 
 from entropies import document_standard_error
 from files import (difference, load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors,
                    write_csv)
+from settings import MADE
 from utils import fail
 
-MADE = ("cross_entropy.csv", "measures.csv", "spectra.pt")  # from losses and features
 COLUMNS = ("context_length", "n_chunks", "n_documents", "cross_entropy", "standard_error", "difference",
            "difference_standard_error")
-
-
-def measurement_name(model_name):
-    """What a measurement of a model is called: the last part of its path or hub name."""
-    return Path(model_name).absolute().name
 
 
 def table_rows(losses, documents):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, visible_gpus
 from pipeline import is_done, model_command, model_directory, parse, pipeline_parser, script
-from run import measurement_name
+from settings import measurement_name
 
 
 def draw(args, directories):

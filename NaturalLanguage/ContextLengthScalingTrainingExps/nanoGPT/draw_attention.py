@@ -61,8 +61,8 @@ def draw_losses(sweeps, colours):
                 continue
             means = [loss.mean() for loss in losses]
             axis.plot(lengths, means, color=colours[name], label=name)
-            best, interval = optimum(lengths, losses)
-            axis.plot(best, min(means), color=colours[name], **OPTIMUM)
+            best, interval = optimum(cells[tokens], "best_valid_loss")
+            axis.plot(best, means[lengths.index(best)], color=colours[name], **OPTIMUM)
             print(f"{tokens} tokens, {name}: lowest at {best}"
                   + (f", 95% interval {interval[0]:g} to {interval[1]:g}" if interval is not None else "")
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))

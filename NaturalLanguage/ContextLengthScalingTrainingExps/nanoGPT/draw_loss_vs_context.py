@@ -6,7 +6,7 @@ Reads the CSV of collect_results.py and the .pt beside it. Writes, as PDF and PN
 every seed a dot, hollow where its loss was lowest at the last step, so perhaps not yet at its minimum; the line through
 the means; the optimum a star, hollow where one of its runs is, with the interval of where it lies; and the optimum
 against the training tokens) and loss_by_position (the loss at each position of the window). Prints what it draws. The
-interval: in each of 2,000 draws the seeds of every cell are resampled; it spans the middle 95% of the optima.
+interval: in each of 2,000 draws seeds are resampled, the same at all lengths; it spans the middle 95% of the optima.
 """
 
 from utils import Parser, fail, run_main
@@ -38,14 +38,15 @@ def draw_losses(cells, colour):
                       f"{loss.max():.4f}] over {len(loss)} seeds"
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
             axis.plot(lengths, means, color=colour[tokens])
-            best, interval = optimum(lengths, losses)
+            best, interval = optimum(by_length, reading)
+            lowest = means[lengths.index(best)]
             span = "no interval from one seed"
             if interval is not None:
-                axis.plot(interval, [min(means)] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
+                axis.plot(interval, [lowest] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
                 row[-1].plot([tokens] * 2, interval, color=colour[tokens], linewidth=5, alpha=0.35)
                 span = f"95% interval {interval[0]:g} to {interval[1]:g}"
             star = {**OPTIMUM, "fillstyle": "none" if any(unfinished[best]) else "full"}
-            axis.plot(best, min(means), color=colour[tokens], **star)
+            axis.plot(best, lowest, color=colour[tokens], **star)
             row[-1].plot(tokens, best, color=colour[tokens], **star)
             print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))

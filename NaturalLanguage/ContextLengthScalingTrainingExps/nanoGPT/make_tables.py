@@ -53,9 +53,8 @@ def optima(path):
     for tokens, by_length in read_cells(f"{path}.csv").items():
         row = [f"{tokens:,}"]
         for reading in READINGS:
-            values = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
-            best, interval = optimum(list(by_length), values)
-            means = [value.mean() for value in values]
+            best, interval = optimum(by_length, reading)
+            means = [np.mean([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
             row += [str(best) if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]",
                     f"{means[-1] - min(means):.3f}"]
         rows.append(row)
@@ -226,8 +225,7 @@ def summary():
     found = {reading: [] for reading in READINGS}
     for tokens, by_length in cells.items():
         for reading in READINGS:
-            values = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
-            best, interval = optimum(list(by_length), values)
+            best, interval = optimum(by_length, reading)
             found[reading].append(f"{best}" + ("" if interval is None else f" [{interval[0]:g}, {interval[1]:g}]")
                                   + f" at {tokens:,}")
     ours = "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in READINGS.items())

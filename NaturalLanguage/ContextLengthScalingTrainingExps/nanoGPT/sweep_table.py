@@ -37,14 +37,20 @@ def all_lengths(cells):
     return sorted({length for by_length in cells.values() for length in by_length})
 
 
-def optimum(lengths, losses, draws=2000):
+def optimum(by_length, reading, draws=2000):
     """The context length with the lowest mean loss, and the 95% interval of it under resampled seeds, or None.
 
-    `losses` is a list of arrays over seeds, one for each context length; one seed alone gives no interval.
+    by_length: of one training size in read_cells' table. The runs of a seed share the initial weights, the order of the
+    batches and, where seeds differ in it, the part of the corpus: means are over the seeds that all lengths have, and a
+    draw takes the same seeds at all lengths. Fewer than two such seeds give no interval; without one, means are over
+    the seeds that there are.
     """
+    lengths = list(by_length)
+    shared = sorted(set.intersection(*map(set, by_length.values())))
+    losses = [np.array([seeds[seed][reading] for seed in shared or seeds]) for seeds in by_length.values()]
     best = lengths[int(np.argmin([loss.mean() for loss in losses]))]
-    if min(map(len, losses)) < 2:
+    if len(shared) < 2:
         return best, None
-    generator = np.random.default_rng(0)
-    means = np.stack([loss[generator.integers(len(loss), size=(draws, len(loss)))].mean(1) for loss in losses])
+    drawn = np.random.default_rng(0).integers(len(shared), size=(draws, len(shared)))
+    means = np.stack(losses)[:, drawn].mean(2)
     return best, np.quantile(np.array(lengths)[means.argmin(0)], (0.025, 0.975), method="inverted_cdf")

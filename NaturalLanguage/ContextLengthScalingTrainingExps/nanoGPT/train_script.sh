@@ -29,7 +29,7 @@ context_length=$1 percent_name=$2
 shift 2
 
 config=$("$PYTHON" create_config.py --context_length "$context_length" --percent_name "$percent_name")
-gpus=$("$PYTHON" -c "import torch; print(torch.cuda.device_count())")
+gpus=$("$PYTHON" -c "import jobs; print(len(jobs.visible_gpus()))")
 nodes=${SLURM_JOB_NUM_NODES:-1}
 if (( nodes > 1 )); then
     first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

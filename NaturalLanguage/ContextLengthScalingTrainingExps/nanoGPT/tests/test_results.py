@@ -151,13 +151,20 @@ def test_a_table_is_read_as_people_have_it(runs, nanogpt, tmp_path, separator):
 
 
 def test_the_optimum_and_its_interval():
-    clear = [np.array([2.0, 2.1]), np.array([1.0, 1.1]), np.array([1.5, 1.6])]
-    best, interval = optimum([16, 64, 256], clear)
-    assert best == 64 and list(interval) == [64, 64]
-    overlapping = [np.array([2.0, 2.1]), np.array([1.0, 1.4]), np.array([1.1, 1.2])]
-    best, interval = optimum([16, 64, 256], overlapping)
-    assert best == 256 and list(interval) == [64, 256]
-    assert optimum([16, 64], [np.array([2.0]), np.array([1.0])]) == (64, None)
+    def found(**losses):
+        """Of context lengths l16, l64, ... with a loss for each seed; None where a seed has no run."""
+        best, interval = optimum({int(name[1:]): {seed: {"loss": loss} for seed, loss in enumerate(values) if loss}
+                                  for name, values in losses.items()}, "loss")
+        return best, interval if interval is None else list(interval)
+
+    assert found(l16=[2.0, 2.1], l64=[1.0, 1.1], l256=[1.5, 1.6]) == (64, [64, 64])
+    assert found(l16=[2.0, 2.1], l64=[1.0, 1.4], l256=[1.1, 1.2]) == (256, [64, 256])
+    assert found(l16=[2.0], l64=[1.0]) == (64, None)
+    # the part of the corpus moves all lengths by more than they differ: 64 is best with each seed
+    assert found(l16=[2.1, 4.1, 6.1], l64=[2.0, 4.0, 6.0], l256=[2.2, 4.2, 6.2]) == (64, [64, 64])
+    # 256 has but the seed whose part is easy; with it alone, as all have it, 64 is better
+    assert found(l64=[2.0, 4.0], l256=[2.2, None]) == (64, None)
+    assert found(l64=[4.0, None], l256=[None, 2.0]) == (256, None)
 
 
 @pytest.fixture(scope="module")

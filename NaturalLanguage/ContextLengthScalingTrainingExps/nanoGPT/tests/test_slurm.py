@@ -81,9 +81,9 @@ def log(folder, job):
 def test_usr1_to_one_of_two_jobs_on_two_nodes(folder, undisturbed):
     """They share the nodes, each with a rendezvous of its own; the one that is stopped and requeued loses no step.
 
-    They take half of the undisturbed run's steps: two processes need many times as long for each.
+    They take a quarter of the undisturbed run's steps: two processes need many times as long for each.
     """
-    flags = (*FLAGS, "--max_iters", STEPS // 2)
+    flags = (*FLAGS, "--max_iters", STEPS // 4)
     jobs = [submit(folder, *SBATCH, "--nodes=2", "--nodelist=node[1-2]", "train_script.sh", "32", "2p0", *flags,
                    "--out_dir", name, PYTHON=sys.executable)[1][0] for name in ("first", "second")]
     wait_for_training(folder, jobs[0], "first")
@@ -94,7 +94,7 @@ def test_usr1_to_one_of_two_jobs_on_two_nodes(folder, undisturbed):
         assert result(folder / name / RUN)["processes"] == 2
     assert_same_bits(folder / "first" / RUN, folder / "second" / RUN)
     with open(undisturbed / "metrics.csv", newline="") as file:
-        expected = min(float(row["valid_loss"]) for row in csv.DictReader(file) if int(row["step"]) <= STEPS // 2)
+        expected = min(float(row["valid_loss"]) for row in csv.DictReader(file) if int(row["step"]) <= STEPS // 4)
     assert result(folder / "first" / RUN)["best_valid_loss"] == pytest.approx(expected, abs=1e-3)
 
 
@@ -123,19 +123,14 @@ def test_a_run_goes_on_when_its_node_fails(folder, undisturbed):
     assert_same_bits(folder / "outputs" / "runs" / RUN, undisturbed)
 
 
-def test_a_sweep_and_the_preset(folder, small_bins, tmp_path):
+def test_a_sweep(folder, small_bins):
     train_bin = folder / "data" / "openwebtext" / small_bins.name.replace("P100.0", "P2.0")
     _, (array, collector) = submit(
         folder, "bash", "train_sweep.sh", "--submit", *map(str, TINY), "--max_iters", "10", SBATCH_TIMELIMIT="5",
         CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000", TRAIN_BIN=str(train_bin), PYTHON=sys.executable)
-    copy = copy_of_the_folder(small_bins, tmp_path / "preset")
-    _, (preset,) = submit(copy, *SBATCH, "reproduce.sh", "smoke", PYTHON=sys.executable)
     assert [record["ExitCode"] for record in wait_for(array)] == ["0:0"] * 2
     assert [record["ExitCode"] for record in wait_for(collector)] == ["0:0"]
     assert (folder / "outputs" / "figures" / "loss_vs_context.pdf").exists()
-    record, = wait_for(preset)
-    assert record["ExitCode"] == "0:0", next(copy.glob("*.log")).read_text()
-    assert list((copy / "outputs" / "smoke" / "figures").glob("*.pdf"))
 
 
 def test_a_plan(folder):

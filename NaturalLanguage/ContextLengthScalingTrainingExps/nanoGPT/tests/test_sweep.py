@@ -12,6 +12,7 @@ import time
 import pytest
 
 from helpers import FOLDER, TINY, bash, run_script, training_flags
+from slurm_jobs import cluster_is_up, submit, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +163,16 @@ def test_the_script_of_one_run(small_bins, tmp_path):
 
 @pytest.mark.slow
 def test_the_smoke_preset_from_nothing_and_again(tmp_path):
+    """From nothing as a job of Slurm, where there is one; started again, nothing is made twice."""
     out = tmp_path / "out of smoke"
-    done = bash("reproduce.sh", "smoke", OUT=str(out))
-    assert done.returncode == 0, done.stderr
+    if cluster_is_up():
+        _, (job,) = submit(FOLDER, "sbatch", "--cpus-per-task=2", "--mem=2G", f"--output={tmp_path}/job.log",
+                           "reproduce.sh", "smoke", PYTHON=sys.executable, OUT=str(out))
+        record, = wait_for(job)
+        assert record["ExitCode"] == "0:0", (tmp_path / "job.log").read_text()
+    else:
+        done = bash("reproduce.sh", "smoke", OUT=str(out))
+        assert done.returncode == 0, done.stderr
     assert len(list(out.glob("figures/*.pdf"))) == 2 and (out / "models" / "ctl64" / "config.json").exists()
     made = {path: path.read_bytes() for path in out.rglob("final.json")}
     assert len(made) == 5
