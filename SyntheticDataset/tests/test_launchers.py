@@ -163,13 +163,13 @@ def test_one_array_task_does_one_cell(samples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [("--model", "transformer"), ("--model=transformer",)])
-def test_a_sweep_of_transformers_is_found_again_however_its_flags_are_written(samples, model):
+def test_a_sweep_of_transformers_is_found_again_however_its_flags_are_written(samples):
     grid = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "500"}
-    flags = ("--width", "8", "--n_layer=1", "--n_head", "2", "--num_epochs", "1", *model)
-    for mode, expected in (((), "2 runs, "), (("--collect",), "2 finished runs of 2"),
-                           (("--submit",), "nothing to submit")):
-        code, output = run(["bash", "train_model.sh", *flags, *mode], samples, **grid)
+    apart, joined = ("--model", "transformer"), ("--model=transformer",)
+    for model, mode, expected in ((apart, (), "2 runs, "), (joined, ("--collect",), "2 finished runs of 2"),
+                                  (joined, ("--submit",), "nothing to submit")):
+        code, output = run(["bash", "train_model.sh", "--width", "8", "--n_layer=1", "--n_head", "2", "--num_epochs",
+                            "1", *model, *mode], samples, **grid)
         assert code == 0 and expected in output, output
 
 
