@@ -10,17 +10,19 @@ losses take several files (`crossings optimum/sweep optimum/seeds`).
 from utils import run_main
 
 import statistics
+from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 import long_context_tables
-from files import load_json, read_table
+from files import load_json, load_tensors, read_table
 from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
 from paired import crossings, differences, moves
 from readme_tables import markdown, run_make_tables, table_maker
+from run import run_tag
 from sweep_table import READINGS, all_lengths, optimum, read_cells
 
 FOLDER = Path(__file__).parent
@@ -92,6 +94,27 @@ def moved(reading, *paths):
         [f"{longer} minus {shorter}", f"{smaller:,} to {row.tokens:,}",
          f"{row.text()}, below 0: {(row.values < 0).sum()} of {len(row.values)}"]
         for shorter, longer in combinations(lengths, 2) for smaller, row in moves(cells, reading, shorter, longer)])
+
+
+def control(path):
+    """Training and validation loss where the latter was lowest, and at the last step: means over seeds."""
+    curves = load_tensors(Path(f"{path}.pt"), "the curves of a sweep")
+    column = curves["curve_columns"].index("train_loss")
+    found = defaultdict(lambda: defaultdict(list))
+    for row in read_table(f"{path}.csv"):
+        length, tokens, seed = (int(row[name]) for name in ("context_length", "train_tokens", "seed"))
+        last = curves["curves"][run_tag(length, tokens, seed)][-1, column].item()
+        found[tokens][length].append((float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
+                                      float(row["last_valid_loss"])))
+    lengths = sorted({length for by_length in found.values() for length in by_length})
+    rows = []
+    for tokens, by_length in sorted(found.items()):
+        means = {length: np.mean(values, axis=0) for length, values in by_length.items()}
+        for index, name in enumerate(("training, where validation was lowest", "validation, the lowest",
+                                      "training, at the last step", "validation, at the last step")):
+            rows.append([f"{tokens:,}", name, *(f"{means[length][index]:.3f}" if length in means else ""
+                                                for length in lengths)])
+    return markdown(["training tokens", "loss", *map(str, lengths)], rows)
 
 
 def variants(reading, first, *others):
@@ -243,8 +266,8 @@ KINDS = {**{f"{prefix}{kind}": of_sweeps(table, reading)
             for prefix, reading in (("", "best_valid_loss"), ("full_context_", "full_context_loss"))
             for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("moves", moved),
                                 ("variants", variants))},
-         "optima": optima, "runs": runs, "cost": cost, "benchmark": benchmark, "summary_training": summary,
-         "settings": settings, "corpora": corpora,
+         "optima": optima, "control": control, "runs": runs, "cost": cost, "benchmark": benchmark,
+         "summary_training": summary, "settings": settings, "corpora": corpora,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
             for kind, table in TABLES.items()},

@@ -4,6 +4,8 @@ import csv
 import re
 import statistics
 
+import torch
+
 import long_context_tables
 from helpers import FOLDER, run_script
 
@@ -58,6 +60,27 @@ def test_variants_are_compared_by_seed_with_the_first(tmp_path):
     assert run_script("make_tables.py", "--readme", path).returncode == 0
     assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-4:-2]] == [
         ["1,000", "full", "3.500", "3.500"], ["1,000", "sliding window", "", "3.700, +0.200 [-1.071, +1.471]"]]
+
+
+def test_the_control_has_the_training_loss_beside_the_validation_loss(tmp_path):
+    """Two seeds at one length, one at another; the last training loss is in the curves alone."""
+    columns = ["context_length", "train_tokens", "seed", "best_train_loss", "best_valid_loss", "last_valid_loss"]
+    runs = {(16, 0): (2, 4, 5, 1), (16, 1): (2.5, 4.5, 6, 1.5), (64, 0): (3, 3.25, 7, 0.125)}
+    with open(tmp_path / "sweep.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([length, 1000, seed, *losses[:3]] for (length, seed), losses in runs.items())
+    curves = {f"ctl{length}_tok1000_seed{seed}": torch.tensor([[9.0, 9], [10, losses[3]]], dtype=torch.float64)
+              for (length, seed), losses in runs.items()}
+    torch.save({"curves": curves, "curve_columns": ["step", "train_loss"]}, tmp_path / "sweep.pt")
+    path = tmp_path / "README.md"
+    path.write_text(f"<!-- table control {tmp_path}/sweep --><!-- end -->")
+    assert run_script("make_tables.py", "--readme", path).returncode == 0
+    assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-6:-2]] == [
+        ["1,000", "training, where validation was lowest", "2.250", "3.000"],
+        ["1,000", "validation, the lowest", "4.250", "3.250"],
+        ["1,000", "training, at the last step", "1.250", "0.125"],
+        ["1,000", "validation, at the last step", "5.500", "7.000"]]
 
 
 def test_an_unknown_table_is_one_line(tmp_path):
