@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 LINE_INTERVAL = 30.0  # seconds between two lines of progress where stderr is not a terminal
 OPEN_BARS = weakref.WeakSet()
-INTERRUPTED = "interrupted; start the same command again, it goes on"
 
 
 # Lines for the user
@@ -51,6 +50,11 @@ def print_last(message):
         print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
+def again():
+    """What to do so that work that was stopped goes on, as the end of a line for the user."""
+    return f"start the same command again{', without --overwrite' if '--overwrite' in sys.argv else ''}, it goes on"
+
+
 def fail(message):
     """End the program with exit code 2 and one line on stderr, the last one."""
     print_last(message)
@@ -64,7 +68,7 @@ def run_main(main):
     try:
         main()
     except KeyboardInterrupt:
-        print_last(INTERRUPTED)
+        print_last(f"interrupted; {again()}")
         raise SystemExit(130) from None
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,7 +76,7 @@ def run_main(main):
 
 def end_at_once(*_):
     """Ctrl-C before run_main, in a script's imports, ends as in it; an exception would make torch's C++ abort."""
-    print_last(INTERRUPTED)
+    print_last(f"interrupted; {again()}")
     os._exit(130)
 
 
@@ -191,12 +195,23 @@ def progress(iterable=None, total=None, desc=None, unit="it", initial=0, leave=T
 
 # Signals
 
+# SIGUSR1 is Slurm's before a time limit, SIGHUP that of a terminal that is closed.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+def take_signals(handler):
+    """Have a function called at each of the STOP_SIGNALS that is not ignored, as Ctrl-C is for a job in the background
+    and SIGHUP under nohup. Returns {number: what was called before}."""
+    return {number: signal.signal(number, handler) for number in STOP_SIGNALS
+            if signal.getsignal(number) != signal.SIG_IGN}
+
+
 class Stopped(KeyboardInterrupt):
-    """What a StopSignal raises if asked to: SIGTERM and SIGUSR1 then end a run as Ctrl-C does."""
+    """What a StopSignal raises if asked to: the other signals then end a run as Ctrl-C does."""
 
 
 class StopSignal:
-    """Takes note of SIGTERM, SIGUSR1 (Slurm's, before a time limit) and Ctrl-C, so that a run saves before it ends.
+    """Takes note of the STOP_SIGNALS, so that a run saves before it ends.
 
     The run asks `received`, the first signal's number or None, between two steps; with `raising`, the first signal
     raises Stopped where it comes, for a run that has nothing left to save. Later signals change nothing. As a context
@@ -205,9 +220,7 @@ class StopSignal:
 
     def __init__(self, raising=False):
         self.received, self.raising = None, raising
-        numbers = [number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-                   if signal.getsignal(number) != signal.SIG_IGN]  # as Ctrl-C is for a job in the background
-        self.former = {number: signal.signal(number, self.note) for number in numbers}
+        self.former = take_signals(self.note)
 
     def __enter__(self):
         return self

@@ -287,6 +287,16 @@ def text_hash(texts):
     return digest.hexdigest()
 
 
+def begins_anew(overwrite, path):
+    """Whether what the JSON file `path` describes is to be replaced: `overwrite`, but once in the lives of a Slurm job.
+
+    A job that is requeued starts with the same flags; "slurm_job" in the file tells what an earlier life of it began.
+    """
+    if overwrite and int(os.environ.get("SLURM_RESTART_COUNT", 0)) and Path(path).exists():
+        return load_json(path, "the description").get("slurm_job") != os.environ["SLURM_JOB_ID"]
+    return overwrite
+
+
 def same_request(stored, request):
     """Whether two requests are one, as JSON writes them."""
     return json.loads(json.dumps(stored)) == json.loads(json.dumps(request))

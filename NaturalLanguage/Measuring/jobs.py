@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from files import lock, make_directory
-from utils import fail
+from utils import again, fail, take_signals
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # in /dev: of NVIDIA, its boards, AMD, and Windows for Linux
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Cell(NamedTuple):
@@ -72,6 +71,8 @@ def slots(cores_per_run=1, gpus_per_run=1, runs_per_gpu=1):
     gpus, threads = visible_gpus(), {"OMP_NUM_THREADS": str(cores_per_run)}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     groups = [gpus[first:first + gpus_per_run] for first in range(0, len(gpus) - gpus_per_run + 1, gpus_per_run)]
+    if gpus and not groups:
+        fail(f"a run is to have {gpus_per_run} GPUs (GPUS_PER_RUN), and {len(gpus)} are visible here")
     if groups:
         return [{**threads, "CUDA_VISIBLE_DEVICES": ",".join(group)} for _ in range(runs_per_gpu) for group in groups]
     return [threads] * max(1, cores // cores_per_run)
@@ -86,12 +87,12 @@ def last_line(log):
 def run_cells(cells, slots, log_dir):
     """Run the cells that are not done, as many at once as there are slots; LOG_DIR/NAME.log has what each prints.
 
-    A failed cell is named with its last line, and the exit code is then 1. On SIGINT, SIGTERM or SIGUSR1 the runs get
+    A failed cell is named with its last line, and the exit code is then 1. At a signal to stop the runs get
     SIGTERM, and this ends when they have saved. Exits with code 2 where another sweep is running one of the cells.
     """
     log_dir = make_directory(log_dir)
     received, running, failed, waiting = [], {}, [], deque(enumerate(cells, 1))
-    former = {number: signal.signal(number, lambda number, _: received.append(number)) for number in STOP_SIGNALS}
+    former = take_signals(lambda number, _: received.append(number))
     print(f"{len(cells)} runs, {len(slots)} at a time; the log of each is in {log_dir}", flush=True)
     with ExitStack() as locks:
         for cell in cells:
@@ -118,7 +119,7 @@ def run_cells(cells, slots, log_dir):
     for number, handler in former.items():
         signal.signal(number, handler)
     if received:
-        print(f"stopped by {signal.Signals(received[0]).name}; start again to go on", file=sys.stderr)
+        print(f"stopped by {signal.Signals(received[0]).name}; {again()}", file=sys.stderr)
         raise SystemExit(128 + received[0])
     if failed:
         print(f"{Path(sys.argv[0]).name}: {len(failed)} of {len(cells)} runs failed; start again to go on with them",
@@ -201,6 +202,10 @@ def submit(cells, launcher, arguments):
 
 def dispatch(args, cells, launcher, collect, log_dir, **resources):
     """Do what the flags of add_modes ask for. `collect()` returns an exit code; `resources` are those of `slots`."""
+    names = [cell.name for cell in cells]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        fail(f"{twice} is asked for twice; give each value of the grid once")
     if args.submit:
         submit(cells, launcher, [argument for argument in sys.argv[1:] if argument != "--submit"])
     elif args.collect:

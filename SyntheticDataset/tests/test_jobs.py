@@ -1,11 +1,25 @@
-"""The slots in which the cells of a sweep run: a machine's GPUs or cores (jobs.py, the same text in every part)."""
+"""The slots in which the cells of a sweep run, and how it ends (jobs.py, the same text in every part)."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
 
 import pytest
 import torch
 
 import jobs
+from files import begins_anew
+from helpers import FOLDER
+from utils import STOP_SIGNALS
+
+SWEEP = """
+from jobs import Cell, run_cells
+run_cells([Cell("sleeper", ["-c", "import time; open('running', 'w'); time.sleep(60)"], lambda: False)], [{}], "logs")
+"""
 
 
 @pytest.fixture
@@ -39,6 +53,12 @@ def test_runs_share_the_gpus(gpus, monkeypatch):
     assert devices(jobs.slots()) == ["3"]
 
 
+def test_more_gpus_a_run_than_there_are_is_refused(gpus, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        jobs.slots(gpus_per_run=8)
+    assert "8 GPUs (GPUS_PER_RUN), and 4 are visible here" in capsys.readouterr().err
+
+
 def test_without_the_files_of_a_gpu_runs_share_the_cores(monkeypatch):
     """torch, which takes seconds to import, is not asked."""
     monkeypatch.setattr(jobs, "GPU_FILES", ("no such file",))
@@ -48,3 +68,67 @@ def test_without_the_files_of_a_gpu_runs_share_the_cores(monkeypatch):
     assert jobs.visible_gpus() == []
     assert jobs.slots(cores_per_run=3) == [{"OMP_NUM_THREADS": "3"}] * 2
     assert jobs.slots(cores_per_run=16) == [{"OMP_NUM_THREADS": "16"}]
+
+
+def start_sweep(folder, ignored=()):
+    """A sweep of one cell that sleeps, in a process of its own that ignores these signals; when the cell runs."""
+    def set_signals():
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    (folder / "sweep.py").write_text(SWEEP)
+    process = subprocess.Popen([sys.executable, "sweep.py", "--overwrite"], cwd=folder, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": str(FOLDER)}, preexec_fn=set_signals)
+    while not (folder / "running").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
+def sleepers(folder):
+    """The cells of start_sweep that run in a folder."""
+    found = subprocess.run(["pgrep", "-r", "DRS", "-f", "open.'running'"], capture_output=True, text=True).stdout
+    return [number for number in found.split() if os.path.exists(f"/proc/{number}/cwd")
+            and os.readlink(f"/proc/{number}/cwd") == str(folder)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cwd"), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_ends_a_sweep_and_its_runs(tmp_path, number):
+    """SIGHUP is that of a terminal that is closed."""
+    process = start_sweep(tmp_path)
+    assert len(sleepers(tmp_path)) == 1
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and sleepers(tmp_path) == []
+    assert errors.splitlines()[-1] == (f"stopped by {signal.Signals(number).name}; start the same command again, "
+                                       "without --overwrite, it goes on")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cwd"), reason="needs /proc")
+def test_under_nohup_a_sweep_outlives_its_terminal(tmp_path):
+    process = start_sweep(tmp_path, [signal.SIGHUP])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None and len(sleepers(tmp_path)) == 1
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+
+def test_a_cell_that_is_asked_for_twice_is_refused(capsys):
+    cells = [jobs.Cell(name, [], lambda: False) for name in ("one", "other", "one")]
+    with pytest.raises(SystemExit, match="2"):
+        jobs.dispatch(Namespace(), cells, "launcher.sh", None, "logs")
+    assert "one is asked for twice" in capsys.readouterr().err
+
+
+def test_a_requeued_job_overwrites_once(tmp_path, monkeypatch):
+    """Not what an earlier life of the same job has begun; in its first life, and what another job made, it does."""
+    about = tmp_path / "args.json"
+    about.write_text(json.dumps({"slurm_job": "7"}))
+    for job, restarts, expected in ((None, None, True), ("7", None, True), ("7", "0", True), ("7", "1", False),
+                                    ("8", "1", True)):
+        for name, value in (("SLURM_JOB_ID", job), ("SLURM_RESTART_COUNT", restarts)):
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        assert begins_anew(True, about) == expected and not begins_anew(False, about)
+        assert begins_anew(True, tmp_path / "nothing")
