@@ -77,7 +77,7 @@ def start_sweep(folder, ignored=()):
             signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
     (folder / "sweep.py").write_text(SWEEP)
-    process = subprocess.Popen([sys.executable, "sweep.py", "--overwrite"], cwd=folder, stderr=subprocess.PIPE, text=True,
+    process = subprocess.Popen([sys.executable, "sweep.py", "--overwrite"], cwd=folder, text=True, stderr=subprocess.PIPE,
                                env={**os.environ, "PYTHONPATH": str(FOLDER)}, preexec_fn=set_signals)
     while not (folder / "running").exists():
         assert process.poll() is None

@@ -21,11 +21,13 @@ from files import load_json, load_tensors, read_table
 from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
 from paired import crossings, differences, moves
+from prepared import distinct_tokens
 from readme_tables import markdown, run_make_tables, table_maker
 from run import run_tag
 from sweep_table import READINGS, all_lengths, optimum, read_cells
 
 FOLDER = Path(__file__).parent
+CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
 
 
@@ -187,10 +189,22 @@ def cost(*paths):
 
 
 def corpora(path):
-    """The SHA-256 of the text of each corpus that is made of the pinned packages."""
+    """The SHA-256 of the text of each corpus that is made of the pinned packages, and its training tokens."""
     reference = load_json(f"{path}.json", "the corpora of the committed results")
-    return markdown(["corpus", "SHA-256 of its text"], [[name, f"`{sha256}`"] for name, sha256
-                                                        in reference["text_sha256"].items()])
+    return markdown(["corpus", "training tokens", "SHA-256 of its text"],
+                    [[name, f"{reference['training_tokens'][name]:,}", f"`{sha256}`"]
+                     for name, sha256 in reference["text_sha256"].items()])
+
+
+def parts(corpus, *paths):
+    """How much the parts of a corpus that the seeds of a training size take have in common."""
+    n_tokens = load_json(CORPORA, "the corpora of the committed results")["training_tokens"]
+    rows = []
+    for tokens, by_length in read_cells(*(f"{path}.csv" for path in paths)).items():
+        seeds = sorted(set().union(*by_length.values()))
+        distinct = distinct_tokens(n_tokens[Path(corpus).name], tokens, seeds)
+        rows.append([f"{tokens:,}", len(seeds), f"{distinct:,}", f"{distinct / tokens:.1f}"])
+    return markdown(["training tokens", "parts", "different tokens in them", "parts' worth"], rows)
 
 
 def benchmark(path):
@@ -266,7 +280,7 @@ KINDS = {**{f"{prefix}{kind}": of_sweeps(table, reading)
             for prefix, reading in (("", "best_valid_loss"), ("full_context_", "full_context_loss"))
             for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("moves", moved),
                                 ("variants", variants))},
-         "optima": optima, "control": control, "runs": runs, "cost": cost, "benchmark": benchmark,
+         "optima": optima, "control": control, "parts": parts, "runs": runs, "cost": cost, "benchmark": benchmark,
          "summary_training": summary, "settings": settings, "corpora": corpora,
          "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))

@@ -13,7 +13,7 @@ from files import difference, load_json, save_json
 from jobs import run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
-from prepared import describe
+from prepared import describe, distinct_tokens
 from run import other_arguments
 from settings import as_flags, parse
 from train_cells import count_gpus, dry_run, train_cell
@@ -203,7 +203,8 @@ def make_plan(args, flags, out, began):
         refuse(limits, setup.lengths, run_seconds, shapes, spent, corpus["vocabulary_size"])
     shape = settings(pilot.sizes[0])
     found = {
-        "request": make_request(args, flags, out), "device": setup.device, "slots": len(available),
+        "request": make_request(args, flags, out), "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "device": setup.device, "slots": len(available),
         "flags": {**setup.flags, "tokens_per_step": step_tokens},
         "model": f"{shape.n_layer} layer{'s'[:shape.n_layer - 1]} of width {shape.n_embd}, "
                  f"{corpus['tokenizer']['name']} tokens",
@@ -242,6 +243,11 @@ def say_plan(args, found):
     for row in found["sizes"]:
         say(f"        {row['train_tokens']:,} tokens: at most {row['schedule']['max_iters']:,} steps a run, "
             f"{row['hours_at_most']:.2g} hours of a slot")
+    for size in sizes:
+        distinct = distinct_tokens(corpus["train_tokens"], size, range(found["seeds"]))
+        if distinct < size * found["seeds"]:
+            say(f"        the parts of {size:,} tokens overlap: {distinct / size:.1f} parts' worth for "
+                f"{found['seeds']} seeds")
     say(f"cost    {found['runs']} runs, at most {found['hours_at_most']:.2g} hours on {found['slots']} slots (a run "
         f"stops when its loss has turned up), of the {args.hours:g} hours given\n")
 

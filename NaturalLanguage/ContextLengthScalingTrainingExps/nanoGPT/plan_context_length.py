@@ -14,7 +14,7 @@ plan that is there, and refuses one of another request; with --overwrite it plan
 Exits with code 2 and one line where hours or corpus do not suffice for the smallest pilot: 3 sizes, 4 lengths, 1 seed.
 """
 
-from utils import (Parser, Stopped, StopSignal, fail, fraction, non_negative_int, positive_float, positive_int,
+from utils import (Parser, Stopped, StopSignal, again, fail, fraction, non_negative_int, positive_float, positive_int,
                    run_main, say)
 
 import os
@@ -23,7 +23,7 @@ import time
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from files import load_json, make_directory, read_table, replacing
+from files import begins_anew, load_json, make_directory, read_table, replacing
 from jobs import add_modes, dispatch, run_script, sbatch
 from optimal_context.advice import Setting, five_lines
 from optimal_context.table import number_of_tokens
@@ -115,6 +115,7 @@ def finish(args, out, plan, cells):
 
 def work(args, flags, out):
     """Whatever the flags ask for."""
+    args.overwrite = begins_anew(args.overwrite, out / "plan.json")
     began, mode = time.monotonic(), args.collect or args.missing or (args.cell is not None and not args.submit)
     if args.submit and "SLURM_JOB_ID" not in os.environ and (args.overwrite or not (out / "plan.json").exists()):
         return submit_planning()
@@ -153,7 +154,7 @@ def main():
         try:
             work(args, flags, out)
         except Stopped:
-            signal.end("start the same command again, it goes on")
+            signal.end(again())
 
 
 if __name__ == "__main__":

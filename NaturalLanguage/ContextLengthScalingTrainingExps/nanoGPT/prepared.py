@@ -67,3 +67,29 @@ def is_prepared(path, request, hashed=False):
         return path.stat().st_size == about["tokens"] * np.dtype(about["dtype"]).itemsize
     except (KeyError, TypeError):  # the description of another version
         return False
+
+
+def offset(n_tokens, seed, packed=1):
+    """Where the part of a seed begins in a stream of n_tokens: at random, at a multiple of `packed`."""
+    return int(np.random.default_rng(seed).integers(n_tokens)) // packed * packed
+
+
+def distinct_tokens(n_tokens, part, seeds, packed=1):
+    """How many tokens of a stream of n_tokens are in the parts, of `part` tokens each, that these seeds take.
+
+    Fewer than len(seeds) x part where parts overlap: their runs are then no independent samples of the data.
+    """
+    starts = sorted({offset(n_tokens, seed, packed) for seed in seeds})
+    return sum(min(part, after - start) for start, after in zip(starts, [*starts[1:], starts[0] + n_tokens]))
+
+
+def take(tokens, n_tokens, seed, packed=1):
+    """The first n_tokens (None: all) of a stream or, with a seed, those from a random offset on, in a ring.
+
+    The offset is a multiple of `packed`, the tokens of a window of data/mix.py.
+    """
+    if seed is None:
+        return tokens[:n_tokens]
+    first = offset(len(tokens), seed, packed)
+    last = first + (n_tokens or len(tokens))
+    return tokens[first:last] if last <= len(tokens) else np.concatenate((tokens[first:], tokens[:last - len(tokens)]))

@@ -22,8 +22,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from checkpoints import Checkpoints
-from files import difference, load_json, load_tensors, lock, make_directory, save_json, save_tensors
-from utils import StopSignal, describe_environment, fail, is_first_process, progress
+from files import begins_anew, difference, load_json, load_tensors, lock, make_directory, save_json, save_tensors
+from utils import StopSignal, again, describe_environment, fail, is_first_process, progress
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "ckpt_prev.pt", "best.pt", "losses.pt", "metrics.csv", "args.json",
              "tokenizer.json")
@@ -119,12 +119,13 @@ class Run:
                                                 f"{self.directory}; wait for it, or choose another --out_dir"))
             for path in self.directory.glob("*.tmp"):  # what a killed process was writing
                 path.unlink()
-            if self.args.overwrite:
+            if begins_anew(self.args.overwrite, self.directory / "args.json"):
                 for path in (*(self.directory / name for name in RUN_FILES), *self.directory.glob("kept_*.pt")):
                     path.unlink(missing_ok=True)
             if not has_finished(self.directory, request_of(self.description)):
                 environment = describe_environment(self.processes.device)
-                save_json(self.directory / "args.json", {**self.description, "environment": environment})
+                save_json(self.directory / "args.json", {**self.description, "environment": environment,
+                                                         "slurm_job": os.environ.get("SLURM_JOB_ID")})
                 shutil.copyfile(self.tokenizer, self.directory / "tokenizer.json")
         self.processes.wait()
         return self
@@ -173,8 +174,7 @@ class Run:
             self.checkpoints.wait()
         if stopping:
             self.processes.wait()
-            signal.end(f"saved after step {self.state['step']} in {self.directory}; start the same command again, it "
-                       "goes on")
+            signal.end(f"saved after step {self.state['step']} in {self.directory}; {again()}")
 
     def refuse_infinite(self, what, *values):
         if not all(map(math.isfinite, values)):

@@ -110,8 +110,6 @@ def parse(description, arguments=None):
     args = parser.parse_args(arguments)
     if args.config:
         config = load_json(args.config, "the configuration")
-        if not isinstance(config, dict):
-            fail(f"{args.config} is no JSON object of flags; create_config.py writes one")
         known = {*vars(parser.parse_args([])), "block_size"} - {"config", "dry_run"}
         unknown = sorted(set(config) - known)
         if unknown:

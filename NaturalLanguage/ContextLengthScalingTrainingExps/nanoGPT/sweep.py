@@ -16,6 +16,7 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from jobs import add_modes, dispatch, from_environment, run_script, slots
+from prepared import describe, distinct_tokens
 from settings import estimated_hours, parse
 from train_cells import count_gpus, dry_run, finished, train_cell
 
@@ -55,6 +56,16 @@ def parse_args():
         if flag.partition("=")[0] in SWEPT:
             fail(f"a sweep takes {SWEPT[flag.partition('=')[0]]}, not {flag}")
     return args, trainer_flags
+
+
+def say_overlap(args):
+    """Name the training sizes at which the parts of the corpus that --vary_data gives the seeds overlap."""
+    about, _ = describe(args.train_bin)
+    for tokens in args.train_tokens if args.vary_data else ():
+        distinct = distinct_tokens(about["tokens"], tokens, args.seeds, about.get("window", 1))
+        if distinct < tokens * len(args.seeds):
+            print(f"the parts of {tokens:,} tokens of these {len(args.seeds)} seeds overlap: {distinct:,} different "
+                  f"tokens, {distinct / tokens:.1f} parts' worth", flush=True)
 
 
 def make_cells(args, trainer_flags):
@@ -107,6 +118,7 @@ def main():
     if not args.collect and args.cell is None:
         for cell in cells:
             cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
+        say_overlap(args)
     dispatch(args, cells, "train_sweep.sh", lambda: collect(args, cells), Path(args.out_dir) / "logs", **resources)
 
 

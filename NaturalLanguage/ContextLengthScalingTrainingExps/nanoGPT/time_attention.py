@@ -92,14 +92,21 @@ def in_own_process(kind, length):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def environment(args):
+    """What the times depend on beside the flags."""
+    return describe_environment(choose_device(args.device))
+
+
 def read_rows(args, out, about):
-    """Rows measured before; exits with code 2 if they are of other flags."""
+    """Rows measured before; exits with code 2 if they are of other flags, another machine or another torch."""
     if not out.exists() or args.overwrite:
         return {}
-    former = load_json(about, "the flags of the measurement")["arguments"]
-    for name in MEASURED:
-        if former.get(name) != getattr(args, name):
-            fail(f"{out} holds rows with {name} {former.get(name)}; add --overwrite, or choose another --out")
+    former = load_json(about, "the flags of the measurement")
+    here = environment(args)
+    for name, old, new in (*((name, former["arguments"].get(name), getattr(args, name)) for name in MEASURED),
+                           *((name, former["environment"].get(name), here[name]) for name in ("hardware", "torch"))):
+        if old != new:
+            fail(f"{out} holds rows with {name} {old}, not {new}; add --overwrite, or choose another --out")
     return {(row["attention"], int(row["context_length"])): row for row in read_table(out)}
 
 
@@ -141,7 +148,8 @@ def main():
     about = out.with_name(f"{out.stem}_about.json")
     rows = read_rows(args, out, about)
     make_directory(out.parent)
-    save_json(about, {"arguments": vars(args), "environment": describe_environment(choose_device(args.device))})
+    if not rows:
+        save_json(about, {"arguments": vars(args), "environment": environment(args)})
     for kind, length in cells:
         if (kind, length) not in rows:
             rows[kind, length] = in_own_process(kind, length)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from files import identity
-from prepared import describe, open_tokens
+from prepared import describe, open_tokens, take
 from utils import fail
 
 
@@ -37,18 +37,6 @@ class TokenFile:
         highest = int(self.tokens.max())
         if highest >= self.vocabulary_size:
             fail(f"{path} holds the token {highest}, beyond its vocabulary of {self.vocabulary_size}; make it again")
-
-
-def take(tokens, n_tokens, seed, packed=1):
-    """The first n_tokens (None: all) of a stream or, with a seed, those from a random offset on, in a ring.
-
-    The offset is a multiple of `packed`, the tokens of a window of data/mix.py.
-    """
-    if seed is None:
-        return tokens[:n_tokens]
-    first = int(np.random.default_rng(seed).integers(len(tokens))) // packed * packed
-    last = first + (n_tokens or len(tokens))
-    return tokens[first:last] if last <= len(tokens) else np.concatenate((tokens[first:], tokens[:last - len(tokens)]))
 
 
 class TrainingWindows:

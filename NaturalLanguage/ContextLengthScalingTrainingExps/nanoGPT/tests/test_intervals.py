@@ -103,10 +103,8 @@ def test_the_campaign_outside_the_family_goes_on_where_it_ended(nanogpt, tmp_pat
     assert len(rows) == len(TRUTHS["outlier"].sizes) + 3 and {row["trusted"] for row in rows} == {0}
 
 
-@pytest.mark.skipif(not (FOLDER / "results" / "optimal_context" / "coverage.json").exists(),
-                    reason="the campaign of coverage outside the family has not been run to its end yet")
 def test_the_committed_coverage_keeps_its_aim():
     found = json.loads((FOLDER / "results" / "optimal_context" / "coverage.json").read_text())
     outside = {name: rows for name, rows in found["laws"].items() if not name.startswith("inside")}
-    reached = [name for name, rows in outside.items() if min(row["holds_or_not_trusted"] for row in rows) >= 0.9]
-    assert found["request"]["tables"] >= 200 and len(reached) >= 5
+    assert found["request"]["tables"] >= 200 and len(outside) == 13
+    assert min(row["holds_or_not_trusted"] for rows in outside.values() for row in rows) >= 0.9

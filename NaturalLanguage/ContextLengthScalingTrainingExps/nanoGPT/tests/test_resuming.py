@@ -107,6 +107,19 @@ def test_a_finished_run_is_skipped_and_other_arguments_are_refused(finished):
     assert (run_dir / "final.json").stat().st_mtime_ns == before
 
 
+def test_a_requeued_job_that_overwrites_goes_on(nanogpt, small_bins, tmp_path, monkeypatch):
+    """Its first life replaces the run that is there, of other arguments, the next one does not begin again."""
+    flags = training_flags(small_bins, "runs", "--max_iters", 10)
+    nanogpt("train.py", *flags, "--weight_decay", 0.2)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run_dir = tmp_path / "runs" / "ctl32_tok6000_seed0"
+    assert "finished before" not in nanogpt("train.py", *flags, "--overwrite").stdout
+    before = (run_dir / "final.json").stat().st_mtime_ns
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert "finished before" in nanogpt("train.py", *flags, "--overwrite").stdout
+    assert (run_dir / "final.json").stat().st_mtime_ns == before
+
+
 def test_a_second_process_on_the_same_run_is_refused(finished, tmp_path):
     whole, flags = finished
     flags = [flag.replace(str(whole.parent), str(tmp_path)) for flag in flags]

@@ -48,6 +48,13 @@ def test_all_kinds_are_measured_and_rows_are_kept(run, tmp_path):
     assert len(more) == 12 and more[:8] == rows
     code, _, error = run("--lengths", 16, 32, "--window", 4)
     assert code == 2 and "holds rows with window 8" in error and error.count("\n") == 1
+    about = tmp_path / "time_about.json"
+    stored = about.read_text()
+    about.write_text(stored.replace('"hardware": "', '"hardware": "an older '))
+    code, _, error = run("--lengths", 16, 32)
+    assert code == 2 and "holds rows with hardware an older " in error and error.count("\n") == 1
+    about.write_text(stored)
+    assert run("--lengths", 16, 32)[0] == 0 and about.read_text() == stored
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from prepared import distinct_tokens, take
 from token_files import TokenFile, TrainingWindows, cut, full_context_starts, validation_starts
 
 
@@ -71,6 +72,15 @@ def test_a_seed_chooses_which_tokens(small_bins):
         offsets.add(offset)
     assert len(offsets) == 20 and max(offsets) + 40_000 > len(whole)  # one of them wraps
     assert len(TokenFile(small_bins, None, 1).tokens) == len(whole)
+
+
+@pytest.mark.parametrize("part", [1, 7, 40, 97])
+@pytest.mark.parametrize("packed", [1, 10])
+def test_the_tokens_that_parts_have_in_common(part, packed):
+    """Counted one by one in a ring of 97, where the seeds' parts begin at 12, 69, 78 and 81, or 10, 60, 70 and 80."""
+    tokens, seeds = np.arange(97), (2, 3, 8, 8, 11)
+    together = {int(token) for seed in seeds for token in take(tokens, part, seed, packed)}
+    assert distinct_tokens(97, part, seeds, packed) == len(together)
 
 
 @pytest.mark.parametrize("call, message", [
