@@ -8,15 +8,15 @@ Writes OUT_CSV, one row a finished run, and beside it, with _curves in the name,
 final.json and metrics.csv; results/README.md explains them) and, as _about.json, the arguments that all runs share and
 the hardware and versions they ran with. The cells expected are all combinations of the given context lengths, sizes,
 weight decays and seeds; what is not given is read off the run directories, unfinished ones included. Gathers MLPs;
-another --model gathers those instead. With --table1 the rows are seeds and visible lengths, and the means, lowest and
-highest over the seeds are printed. Cells without a finished run are named on stderr, and the exit code is then 1; the
-CSVs hold the others.
+another --model gathers those instead. With --table1 the cells are seeds, the rows seeds and visible lengths, and the
+means, lowest and highest over the seeds are printed. Runs whose other arguments or data differ are refused. Cells
+without a finished run are named on stderr, and the exit code is then 1; the CSVs hold the others.
 """
 
 from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
-from collecting import AXES, expected_runs, finished_runs, gather, load_table1, write_sweep, write_table1
-from run import load_request, started_runs
+from collecting import (AXES, TABLE1_AXES, expected_runs, finished_runs, gather, load_table1, write_sweep,
+                        write_table1)
 from training import MODELS
 
 
@@ -27,7 +27,7 @@ def parse_args():
     parser.add_argument("--out_csv", help="file to write (default: outputs/sweep.csv; with --table1 "
                                           "outputs/table1.csv)")
     parser.add_argument("--table1", action="store_true", help="gather runs of train_transformer.py")
-    parser.add_argument("--model", choices=MODELS, default="mlp", help="network of the runs to gather")
+    parser.add_argument("--model", choices=MODELS, help="network of the runs to gather (default: mlp)")
     parser.add_argument("--use_bi_mlp", dest="model", action="store_const", const="bi_mlp", help="--model bi_mlp")
     parser.add_argument("--context_lengths", dest="context_length", type=positive_int, nargs="+", help="visible bits")
     parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
@@ -35,6 +35,9 @@ def parse_args():
     parser.add_argument("--weight_decays", dest="weight_decay", type=non_negative_float, nargs="+", help="of AdamW")
     parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
     args = parser.parse_args()
+    given = [f"--{name}s" for name in AXES if name != "seed" and getattr(args, name)] + ["--model"] * bool(args.model)
+    if args.table1 and given:
+        fail(f"{given[0]} is of runs of train_model.py; leave it out with --table1, which takes --seeds alone")
     args.runs = args.runs or ("outputs/transformer_runs" if args.table1 else "outputs/runs")
     args.out_csv = args.out_csv or ("outputs/table1.csv" if args.table1 else "outputs/sweep.csv")
     return args
@@ -43,19 +46,15 @@ def parse_args():
 def asked_for(args):
     """The directories of the cells asked for, finished or not. Exits with code 2 if there is no run at all."""
     if args.table1:
-        expected = started_runs(args.runs, "train_transformer")
-        if not expected:
-            fail(f"there is no run in {args.runs}; make one with train_transformer.py")
-        return [run for run in expected if args.seed is None or load_request(run)["arguments"]["seed"] in args.seed]
-    return (expected_runs(args.runs, "train_model", args, AXES, model=args.model)
+        return (expected_runs(args.runs, "train_transformer", args, TABLE1_AXES)
+                or fail(f"there is no run in {args.runs}; make one with train_transformer.py"))
+    return (expected_runs(args.runs, "train_model", args, AXES, model=args.model or "mlp")
             or fail(f"there are no such runs below {args.runs}; make some with train_model.sh"))
 
 
 def print_table1(path):
     """Print mean, lowest and highest cross entropy over the seeds at each length as a Markdown table."""
     table = load_table1(path)
-    if len({len(entry["cross_entropy"]) for entry in table.values()}) > 1:
-        fail(f"the runs of {path} are of different tasks; give --runs a directory with the seeds of one task")
     print("| context | cross entropy | Bayes risk | largest difference |\n|---|---|---|---|")
     for length, entry in table.items():
         losses, risk = entry["cross_entropy"].values(), entry["bayes_risk"]

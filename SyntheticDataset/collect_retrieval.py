@@ -18,7 +18,6 @@ import torch
 
 from collecting import describe, expected_runs, finished_runs, gather, load_result
 from files import load_tensors, make_directory, save_json, save_tensors, write_csv
-from run import load_request
 
 SWEPT = ("train_dataset_size", "seed")
 
@@ -35,10 +34,7 @@ def parse_args():
 
 def write(run_dirs, out_dir):
     """Write the three files for finished runs; exits with code 2 where their other arguments differ."""
-    out_dir = Path(out_dir)
-    requests, about = [load_request(run_dir) for run_dir in run_dirs], describe(run_dirs)
-    for name in requests[0]["arguments"].keys() - about["arguments"].keys() - set(SWEPT):
-        fail(f"{run_dirs[0].parent} holds runs with different {name}; train them into different directories")
+    out_dir, about = Path(out_dir), describe(run_dirs, SWEPT)
     rows = [load_result(run_dir) for run_dir in run_dirs]
     grids = [load_tensors(run_dir / "grid.pt", "the grid") for run_dir in run_dirs]
     make_directory(out_dir)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from files import load_json, make_directory, read_table, save_json, write_csv
-from run import has_finished, load_request, run_tag, started_runs
+from run import has_finished, load_request, other_arguments, run_tag, started_runs
+from utils import fail
 
-AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")
+AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")  # of a sweep of train_model.py
+TABLE1_AXES = ("context_bits", "width", "n_layer", "seed")  # what says which run of train_transformer.py it is
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
 PER_LENGTH = ("context_length", "bayes_risk", "cross_entropy", "standard_error")
 
@@ -18,12 +20,12 @@ PER_LENGTH = ("context_length", "bayes_risk", "cross_entropy", "standard_error")
 def expected_runs(root, trainer, chosen, axes, **fixed):
     """The directories of all combinations of what `chosen` has for each of the axes, finished or not.
 
-    chosen: an object with an attribute for each axis, a list or None; an axis with None has the values of the runs
-    begun below `root`. fixed: other arguments of the runs. No run has begun there: [].
+    chosen: an object with an attribute for each axis, a list or None; an axis with None, or without an attribute, has
+    the values of the runs begun below `root`. fixed: other arguments of the runs. No run has begun there: [].
     """
     started = [load_request(run_dir)["arguments"] for run_dir in started_runs(root, trainer)]
     started = [arguments for arguments in started if fixed.items() <= arguments.items()]
-    values = [sorted(set(getattr(chosen, axis) or (run[axis] for run in started))) for axis in axes]
+    values = [sorted(set(getattr(chosen, axis, None) or (run[axis] for run in started))) for axis in axes]
     cells = itertools.product(*values) if started else []
     return [Path(root) / run_tag(trainer, {**fixed, **dict(zip(axes, cell))}) for cell in cells]
 
@@ -35,9 +37,16 @@ def finished_runs(run_dirs):
             and run_dir.name == run_tag(request["trainer"], request["arguments"])]
 
 
-def describe(run_dirs):
-    """What the args.json of several runs have in common, and the environments they name, each once."""
+def describe(run_dirs, swept):
+    """What the args.json of several runs have in common, and the environments they name, each once.
+
+    swept: names of the arguments that may differ; exits with code 2 where another one does, or the data.
+    """
     requests = [load_request(run_dir) for run_dir in run_dirs]
+    for run_dir in run_dirs:
+        if other := other_arguments(run_dir, requests[0], swept):
+            fail(f"{run_dir} is a run with {other} as in {run_dirs[0].name}; keep one of them in another directory, "
+                 "and collect each directory into a table of its own")
     environments = [load_json(run_dir / "args.json", "the arguments of the run")["environment"] for run_dir in run_dirs]
     shared = {name: value for name, value in requests[0]["arguments"].items()
               if all(request["arguments"].get(name) == value for request in requests)}
@@ -55,7 +64,7 @@ def write_sweep(run_dirs, out_csv):
 
     OUT_CSV has a row a run; the same with _curves in its name a row an epoch; _about.json what all runs share.
     """
-    out_csv = Path(out_csv)
+    out_csv, about = Path(out_csv), describe(run_dirs, AXES)
     rows, curves = [], []
     for run_dir in run_dirs:
         result = load_result(run_dir)
@@ -66,18 +75,18 @@ def write_sweep(run_dirs, out_csv):
     make_directory(out_csv.parent)
     write_csv(out_csv, rows)
     write_csv(out_csv.with_name(f"{out_csv.stem}_curves.csv"), curves)
-    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), describe(run_dirs))
+    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), about)
 
 
 def write_table1(run_dirs, out_csv):
     """Write the table of finished runs of train_transformer.py, a row a seed and length, and how they were made."""
-    out_csv = Path(out_csv)
+    out_csv, about = Path(out_csv), describe(run_dirs, ("seed",))
     results = [load_result(run_dir) for run_dir in run_dirs]
     make_directory(out_csv.parent)
     write_csv(out_csv, [{"seed": result["seed"], **dict(zip(PER_LENGTH, values))} for result in results
                         for values in zip(*(result[name] for name in PER_LENGTH), strict=True)])
     runs = [{name: value for name, value in result.items() if name not in PER_LENGTH} for result in results]
-    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), {**describe(run_dirs), "runs": runs})
+    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), {**about, "runs": runs})
 
 
 def gather(expected, finished, write, out):

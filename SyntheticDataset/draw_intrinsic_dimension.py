@@ -1,6 +1,6 @@
 """Draw the PCA spectrum of the context feature and its intrinsic dimension against the visible subtasks (Fig. 18).
 
-    python draw_intrinsic_dimension.py --measures results/small --out_dir results/small/figures
+    python draw_intrinsic_dimension.py --measures results/small/measures --out_dir results/small/figures
 
 Reads what measure_features.py wrote. Left: relative eigenvalues for each visible context length, every seed a line, and
 the threshold. Right: intrinsic dimension at that threshold against the number of visible subtasks, which it should

@@ -29,7 +29,7 @@ def draw_losses(lengths, grids, rows, gammas):
     """A panel a size, a line a gamma: mean and range of the cross entropy over seeds, a star at an optimum inside."""
     figure, axes = plt.subplots(1, len(grids), figsize=(2.9 * len(grids), 3.2), sharey=True, squeeze=False)
     colour = colours(gammas)
-    for axis, (size, (_, losses, _)) in zip(axes[0], grids.items()):
+    for axis, (size, (_, losses)) in zip(axes[0], grids.items()):
         for gamma in gammas:
             curves = weighted(losses, gamma).numpy()
             axis.plot(lengths, curves.mean(0), color=colour[gamma], label=f"$\\gamma$ = {gamma:g}")
@@ -79,7 +79,7 @@ def draw_entropy(lengths, grids, entropies, gamma, path):
     figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
     colour = colours(grids)
     drawn = 0
-    for size, (seeds, losses, _) in grids.items():
+    for size, (seeds, losses) in grids.items():
         curves = weighted(losses, gamma).numpy()
         names = [[features_name(size, seed, gamma, length) for length in lengths] for seed in seeds]
         known = [all(row[index] in entropies for row in names) for index in range(len(lengths))]

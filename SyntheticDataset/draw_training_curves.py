@@ -7,7 +7,7 @@ log 2; a run that overfits has a falling training loss and a rising validation l
 collect_results.py, draws its first seed, writes training_curves as PDF and PNG, and prints the first and last losses.
 """
 
-from utils import Parser, run_main
+from utils import Parser, fail, run_main
 
 import math
 
@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from collecting import read_numbers
 from plotting import colours, samples_label, save_figure
 
-COLUMNS = ("context_length", "train_dataset_size", "seed", "step", "train_loss", "valid_loss")
+COLUMNS = ("context_length", "train_dataset_size", "weight_decay", "seed", "step", "train_loss", "valid_loss")
 
 
 def main():
@@ -25,6 +25,8 @@ def main():
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
     rows = read_numbers(args.results, COLUMNS)
+    if len({row["weight_decay"] for row in rows}) > 1:
+        fail(f"{args.results} has several weight decays; collect one with collect_results.py --weight_decays")
     seed = min(row["seed"] for row in rows)
     runs = {}
     for row in rows:

@@ -17,7 +17,7 @@ GAMMAS = (0, 1, 2, 4, 8, 16, 32)  # the weightings of the results
 
 
 def load_grids(path):
-    """The visible lengths, and {size: (seeds, cross entropies, accuracies)}, float64 (seeds, lengths, n_pairs) each.
+    """The visible lengths, and {size: (seeds, cross entropies)}, the latter float64 (seeds, lengths, n_pairs).
 
     Exits with code 2 if the file lacks something, or a size has not the seeds of the others.
     """
@@ -28,10 +28,10 @@ def load_grids(path):
         for size in sorted(set(sizes.tolist())):
             rows = (sizes == size).nonzero()[:, 0]
             rows = rows[seeds[rows].argsort()]
-            grids[size] = seeds[rows].tolist(), contents["cross_entropy"][rows], contents["accuracy"][rows]
+            grids[size] = seeds[rows].tolist(), contents["cross_entropy"][rows]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         fail(f"{path} is no file of collect_retrieval.py ({error!r}); make it again")
-    if len({tuple(seeds) for seeds, _, _ in grids.values()}) > 1:
+    if len({tuple(seeds) for seeds, _ in grids.values()}) > 1:
         fail(f"the sizes in {path} have different seeds; train the missing runs and collect them again")
     return lengths, grids
 
@@ -39,9 +39,9 @@ def load_grids(path):
 def with_prior(lengths, grids, n_values):
     """The grids with log(n_values), the prior, as the cross entropy of every answer whose gold pair is cut off."""
     replaced = {}
-    for size, (seeds, losses, accuracies) in grids.items():
+    for size, (seeds, losses) in grids.items():
         cut_off = torch.arange(losses.shape[-1]) >= torch.tensor(lengths)[:, None]
-        replaced[size] = seeds, torch.where(cut_off, math.log(n_values), losses), accuracies
+        replaced[size] = seeds, torch.where(cut_off, math.log(n_values), losses)
     return replaced
 
 
@@ -93,24 +93,21 @@ def beyond_spread(differences):
 
 
 def summarise(lengths, grids, gammas):
-    """A row for each size and gamma: the optimum over seeds, and the cross entropies there and with all pairs visible.
+    """A row for each size and gamma: the optimum over seeds, and the cross entropy there.
 
     `inside`: seeds whose optimum lies inside the grid. `gain`: cross entropy with all pairs visible minus that at the
     visible length whose mean over seeds is lowest, (mean, half interval) over seeds, paired.
     """
     rows = []
-    for size, (seeds, losses, accuracies) in grids.items():
+    for size, (seeds, losses) in grids.items():
         for gamma in gammas:
             curves = weighted(losses, gamma)
             optimal, inside = optima(lengths, curves)
             best = int(curves.mean(0).argmin())
             rows.append({"train_dataset_size": size, "gamma": gamma, "seeds": len(seeds), "optima": optimal,
                          "inside": inside, "optimum": interval(optimal), "best_length": lengths[best],
-                         "full_length": lengths[-1],
-                         "cross_entropy": interval(curves[:, best]), "full_cross_entropy": interval(curves[:, -1]),
-                         "gain": interval(curves[:, -1] - curves[:, best]),
-                         "accuracy": weighted(accuracies, gamma)[:, best].mean().item(),
-                         "full_accuracy": weighted(accuracies, gamma)[:, -1].mean().item()})
+                         "full_length": lengths[-1], "cross_entropy": interval(curves[:, best]),
+                         "gain": interval(curves[:, -1] - curves[:, best])})
     return rows
 
 

@@ -41,7 +41,8 @@ paper)
 esac
 out=${OUT:-outputs/transformer_$preset}
 jobs=$("$PYTHON" -c "import jobs, os, sys
-print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else os.cpu_count())" "$preset")
+cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else cores)" "$preset")
 
 run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/data/tasks.json"
 printf '%s\n' ${SEEDS:-0} | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \

@@ -15,7 +15,7 @@ def tables(lengths, grids, rows):
     moves = {(size, low): differences for size, low, _, differences in over_gamma}
     growth = {(gamma, small, large): differences for gamma, small, large, differences in over_size}
     steps, pairs = list(zip(gammas, gammas[1:])), list(itertools.combinations(sizes, 2))
-    costs = {size: cut_off_losses(lengths, losses) for size, (_, losses, _) in grids.items()}
+    costs = {size: cut_off_losses(lengths, losses) for size, (_, losses) in grids.items()}
     return {
         "optimum": markdown(header, [[f"{gamma:g}", *(describe(cells[size, gamma]) for size in sizes)]
                                      for gamma in gammas]),

@@ -1,6 +1,7 @@
 """A training run is a directory; this module names it, keeps its state and finds it again.
 
-    args.json      "request": trainer, arguments and data that make the result; "settings" that do not; "environment"
+    args.json      "request": trainer, arguments and data that make the result; "settings" that do not; "environment";
+                   "slurm_job" that began it here
     metrics.csv    one row an evaluation
     ckpt_last.pt   everything needed to go on; gone when the run has finished
     best.pt        weights of the epoch with the lowest validation loss (train_model.py)
@@ -11,12 +12,14 @@
 
 import csv
 import math
+import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from files import current, difference, load_json, load_tensors, lock, make_directory, save_json, save_tensors
-from utils import StopSignal, fail
+from files import (begins_anew, current, difference, load_json, load_tensors, lock, make_directory, save_json,
+                   save_tensors)
+from utils import StopSignal, again, fail, progress
 
 RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
 # Arguments that say where and how a run is made, not what comes out of it; of a task definition the contents count.
@@ -53,12 +56,17 @@ def load_request(run_dir):
     return request
 
 
-def other_arguments(run_dir, request):
-    """What is other in the run of a directory than in a request: "NAME VALUE, not VALUE"; None if there is nothing."""
+def other_arguments(run_dir, request, swept=()):
+    """What is other in the run of a directory than in a request: "NAME VALUE, not VALUE"; None if there is nothing.
+
+    swept: names of the arguments that do not count.
+    """
     if not (Path(run_dir) / "args.json").exists():
         return None
     old = load_request(run_dir)
-    return difference(old["arguments"], request["arguments"]) or difference(old["data"], request["data"])
+    arguments = [{name: value for name, value in each["arguments"].items() if name not in swept}
+                 for each in (old, request)]
+    return difference(*arguments) or difference(old["data"], request["data"])
 
 
 def started_runs(root, trainer):
@@ -71,13 +79,14 @@ class Run:
     """A run's directory, taken for this process: its lock, request, history, checkpoint, clock and signals.
 
     A trainer gives `resume` its state, a dictionary with what is to be kept beside the weights, among it "history", the
-    rows of metrics.csv. Its loop calls `log` at every evaluation and `save_when_due` after every step, and at the end
-    the trainer calls `finish`.
+    rows of metrics.csv. Its loop calls `log` at every evaluation and `save_when_due` after every step; what it measures
+    after the last step it measures in a block of `measuring`, and at the end the trainer calls `finish`.
     """
 
     def __init__(self, trainer, arguments, data, environment):
         """arguments: all of the trainer's, as a dictionary. Exits with code 2 where another process trains here, or the
-        directory holds a run of another request and `overwrite` is not among the arguments."""
+        directory holds a run of another request and `overwrite` is not among the arguments. A requeued Slurm job
+        overwrites in its first life alone."""
         self.request = request_of(trainer, arguments, data)
         self.directory = make_directory(Path(arguments["save_position"]) / run_tag(trainer, arguments))
         self.lock = ExitStack()  # held as long as this object
@@ -85,7 +94,7 @@ class Run:
                                      f"{self.directory}; wait for it, or choose another --save_position"))
         for path in self.directory.glob("*.tmp"):  # what a killed process was writing
             path.unlink()
-        if arguments["overwrite"]:
+        if begins_anew(arguments["overwrite"], self.directory / "args.json"):
             for name in RUN_FILES:
                 (self.directory / name).unlink(missing_ok=True)
         if other := other_arguments(self.directory, self.request):
@@ -95,7 +104,8 @@ class Run:
         if not self.finished:
             settings = {name: str(arguments[name]) for name in SETTINGS if name in arguments}
             save_json(self.directory / "args.json", {"request": self.request, "settings": settings,
-                                                     "environment": environment})
+                                                     "environment": environment,
+                                                     "slurm_job": os.environ.get("SLURM_JOB_ID")})
         self.checkpoint_seconds, self.seconds_before, self.signal = arguments["checkpoint_seconds"], 0.0, None
         self.started = self.saved_at = time.monotonic()
 
@@ -153,7 +163,7 @@ class Run:
             self.metrics.writerows(rows)
             self.metrics_file.flush()
         except OSError as error:
-            fail(f"cannot write into {self.directory}: {error.strerror}; free some space and start again, it goes on")
+            fail(f"cannot write into {self.directory}: {error.strerror}; free some space and {again()}")
 
     def log(self, **values):
         """Add an evaluation, and the seconds so far, to the history and to metrics.csv. Returns the row.
@@ -186,7 +196,17 @@ class Run:
             **self.state, "weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "seconds": self.seconds})
         if self.signal.received:
-            self.signal.end(f"{self.name} is saved; start the same command again, it goes on")
+            self.signal.end(f"{self.name} is saved; {again()}")
+
+    @contextmanager
+    def measuring(self, total):
+        """A bar over `total` lengths; gives a function of how many more are measured, at which a signal is heeded."""
+        def report(n):
+            bar.update(n)
+            self.save_when_due()
+
+        with progress(total=total, unit="lengths", desc="measuring") as bar:
+            yield report
 
     def finish(self, result, **weights):
         """Write the weights, best and last, and then the result."""

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from files import current, identity, load_tensors, make_directory, save_tensors
+from files import current, difference, identity, load_tensors, make_directory, save_tensors
 from mlp import build_model
 from retrieval import build_retrieval_model, draw_distances, draw_samples, features_name
 from run import load_request
@@ -112,9 +112,12 @@ def by_length(run_dir, lengths):
 
 
 def read_settings(weights_path, args):
-    """Widths, context length and seed of a run from the args.json beside its weights, flags taking precedence."""
+    """Widths and context length of a run from the args.json beside its weights, flags taking precedence; its seed, and
+    what describes the samples that it was trained on. These two are None without an args.json."""
+    data = None
     if weights_path.with_name("args.json").exists():
-        run = load_request(weights_path.parent)["arguments"]
+        request = load_request(weights_path.parent)
+        run, data = request["arguments"], request["data"]
     else:
         run = {**{name: width for name, (width, _) in WIDTHS.items()}, "output_size": 1, "seed": None}
     given = {name: getattr(args, name) for name in SETTINGS}
@@ -122,15 +125,18 @@ def read_settings(weights_path, args):
     missing = [f"--{name}" for name, value in settings.items() if value is None]
     if missing:
         fail(f"there is no args.json beside {weights_path}; give {' and '.join(missing)}")
-    return settings, run["seed"]
+    return settings, run["seed"], data
 
 
 def of_train_model(weights_path, args, device):
     """The Extraction of the network in a file of weights, on the validation samples."""
-    settings, seed = read_settings(weights_path, args)
+    settings, seed, data = read_settings(weights_path, args)
     context_length = settings["context_length"]
     lengths = chosen_lengths(args, range(context_length + 1), [context_length])
     samples = load_samples(args.validation_data_position, args.valid_dataset_size, context_length, device)
+    if data is not None and (other := difference(data, samples.source)):
+        fail(f"{weights_path} was trained on samples with {other} as in {args.validation_data_position}; give "
+             "--validation_data_position the file that was made with its training samples")
 
     def prepare():
         model = load_weights(build_model(settings, context_length, len(samples.tasks)), weights_path, device)

@@ -7,9 +7,10 @@
     bash train_model.sh --collect --num_epochs 400           # table and figures of what has finished
 
 A slot is a share of a GPU or, without one, --cores_per_run cores. Finished cells are skipped, interrupted ones go on; a
-cell has finished if its run was made with the same flags and data. --collect writes sweep.csv and its companions (see
-collect_results.py) and figures/ beside the runs, and exits with 1 where cells are missing. The grid can be given in the
-environment: CONTEXT_LENGTHS, TRAIN_SIZES, WEIGHT_DECAYS, SEEDS, SAVE_POSITION, RUNS_PER_GPU, CORES_PER_RUN.
+cell has finished if its run was made with the same flags and data, and is trained again with --overwrite. --collect
+writes sweep.csv and its companions (see collect_results.py) and, of one weight decay, figures/ beside the runs, and
+exits with 1 where cells are missing. The grid can be given in the environment: CONTEXT_LENGTHS, TRAIN_SIZES,
+WEIGHT_DECAYS, SEEDS, SAVE_POSITION, RUNS_PER_GPU, CORES_PER_RUN.
 """
 
 from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
@@ -28,6 +29,7 @@ from training import training_parser
 HERE = Path(__file__).parent
 SWEPT = {"--seed": "--seeds", "--weight_decay": "--weight_decays", "--train_dataset_size": "--train_dataset_sizes",
          "--context_length": "--context_lengths"}  # flag of the trainer: flag of the sweep
+TAKEN = {**SWEPT, "--threads": "--cores_per_run"}  # likewise, all that the sweep gives to the trainer
 
 
 def parse_args():
@@ -54,8 +56,8 @@ def parse_args():
                         help="threads of a run")
     args, flags = parser.parse_known_args()
     for flag in flags:
-        if flag.partition("=")[0] in SWEPT:
-            fail(f"a sweep takes {SWEPT[flag.partition('=')[0]]}, not {flag}")
+        if flag.partition("=")[0] in TAKEN:
+            fail(f"a sweep takes {TAKEN[flag.partition('=')[0]]}, not {flag}")
     args.out_csv = args.out_csv or str(Path(args.save_position).parent / "sweep.csv")
     return args, flags
 
@@ -79,7 +81,7 @@ def cell_request(arguments, run_dir, data):
 
 
 def make_cells(args, flags):
-    """[(cell, run directory, request)] of the grid."""
+    """[(cell, run directory, request)] of the grid. With --overwrite a cell that is to be trained is never done."""
     found, data = [], None
     for number, axes in enumerate(itertools.product(args.seeds, args.weight_decays, args.train_dataset_sizes,
                                                     args.context_lengths)):
@@ -89,19 +91,23 @@ def make_cells(args, flags):
         data = read_data(arguments) if number == 0 else data
         run_dir = Path(args.save_position) / run_tag("train_model", vars(arguments))
         request = cell_request(arguments, run_dir, data)
+        anew = arguments.overwrite and not (args.collect or args.missing)
         found.append((Cell(run_dir.name, [HERE / "train_model.py", *command],
-                           lambda run_dir=run_dir, request=request: has_finished(run_dir, request)), run_dir, request))
+                           lambda anew=anew, run_dir=run_dir, request=request:
+                           not anew and has_finished(run_dir, request)), run_dir, request))
     return found
 
 
 def collect(args, cells):
     """Write the table and draw the figures of the finished cells; returns 1 where cells are missing, else 0."""
-    finished = [run_dir for cell, run_dir, _ in cells if cell.is_done()]
+    finished = {run_dir: request for cell, run_dir, request in cells if cell.is_done()}
     for _, run_dir, request in cells:
         if run_dir not in finished and (other := other_arguments(run_dir, request)):
             print(f"{run_dir.name} is a run with {other}: give the flags that it was made with")
-    code = gather([run_dir for _, run_dir, _ in cells], finished, write_sweep, args.out_csv)
-    if finished and args.draw:
+    code = gather([run_dir for _, run_dir, _ in cells], [*finished], write_sweep, args.out_csv)
+    if args.draw and len({request["arguments"]["weight_decay"] for request in finished.values()}) > 1:
+        print("no figures of several weight decays: give --collect one, and an --out_csv in a folder of its own")
+    elif finished and args.draw:
         table, figures = Path(args.out_csv), str(Path(args.out_csv).parent / "figures")
         run_script(HERE / "draw_loss_vs_context.py", "--results", table, "--out_dir", figures)
         run_script(HERE / "draw_training_curves.py", "--results", table.with_name(f"{table.stem}_curves.csv"),

@@ -103,7 +103,7 @@ def parse_args():
     training.add_argument("--eval_interval", type=positive_int, default=250, help="steps between evaluations")
     training.add_argument("--eval_contexts", type=positive_int, default=50, help="of an evaluation, other contexts")
     training.add_argument("--seed", type=seed, default=0, help="of the weights, the samples and the batches")
-    add_run_arguments(parser, "outputs/retrieval_runs", checkpoint_seconds=30.0)
+    add_run_arguments(parser, "outputs/retrieval/runs", checkpoint_seconds=30.0)
     args = parser.parse_args()
     check_heads(args.width, args.n_head)
     args.visible_lengths = sorted(set(args.visible_lengths))
@@ -132,9 +132,9 @@ def main():
              f"{args.visible_lengths[0]}; raise --train_dataset_size or the shortest of --visible_lengths")
     train(args, run, model, training_set, draw(args, "valid", args.eval_contexts, device))
     last = run.history[-1]
-    with progress(total=len(args.visible_lengths), unit="lengths", desc="measuring") as bar:
+    with run.measuring(len(args.visible_lengths)) as report:
         losses, accuracies = measure_grid(model, draw(args, "test", args.test_contexts, device), args.visible_lengths,
-                                          report=bar.update)
+                                          report=report)
     result = {"train_dataset_size": args.train_dataset_size, "seed": args.seed, "steps": args.num_steps,
               "train_loss": last["train_loss"], "answerable_loss": last["answerable_loss"],
               "cut_off_loss": last["cut_off_loss"], "accuracy": accuracies[-1].mean().item(),

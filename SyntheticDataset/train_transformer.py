@@ -165,7 +165,8 @@ def main():
     sampler = TaskSampler(tasks, args.context_bits, device)
     train(args, run, model, sampler, tasks)
     lengths = visible_lengths(tasks, args.context_bits)
-    losses, errors, _ = cross_entropies(model, sampler, lengths, args.final_contexts, args.seed + 2**32)
+    with run.measuring(len(lengths)) as report:
+        losses, errors, _ = cross_entropies(model, sampler, lengths, args.final_contexts, args.seed + 2**32, report)
     samples, seconds = run.steps_logged * args.batch_size * len(tasks), run.history[-1]["seconds"]
     result = {"seed": args.seed, "steps": run.steps_logged, "samples": samples, "seconds": seconds,
               "mfu": share_of_peak(flops_per_sample(model, sampler) * samples / seconds, device),

@@ -81,9 +81,8 @@ def seeded(generator, *numbers):
 
 
 def epoch_order(n, seed, epoch, device):
-    """The order of the n training samples in an epoch, a function of (seed, epoch) alone: int64 (n,)."""
-    generator = seeded(torch.Generator(device=device), seed, epoch)
-    return torch.randperm(n, generator=generator, device=device)
+    """The order of the n training samples in an epoch, a function of (seed, epoch) alone: int64 (n,) on the device."""
+    return torch.randperm(n, generator=seeded(torch.Generator(), seed, epoch)).to(device)
 
 
 def optimizer_step(model, optimizer, loss):

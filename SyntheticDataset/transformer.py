@@ -183,11 +183,12 @@ def weighted_train_step(model, optimizer, inputs, answers, weights, precision):
 
 
 @torch.no_grad()
-def cross_entropies(model, sampler, lengths, n_contexts, seed):
+def cross_entropies(model, sampler, lengths, n_contexts, seed, report=lambda n: None):
     """Cross entropy (nats) at each visible length, its standard error, and the mean loss of each subtask there.
 
     float64 tensors (lengths,), (lengths,) and (lengths, T) on the CPU. Each of n_contexts contexts, the same ones at
-    every length, is asked all subtasks; in the cross entropy a subtask counts by its frequency.
+    every length, is asked all subtasks; in the cross entropy a subtask counts by its frequency. `report` is called with
+    1 after every length.
     """
     sampler.reseed(seed, 1)
     bits, answers = sampler.draw(n_contexts)
@@ -198,6 +199,7 @@ def cross_entropies(model, sampler, lengths, n_contexts, seed):
             for part, answer in zip(bits.split(EVALUATION_BATCH), answers.split(EVALUATION_BATCH))]).double()
         means.append(losses.mean(dim=0))
         errors.append((losses @ sampler.weights).std() / math.sqrt(n_contexts))
+        report(1)
     means = torch.stack(means)
     return (means @ sampler.weights).cpu(), torch.stack(errors).cpu(), means.cpu()
 

@@ -1,7 +1,11 @@
 """Bad input: one line on stderr, exit code 2, nothing half-written."""
 
+import json
+
 import pytest
 import torch
+
+from run import run_tag
 
 TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
 
@@ -57,10 +61,15 @@ def test_training_refuses(script, small_data, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-def test_files_of_different_data_are_not_mixed(script, small_data):
+def test_files_of_different_data_are_not_mixed(script, small_data, tmp_path):
     script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 5,
            "--task_definition", "tasks.json", "--out_dir", "other")
     refused(script(*TRAIN, "--validation_data_position", "other/valid.pt", check=False), "other/valid.pt", "seeds")
+    script(*TRAIN, "--hidden_size", 8)
+    run = tmp_path / "outputs" / "runs" / "mlp_ctl9_train700_wd0.0001_seed0"
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", run, "--validation_data_position",
+                   "other/valid.pt", check=False), "seed 114, not 5", "other/valid.pt")
+    assert not (run / "features.pt").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -149,3 +158,33 @@ def test_a_missing_cell_is_named(script, small_data, tmp_path):
     assert len((tmp_path / "outputs" / "sweep.csv").read_text().splitlines()) == 2
     done = script("collect_results.py", "--seeds", 0, 1, check=False)
     assert done.returncode == 1 and done.stderr.count("seed1") == 2
+
+
+SIZED = {"train_dataset_size": 700, "seed": 0}
+CELL = {"model": "mlp", "context_length": 5, "weight_decay": 0.1, "num_epochs": 1, **SIZED}
+DEEP = {"context_bits": 8, "width": 16, "n_layer": 1, "seed": 0}
+
+
+@pytest.mark.parametrize("command, trainer, arguments, other, word", [
+    (("collect_results.py",), "train_model", CELL, {"context_length": 9, "num_epochs": 2}, "num_epochs 2, not 1"),
+    (("collect_results.py",), "train_model", CELL, {"seed": 1}, "task_definition"),
+    (("collect_results.py", "--table1"), "train_transformer", DEEP, {"width": 8}, "width"),
+    (("collect_results.py", "--table1"), "train_transformer", DEEP, {"seed": 1}, "task_definition"),
+    (("collect_retrieval.py",), "train_retrieval", {**SIZED, "num_steps": 5}, {"seed": 1, "num_steps": 6}, "num_steps"),
+])
+def test_runs_that_do_not_belong_together_are_not_mixed(script, tmp_path, command, trainer, arguments, other, word):
+    """Other arguments than the swept ones, or another task."""
+    for number, request in enumerate((arguments, {**arguments, **other})):
+        directory = tmp_path / "runs" / run_tag(trainer, request)
+        directory.mkdir(parents=True)
+        data = {"task_definition": [[4, 3 - number]]} if word == "task_definition" else {}
+        (directory / "args.json").write_text(json.dumps(
+            {"request": {"trainer": trainer, "arguments": request, "data": data}, "environment": {}}))
+        (directory / "final.json").write_text("{}")
+    refused(script(*command, "--runs", "runs", check=False), word, "another directory")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_table1_takes_no_flags_of_other_runs(script):
+    for flag in (("--context_lengths", 5), ("--train_dataset_sizes", 5), ("--weight_decays", 0), ("--use_bi_mlp",)):
+        refused(script("collect_results.py", "--table1", *flag, check=False), "--table1", "leave it out")

@@ -1,4 +1,4 @@
-"""The benchmark runs, small and as a user runs it, and its two ways of each thing agree (it checks that itself)."""
+"""The benchmark runs, small and as a user runs it, and what its ways give passes its own checks."""
 
 import json
 import sys

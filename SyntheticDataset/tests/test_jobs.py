@@ -77,8 +77,9 @@ def start_sweep(folder, ignored=()):
             signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
     (folder / "sweep.py").write_text(SWEEP)
-    process = subprocess.Popen([sys.executable, "sweep.py", "--overwrite"], cwd=folder, text=True, stderr=subprocess.PIPE,
-                               env={**os.environ, "PYTHONPATH": str(FOLDER)}, preexec_fn=set_signals)
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
+    process = subprocess.Popen([sys.executable, "sweep.py", "--overwrite"], cwd=folder, env=environment, text=True,
+                               stderr=subprocess.PIPE, preexec_fn=set_signals)
     while not (folder / "running").exists():
         assert process.poll() is None
         time.sleep(0.02)

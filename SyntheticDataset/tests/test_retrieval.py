@@ -12,10 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+import collect_retrieval
 import position_weighting
 import retrieval
 import retrieval_tables
+import train_retrieval
 from helpers import call, start_script
+from utils import StopSignal
 
 TINY = ("--n_pairs", 8, "--n_keys", 12, "--n_values", 4, "--visible_lengths", 2, 4, 8, "--width", 16, "--num_steps", 12,
         "--batch_size", 16, "--warmup_steps", 2, "--eval_interval", 4, "--eval_contexts", 5, "--test_contexts", 6,
@@ -165,7 +168,7 @@ def made_up_grids(lengths=(4, 8, 16, 32, 64), n_pairs=64):
             for row, length in enumerate(lengths):
                 grid[row, :length] = slope * length * (1 + 0.01 * seed)
             seeds.append(grid)
-        grids[size] = list(range(3)), torch.tensor(np.array(seeds)), torch.ones(3, len(lengths), n_pairs).double()
+        grids[size] = list(range(3)), torch.tensor(np.array(seeds))
     return list(lengths), grids
 
 
@@ -192,7 +195,7 @@ def test_the_summary_finds_the_optimum_of_every_weighting():
     assert made["optimum"][2].startswith("| 0 | none inside | none inside |") and len(made["optimum"]) == 4
     assert made["over_gamma"][2].count("**") == 4  # both fall beyond the spread
     assert made["cut_off"][2].split(" | ")[1:3] == ["2.773", "2.773"]
-    doubled = {1000: (grids[1000][0], 2 * grids[1000][1], grids[1000][2])}
+    doubled = {1000: (grids[1000][0], 2 * grids[1000][1])}
     known = position_weighting.with_prior(lengths, doubled, 16)[1000][1]
     assert torch.equal(known[:, 1, :8], doubled[1000][1][:, 1, :8]) and (known[:, 1, 8:] == math.log(16)).all()
 
@@ -202,7 +205,6 @@ def test_the_summary_finds_the_optimum_of_every_weighting():
 def test_a_run_that_was_interrupted_comes_to_the_same_bits(tmp_path, monkeypatch):
     flags = ("--train_dataset_size", 60, "--seed", 3, *TINY, "--checkpoint_seconds", 0)
     run_main("train_retrieval", *flags, "--save_position", tmp_path / "whole")
-    import train_retrieval
     loss, steps = train_retrieval.retrieval_loss, iter(range(1, 100))
 
     def failing(*arguments):
@@ -222,6 +224,33 @@ def test_a_run_that_was_interrupted_comes_to_the_same_bits(tmp_path, monkeypatch
     assert "finished before" in done.stdout
     refused = run_main("train_retrieval", *flags, "--batch_size", 20, "--save_position", tmp_path / "whole", code=2)
     assert "batch_size 16, not 20" in refused.stderr
+
+
+def test_a_signal_ends_the_last_measurement_and_the_next_life_begins_there(tmp_path, monkeypatch):
+    flags = ("--train_dataset_size", 60, "--seed", 3, *TINY)
+    run_main("train_retrieval", *flags, "--save_position", tmp_path / "whole")
+
+    def signalled(*arguments, **options):
+        if options:  # the last one, which reports
+            os.kill(os.getpid(), signal.SIGTERM)
+        return retrieval.measure_grid(*arguments, **options)
+
+    def end(_, message):
+        raise SystemExit(message.endswith("goes on") and 9)
+
+    monkeypatch.setattr(train_retrieval, "measure_grid", signalled)
+    monkeypatch.setattr(StopSignal, "end", end)
+    run_main("train_retrieval", *flags, "--save_position", tmp_path / "parts", code=9)
+    assert not (tmp_path / "parts" / "retrieval_train60_seed3" / "final.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(train_retrieval, "retrieval_loss", lambda *_: pytest.fail("trained on"))
+    run_main("train_retrieval", *flags, "--save_position", tmp_path / "parts")
+    assert_equal(result(tmp_path / "whole"), result(tmp_path / "parts"))
+
+
+def test_the_runs_are_collected_where_they_are_saved(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["script"])
+    assert train_retrieval.parse_args().save_position == collect_retrieval.parse_args().runs
 
 
 def test_a_signal_ends_it_after_a_checkpoint(tmp_path):
@@ -248,12 +277,14 @@ def test_from_runs_to_figures_and_entropy(tmp_path):
     assert "4 finished runs of 4" in collected.stdout
     lengths, grids = position_weighting.load_grids(tmp_path / "grids.pt")
     assert lengths == [2, 4, 8] and list(grids) == [30, 60]
-    for size, (seeds, losses, accuracies) in grids.items():
+    stored = torch.load(tmp_path / "grids.pt")
+    for size, (seeds, losses) in grids.items():
         assert seeds == [0, 1]
         for seed in seeds:
             grid = result(tmp_path / "runs", size, seed)[1]
             assert torch.equal(grid["cross_entropy"], losses[seed])
-            assert torch.equal(grid["accuracy"], accuracies[seed])
+            row = (stored["train_dataset_size"] == size) & (stored["seed"] == seed)
+            assert torch.equal(grid["accuracy"], stored["accuracy"][row][0])
     runs = sorted((tmp_path / "runs").iterdir())
     run_main("save_feature_tensor", "--model_state_dict_position", *runs, "--n_samples", 200, "--gamma", 4)
     saved = torch.load(runs[0] / "features" / "retrieval_train30_seed0_gamma4_visible4.pt")

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 import run
+import train_transformer
 from measures import load_measures
 from samples import make_splits
 from tasks import as_lists, bayes_risk, position_weighted_tasks, solvable_tasks, task_weights
@@ -216,6 +219,28 @@ def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path
     assert other.returncode == 2 and "add --overwrite" in other.stderr
 
 
+def test_a_signal_ends_the_last_measurement_and_the_next_life_begins_there(script, tiny_tasks, tmp_path, monkeypatch):
+    def signalled(*arguments):
+        if len(arguments) == 6:  # the last one, which reports
+            os.kill(os.getpid(), signal.SIGTERM)
+        return cross_entropies(*arguments)
+
+    def end(_, message):
+        raise SystemExit(message.endswith("goes on") and 9)
+
+    script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
+    monkeypatch.setattr(train_transformer, "cross_entropies", signalled)
+    monkeypatch.setattr(run.StopSignal, "end", end)
+    stopped = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False)
+    name = "transformer_bits8_width16_layers2_seed0"
+    assert stopped.returncode == 9 and not (tmp_path / "cut" / name / "final.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(train_transformer, "weighted_train_step", lambda *_: pytest.fail("trained on"))
+    script("train_transformer.py", *tiny_tasks, "--save_position", "cut")
+    results = [json.loads((tmp_path / where / name / "final.json").read_text()) for where in ("whole", "cut")]
+    assert results[0]["cross_entropy"] == results[1]["cross_entropy"] and results[0]["steps"] == results[1]["steps"]
+
+
 def test_from_runs_to_a_table_measures_and_figures(script, tiny_tasks, tmp_path):
     """Two seeds: the features are those of the network itself, and the printed R that of the tables."""
     for seed in (0, 1):
@@ -226,6 +251,9 @@ def test_from_runs_to_a_table_measures_and_figures(script, tiny_tasks, tmp_path)
     for index, length in enumerate(range(3, 9)):
         losses = [result["cross_entropy"][index] for result in results]
         assert f"| {length} | {sum(losses) / 2:.4f} [{min(losses):.4f}, {max(losses):.4f}] |" in printed
+    missing = script("collect_results.py", "--table1", "--seeds", 1, 7, "--out_csv", "some.csv", check=False)
+    assert missing.returncode == 1 and "1 finished runs of 2" in missing.stdout
+    assert missing.stderr == "missing: transformer_bits8_width16_layers2_seed7\n"
     script("save_feature_tensor.py", "--model_state_dict_position", *runs, "--n_samples", 60)
     saved = torch.load(runs[0] / "features" / f"{runs[0].name}_visible5.pt", weights_only=True)
     model = Transformer(8, len(SMALL), width=16, n_layer=2, n_head=2)

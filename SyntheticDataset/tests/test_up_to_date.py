@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import sweep
 from files import save_tensors
 from measures import load_measures
 
@@ -54,19 +55,47 @@ def test_an_entropy_that_was_left_out_is_measured_when_asked_for(script, tmp_pat
 
 
 def test_a_run_of_other_arguments_or_samples_is_not_this_one(script, run_dir, tmp_path):
-    sweep = ("sweep.py", "--context_lengths", 9, "--train_dataset_sizes", 700, "--weight_decays", 1e-4,
+    flags = ("sweep.py", "--context_lengths", 9, "--train_dataset_sizes", 700, "--weight_decays", 1e-4,
              "--hidden_size=8", "--batch_size", 50, "--num_epochs=3")
-    assert "all 1 cells have finished" in script(*sweep, "--missing", "--learning_rate=5e-2").stdout
-    other = script(*sweep, "--missing", check=False)  # another learning rate
+    assert "all 1 cells have finished" in script(*flags, "--missing", "--learning_rate=5e-2").stdout
+    other = script(*flags, "--missing", check=False)  # another learning rate
     assert other.returncode == 1 and other.stdout.strip() == run_dir.name
-    assert "a sweep takes --seeds" in script(*sweep, "--seed=1", check=False).stderr
-    collected = script(*sweep, "--collect", check=False)
+    assert "a sweep takes --seeds" in script(*flags, "--seed=1", check=False).stderr
+    assert "a sweep takes --cores_per_run" in script(*flags, "--threads", 2, check=False).stderr
+    collected = script(*flags, "--collect", check=False)
     assert "learning_rate 0.05, not 0.001" in collected.stdout and run_dir.name in collected.stderr
     script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 1,
            "--task_definition", "tasks.json")
-    assert script(*sweep, "--missing", "--learning_rate=5e-2", check=False).returncode == 1
+    assert script(*flags, "--missing", "--learning_rate=5e-2", check=False).returncode == 1
     refused = script(*MLP, "--learning_rate", 5e-2, check=False)
     assert refused.returncode == 2 and "a run with seed 114, not 1; add --overwrite" in refused.stderr
     for path in (tmp_path / "data").iterdir():  # without the samples, those that the run names count
         path.unlink()
-    assert script(*sweep, "--missing", "--learning_rate=5e-2").returncode == 0
+    assert script(*flags, "--missing", "--learning_rate=5e-2").returncode == 0
+
+
+SWEEP = ("sweep.py", "--context_lengths", 9, "--train_dataset_sizes", 700, "--hidden_size", 8, "--batch_size", 50,
+         "--num_epochs", 3, "--learning_rate", 5e-2)
+
+
+def test_with_overwrite_a_finished_cell_is_trained_again(script, run_dir, tmp_path, monkeypatch):
+    """But it is there for --missing and --collect, which a job behind a sweep calls with the same flags."""
+    flags = *SWEEP, "--weight_decays", 1e-4
+    monkeypatch.chdir(tmp_path)
+    for more, done in (((), True), (("--overwrite",), False), (("--overwrite", "--no-overwrite"), True)):
+        monkeypatch.setattr("sys.argv", [*map(str, flags), *more])
+        (cell, *_), = sweep.make_cells(*sweep.parse_args())
+        assert cell.is_done() == done
+    assert "all 1 cells have finished" in script(*flags, "--overwrite", "--missing").stdout
+    assert "1 finished runs of 1" in script(*flags, "--overwrite", "--collect", "--no-draw").stdout
+
+
+def test_several_weight_decays_are_collected_and_not_drawn_as_one(script, run_dir, tmp_path):
+    script(*MLP, "--learning_rate", 5e-2, "--weight_decay", 1e-3)
+    collected = script(*SWEEP, "--weight_decays", 1e-4, 1e-3, 1e-2, "--collect", check=False)
+    assert collected.returncode == 1 and "2 finished runs of 3" in collected.stdout  # one is missing
+    assert "no figures of several weight decays" in collected.stdout
+    for name, table in (("draw_loss_vs_context.py", "sweep.csv"), ("draw_training_curves.py", "sweep_curves.csv")):
+        drawn = script(name, "--results", f"outputs/{table}", check=False)
+        assert drawn.returncode == 2 and "several weight decays" in drawn.stderr and drawn.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs" / "figures").exists()
