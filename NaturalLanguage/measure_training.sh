@@ -5,8 +5,9 @@
 #   smoke   every step once, under two minutes; learns nothing
 #   small   the default: the code of installed packages, 64 million tokens of it; measured on packages never trained on
 #
-# Writes outputs/training_PRESET in both parts and does only what is missing there: the run, its weights after KEEP
-# tokens as Hugging Face models, their measurements, and the figure line_in_training. Flags behind the preset: train.py's.
+# Writes outputs/training_PRESET in both parts (OUT to change it) and does only what is missing there: the run, its
+# weights after KEEP tokens as Hugging Face models, their measurements, and the figure line_in_training. Flags behind
+# the preset are train.py's; for another seed name another OUT.
 #SBATCH --job-name=measure_training
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
@@ -18,8 +19,9 @@
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 [[ -d $here/Measuring ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
-cd "$here/ContextLengthScalingTrainingExps/nanoGPT"
-source launching.sh
+cd "$here"
+source Measuring/launching.sh
+cd ContextLengthScalingTrainingExps/nanoGPT
 
 PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
 case $PRESET in
@@ -36,18 +38,21 @@ small)
     lengths="1 2 4 8 16 32 64 128 256 512" samples=10000 chunks="--window 513 --stride 128" from="1 8" ;;
 *)  echo "measure_training.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
-out=outputs/training_$PRESET keep=${KEEP:-$keep}
+out=${OUT:-outputs/training_$PRESET} keep=${KEEP:-$keep}
 
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --percent 100 --out_dir "$out/data"
 bins=("$out"/data/LONGCONTEXTSUBSET_train_*.bin) valid=("$out"/data/LONGCONTEXTSUBSET_val_*.bin)
 run "$PYTHON" train.py --context_length "$length" --train_bin "${bins[0]}" --out_dir "$out/runs" --keep_tokens $keep \
     "${model[@]}" "$@"
-runs=("$out/runs/ctl${length}_"*) models=() measured=() from_measuring=../ContextLengthScalingTrainingExps/nanoGPT
+runs=("$out/runs/ctl${length}_"*) models=() measured=() from_measuring=../ContextLengthScalingTrainingExps/nanoGPT/
+[[ ${#runs[@]} -eq 1 ]] || {
+    echo "measure_training.sh: $out/runs has ${#runs[@]} runs; name an OUT for each, one is measured" >&2; exit 2; }
+[[ $out != /* ]] || from_measuring=
 for tokens in $keep; do
     run "$PYTHON" export_hf.py "${runs[0]}" --weights "kept_$tokens.pt" --out_dir "$out/models/tok$tokens"
-    models+=("$from_measuring/$out/models/tok$tokens") measured+=("$out/tok$tokens")
+    models+=("$from_measuring$out/models/tok$tokens") measured+=("$out/tok$tokens")
 done
-tokens_file=$from_measuring/${valid[0]}
+tokens_file=$from_measuring${valid[0]}
 cd ../../Measuring
 OUT=$out FEATURE_LENS=$lengths SEQ_LENS=$lengths N_SAMPLES=$samples CHUNKS=$chunks DRAWS=${DRAWS:-10} \
     run bash measure.sh "${models[@]}" -- --source tokens --tokens_file "$tokens_file" --min_tokens 0

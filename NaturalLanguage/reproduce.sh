@@ -13,5 +13,6 @@ here=$(dirname "${BASH_SOURCE[0]}")
 [[ -d $here/Measuring ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
 cd "$here"
 source Measuring/launching.sh
+[[ $# -le 1 ]] || { echo "reproduce.sh: give a preset alone, not $2 too" >&2; exit 2; }
 bash ContextLengthScalingTrainingExps/nanoGPT/reproduce.sh "${1:-small}"
 bash Measuring/reproduce.sh "${1:-small}"  # measures the model that the first part trained

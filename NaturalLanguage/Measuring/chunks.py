@@ -56,19 +56,27 @@ def load_split(dataset_path, split, column):
     return rows, load_json(provenance, "the description of the data set") if provenance.exists() else {}
 
 
-def batches(rows):
-    """Yield the rows of a data set, some at a time, as dictionaries of lists; exits with code 2 if they are damaged."""
+def batches(rows, column):
+    """Yield the rows of a data set, some at a time, as dictionaries of lists.
+
+    Exits with code 2 if they are damaged, or have something else than a text in this column.
+    """
     for start in range(0, len(rows), DOCUMENTS_AT_ONCE):
         try:
-            yield rows[start:start + DOCUMENTS_AT_ONCE]
+            batch = rows[start:start + DOCUMENTS_AT_ONCE]
         except Exception as error:  # the library raises many types
             fail(f"the data set is damaged or cut short ({type(error).__name__}); make it again with prepare_data.py "
                  "--overwrite")
+        for row, text in enumerate(batch[column], start):
+            if not isinstance(text, str):
+                fail(f"the column {column} of the data set has no text in row {row}, but {str(text)[:40]}; choose "
+                     "another one with --dataset_column_name, or leave such rows out")
+        yield batch
 
 
 def document_tokens(rows, column, tokenizer, prepared):
     """Yield the token ids of each document; `prepared` says that the column input_ids has them."""
-    for batch in progress(batches(rows), total=-(-len(rows) // DOCUMENTS_AT_ONCE), desc="chunks", unit="batch",
+    for batch in progress(batches(rows, column), total=-(-len(rows) // DOCUMENTS_AT_ONCE), desc="chunks", unit="batch",
                           leave=False):
         yield from batch["input_ids"] if prepared else encode(tokenizer, batch[column])
 
@@ -97,8 +105,9 @@ def load_chunks(args, tokenizer, tokenizer_sha256):
     Exits with code 2 if --cache_chunk_file_name names a file of other chunks.
     """
     rows, provenance = load_split(args.dataset_path, args.split, args.dataset_column_name)
+    column = args.dataset_column_name
     key = {"tokenizer_sha256": tokenizer_sha256,
-           "text_sha256": text_hash(text for batch in batches(rows) for text in batch[args.dataset_column_name]),
+           "text_sha256": text_hash(text for batch in batches(rows, column) for text in batch[column]),
            "window": args.window, "stride": args.stride or args.window, "trim": list(args.trim)}
     name = f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.pt"
     path = Path(args.cache_chunk_file_name or Path("outputs") / "chunks" / name)
@@ -112,7 +121,7 @@ def load_chunks(args, tokenizer, tokenizer_sha256):
             fail(f"--cache_chunk_file_name {path} holds chunks of another tokenizer, data set or window; name another "
                  "file, or none: the name is then made from all of these")
         prepared = "input_ids" in rows.column_names and provenance.get("tokenizer_sha256") == tokenizer_sha256
-        chunks = build(rows, args.dataset_column_name, tokenizer, prepared, key)
+        chunks = build(rows, column, tokenizer, prepared, key)
         save_tensors(path, chunks._asdict())
         say(f"{path}: {len(chunks.tokens):,} chunks of {args.window} tokens in {len(rows):,} documents")
     return chunks

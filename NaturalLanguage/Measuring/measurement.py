@@ -19,7 +19,7 @@ from hub import load_tokenizer, revision
 from run import Run
 from scorer import Scorer, choose_dtype, load_config, load_model, longest_context
 from settings import add_scoring_flags, measurement_name
-from utils import Parser, StopSignal, Stopped, choose_device, describe_environment, fail, progress, say
+from utils import Parser, StopSignal, Stopped, again, choose_device, describe_environment, fail, progress, say
 
 
 def measurement_parser(description):
@@ -32,7 +32,8 @@ def measurement_parser(description):
     add("--model_name", default="meta-llama/Llama-3.1-8B", help="hub name or directory of a causal language model")
     add("--cache_chunk_file_name", help="file for the chunks (default: a name made from all that they depend on)")
     add("--out_dir", help="directory of the measurement (default: outputs/NAME OF THE MODEL)")
-    add("--overwrite", action=BooleanOptionalAction, default=False, help="measure again what is there")
+    add("--overwrite", action=BooleanOptionalAction, default=False,
+        help="first delete what is there: losses, features, spectra and measures of all context lengths")
     add_scoring_flags(parser)
     return parser
 
@@ -119,9 +120,9 @@ class Measurement:
         with self.run.lock() if self.rank == 0 else nullcontext():
             if self.rank == 0:
                 self.run.open({"dataset_path": self.args.dataset_path, "processes": self.world,
-                               **describe_environment(self.device)}, self.args.overwrite)
+                               **describe_environment(self.device)}, self.args.overwrite, features, self.layer)
             for length in context_lengths:
-                done = [self.rank == 0 and self.run.has(length, n, features, self.layer)]
+                done = [self.rank == 0 and self.run.has(length, n, features)]
                 if self.world > 1:
                     dist.broadcast_object_list(done)
                 if done[0]:
@@ -148,7 +149,7 @@ class Measurement:
             self.measure(context_lengths, n, features)
         except Stopped:
             self.signal.end(f"what was measured before is kept in {self.run_directory}, a context length at a time; "
-                            "start the same command again, it goes on")
+                            f"{again()}")
         if self.world > 1:  # nothing runs behind this: the threads of gloo can turn Python's own shutdown into an abort
             dist.barrier()
             dist.destroy_process_group()

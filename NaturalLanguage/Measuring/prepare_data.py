@@ -28,7 +28,7 @@ from pathlib import Path
 
 import documents
 import text_files
-from files import difference, load_json, lock, make_directory, save_json, text_hash
+from files import difference, load_json, lock, make_directory, replacing, save_json, text_hash
 from hub import encode, load_tokenizer
 from text_files import CorpusError
 
@@ -38,6 +38,11 @@ SOURCE_FLAGS = {"openwebtext": (), "dataset": ("column", "encoding_errors"),
                 "text": ("column", "separator", "encoding", "encoding_errors"), "tokens": (), "docstrings": ()}
 COMMON_FLAGS = ("source", "percent", "start_from", "min_tokens", "max_documents", "validation_fraction", "splits",
                 "seed")
+
+
+class NoDocument(CorpusError):
+    """What was asked for cannot be done: no document is long enough."""
+
 
 percentage = argument_type(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
 share = argument_type(float, lambda value: 0 <= value <= 0.99, "a number from 0 to 0.99")
@@ -121,7 +126,8 @@ def is_prepared(target, request, overwrite):
     stored = load_json(provenance, "the description of the data set").get("request") if provenance.exists() else None
     other = difference(stored, request) if isinstance(stored, dict) else "inputs that were not noted"
     if other:
-        fail(f"{target} was prepared with {other}; add --overwrite to replace it, or choose another --save_path")
+        fail(f"{target} was prepared with {other}; add --overwrite to replace it (measure.sh has none: delete it), or "
+             "choose another --save_path")
     return True
 
 
@@ -134,14 +140,16 @@ def read_batch(corpus, start, stop, tokenizer, min_tokens, path):
     rows = [{"text": text, "input_ids": ids, "document": index}
             for index, (text, ids) in enumerate(zip(texts, tokens), start) if len(ids) > min_tokens]
     if rows:
-        Dataset.from_list(rows, features=columns).to_parquet(str(path))
+        with replacing(path) as temporary:
+            Dataset.from_list(rows, features=columns).to_parquet(str(temporary))
     return {"kept": len(rows), "longest": max(map(len, tokens))}
 
 
 def filter_split(corpus, part, tokenizer, args, directory, split):
     """Write the documents of `part` (a range) longer than --min_tokens into parquet files of directory, in order.
 
-    A file is a batch of documents read, so that an interruption loses one batch. Returns paths and counts.
+    A file is a batch of documents read, so that an interruption loses one batch. Returns paths and counts. Raises
+    NoDocument if none of the first split is long enough.
     """
     paths, kept, read, longest = [], 0, 0, 0
     with progress(total=len(part), desc=f"{split} documents", unit="doc") as bar:
@@ -158,8 +166,8 @@ def filter_split(corpus, part, tokenizer, args, directory, split):
             bar.update(stop - start)
             bar.set_postfix(kept=kept)
     if not kept and split == args.splits[0]:
-        fail(f"no {split} document is longer than {args.min_tokens} tokens (the longest of {read} has {longest}); "
-             "lower --min_tokens, raise --percent, or split your files less")
+        raise NoDocument(f"no {split} document is longer than {args.min_tokens} tokens (the longest of {read} has "
+                         f"{longest}); lower --min_tokens, raise --percent, or split your files less")
     return paths, {"documents_read": read, "documents": kept}
 
 
@@ -185,7 +193,10 @@ def write_dataset(files, about, directory):
     for split, rows in splits.items():
         about["splits"][split]["tokens"] = sum(len(row["input_ids"]) for row in rows)
         about["splits"][split]["text_sha256"] = text_hash(row["text"] for row in rows)
-    splits.save_to_disk(str(directory))
+    try:
+        splits.save_to_disk(str(directory))
+    except OSError as error:
+        fail(f"cannot write {directory}: {error}; free some space and start again")
     save_json(directory / "provenance.json", about)
 
 
@@ -209,7 +220,7 @@ def work_folder(path, request):
             yield
         except BaseException as error:
             nothing_done = {entry.name for entry in path.iterdir()} <= {"lock", "request.json"}
-            if nothing_done or isinstance(error, SystemExit):  # what was asked for cannot be done
+            if nothing_done or isinstance(error, NoDocument):  # else started again, it goes on
                 shutil.rmtree(path)
             raise
     shutil.rmtree(path)

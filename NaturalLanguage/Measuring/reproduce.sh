@@ -21,6 +21,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here"
 source launching.sh
 
+[[ $# -le 1 ]] || { echo "reproduce.sh: give a preset alone, not $2 too; its head names variables" >&2; exit 2; }
 PRESET=${1:-small}
 trained=../ContextLengthScalingTrainingExps/nanoGPT/outputs/$PRESET
 export OUT=${OUT:-outputs/$PRESET}

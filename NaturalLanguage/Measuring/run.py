@@ -10,16 +10,19 @@ replaced after each context length; one that is there with as many chunks, or mo
 deletes all of them.
 """
 
+import os
+
 import torch
 
 from entropies import document_standard_error
-from files import (difference, load_json, load_tensors, lock, make_directory, same_request, save_json, save_tensors,
-                   write_csv)
+from files import (begins_anew, difference, load_json, load_tensors, lock, make_directory, same_request, save_json,
+                   save_tensors, write_csv)
 from settings import MADE
 from utils import fail
 
 COLUMNS = ("context_length", "n_chunks", "n_documents", "cross_entropy", "standard_error", "difference",
            "difference_standard_error")
+REPLACE = "add --overwrite to replace it (measure.sh has none: delete it), or choose another --out_dir"
 
 
 def table_rows(losses, documents):
@@ -61,19 +64,20 @@ class Run:
         """Exit with code 2 if a file's contents are of something else than this request, naming the difference."""
         stored = contents.get("request") if isinstance(contents, dict) else None
         if not isinstance(stored, dict):
-            fail(f"{path} does not say what it is a measurement of (an older version wrote it); add --overwrite to "
-                 "replace it, or choose another --out_dir")
+            fail(f"{path} does not say what it is a measurement of (an older version wrote it); {REPLACE}")
         if other := difference(stored, self.request):
-            fail(f"{self.directory} holds a measurement with {other}; add --overwrite to replace it, or choose another "
-                 "--out_dir")
+            fail(f"{self.directory} holds a measurement with {other}; {REPLACE}")
 
-    def open(self, environment, overwrite=False):
-        """Take up what is there, or with `overwrite` remove it; exits with code 2 if it is something else."""
+    def open(self, environment, overwrite=False, features=False, layer=None):
+        """Take up what is there, or with `overwrite` remove it, but once in the lives of a requeued Slurm job.
+
+        Exits with code 2 if it is something else, or if `features` are wanted and those of another layer are there.
+        """
         self.environment = environment
         about, losses = self.directory / "measurement.json", self.directory / "losses.pt"
         for path in self.directory.glob("*.tmp"):  # what a killed process was writing
             path.unlink()
-        if overwrite:
+        if begins_anew(overwrite, about):
             for path in (self.directory / "final.json", *self.directory.glob("feature_tensors_seq_*.pt"),
                          *(self.directory / name for name in MADE), losses, about):
                 path.unlink(missing_ok=True)
@@ -83,21 +87,19 @@ class Run:
             stored = load_tensors(losses, "losses")
             self.refuse_other(stored, losses)
             self.losses, self.documents = stored["losses"], stored["documents"]
+        for path in self.directory.glob("feature_tensors_seq_*.pt") if features else ():
+            stored = load_tensors(path, "the features", mmap=True).get("layer")
+            if stored != layer:
+                fail(f"{path} is of --layer {stored}, not {layer}; {REPLACE}")
 
-    def has(self, context_length, n, features=False, layer=None):
-        """Whether n chunks or more have been measured at a context length, with the layer's features if asked.
-
-        Exits with code 2 if features of another layer are there.
-        """
+    def has(self, context_length, n, features=False):
+        """Whether n chunks or more have been measured at a context length, with their features if asked."""
         if len(self.losses.get(context_length, ())) < n:
             return False
         path = self.features_path(context_length)
         if not features or not path.exists():
             return not features
         saved = load_tensors(path, "the features", mmap=True)
-        if saved.get("layer") != layer:
-            fail(f"{path} is of --layer {saved.get('layer')}, not {layer}; add --overwrite to replace it, or choose "
-                 "another --out_dir")
         return same_request(saved.get("request"), self.request) and len(saved["losses"]) >= n
 
     def save(self, context_length, losses, documents, features=None, layer=None):
@@ -105,7 +107,8 @@ class Run:
 
         losses: float64 (n,); documents: (n,) of the same chunks; features: (n, width) or None.
         """
-        save_json(self.directory / "measurement.json", {"request": self.request, "environment": self.environment})
+        save_json(self.directory / "measurement.json", {"request": self.request, "environment": self.environment,
+                                                        "slurm_job": os.environ.get("SLURM_JOB_ID")})
         if features is not None:
             save_tensors(self.features_path(context_length), {
                 "features": features, "losses": losses, "documents": documents.int(), "context_length": context_length,

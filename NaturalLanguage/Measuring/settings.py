@@ -21,13 +21,21 @@ def add_scoring_flags(parser):
     add("--stride", type=positive_int, help="tokens between chunks (default: the window, so that none overlap)")
     add("--trim", type=non_negative_int, nargs=2, default=list(TRIM), metavar=("FIRST", "LAST"),
         help="tokens dropped at the beginning and the end of a document")
-    add = parser.add_argument_group("model").add_argument
-    add("--tokens_per_batch", type=positive_int, default=16_384,
-        help="tokens that go through the model at once; halves by itself when memory runs out")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-        help="of the model; auto: bfloat16 on a GPU, float32 on the CPU")
-    add("--rope_scaling", metavar="NAME", help="rotary positions beyond the trained length: none, linear, ntk, dynamic "
-        "or yarn, or JSON as transformers takes it")
-    add("--rope_factor", type=positive_float, help="how many times longer texts may get, for --rope_scaling by name")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process")
-    add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)")
+    add_model_flags(parser.add_argument_group("model"))
+
+
+def add_model_flags(group):
+    """The flags that say how a model runs, in a group of a parser. Returns their actions."""
+    add = group.add_argument
+    return [
+        add("--tokens_per_batch", type=positive_int, default=16_384,
+            help="tokens that go through the model at once; halves by itself when memory runs out"),
+        add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+            help="of the model; auto: bfloat16 on a GPU, float32 on the CPU"),
+        add("--rope_scaling", metavar="NAME", help="rotary positions beyond the trained length: none, linear, ntk, "
+            "dynamic or yarn, or JSON as transformers takes it"),
+        add("--rope_factor", type=positive_float,
+            help="how many times longer texts may get, for --rope_scaling by name"),
+        add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process"),
+        add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)"),
+    ]

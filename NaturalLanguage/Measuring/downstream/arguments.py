@@ -3,7 +3,8 @@
 from argparse import BooleanOptionalAction
 
 from downstream.tasks import TASKS
-from utils import Parser, fraction, non_negative_int, positive_float, positive_int, seed
+from settings import add_model_flags
+from utils import Parser, fraction, non_negative_int, positive_int, seed
 
 
 def generation_parser(description):
@@ -48,7 +49,8 @@ def generation_parser(description):
 
 def add_evaluation_flags(parser):
     """The flags of evaluate_tasks.py that sweep.py has too. Returns their actions."""
-    add = parser.add_argument_group("evaluation").add_argument
+    group = parser.add_argument_group("evaluation")
+    add = group.add_argument
     return [
         add("--visible_fractions", type=fraction, nargs="+", metavar="SHARE",
             default=[0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0],
@@ -62,16 +64,7 @@ def add_evaluation_flags(parser):
         add("--features", action=BooleanOptionalAction, default=True, help="save the hidden states before the answer"),
         add("--new_tokens", type=positive_int, help="tokens of an answer (default: those kept in the samples)"),
         add("--limit", type=positive_int, help="evaluate only the first so many samples"),
-        add("--tokens_per_batch", type=positive_int, default=16_384,
-            help="tokens that go through the model at once; halves by itself when memory runs out"),
-        add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-            help="of the model; auto: bfloat16 on a GPU, float32 on the CPU"),
-        add("--rope_scaling", metavar="NAME", help="rotary positions beyond the trained length: none, linear, ntk, "
-            "dynamic or yarn, or JSON as transformers takes it"),
-        add("--rope_factor", type=positive_float,
-            help="how many times longer texts may get, for --rope_scaling by name"),
-        add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; under torchrun one GPU a process"),
-        add("--device_map", choices=("auto",), help="spread a large model over all GPUs (needs accelerate)"),
+        *add_model_flags(group),
     ]
 
 

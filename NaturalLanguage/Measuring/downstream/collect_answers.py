@@ -1,6 +1,6 @@
 """Gather the answers of finished runs into one small table: means by visible fraction and gold unit.
 
-    python -m downstream.collect_answers --runs outputs/downstream/small/*/runs/*/* --out_csv answers.csv
+    python -m downstream.collect_answers --runs outputs/downstream/small/runs/*/* --out_csv answers.csv
 
 Writes OUT_CSV: model, task, units (of a context), values (that an answer can have), visible_fraction, needle,
 gold_index, gold_visible, n answers, accuracy (the right answer is the likeliest), cross_entropy (nats).

@@ -5,8 +5,8 @@
 #   small   the default: small models of symbols, trained here by the training part or, with MODELS, in that folder
 #   paper   Qwen3 0.6B, 1.7B, 4B and 8B, non-thinking, at 8k and 16k (Figs. 3, 4, 5, 8): a GPU; SQUAD and WORDS name files
 #
-# Writes Measuring/outputs/downstream/PRESET (OUT to change it), and does only what is missing there. Cost: see README.md.
-# On a cluster: sbatch reproduce.sh PRESET, or for the paper's grid downstream.sh --submit.
+# Writes Measuring/outputs/downstream/PRESET (OUT to change it; Figs. 3 and 4 of paper: its folder position_weighted),
+# does only what is missing there. On a cluster: sbatch reproduce.sh PRESET; the paper's: downstream.sh --submit.
 #SBATCH --job-name=reproduce_downstream
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
@@ -22,8 +22,9 @@ here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here"
 source ../launching.sh
 cd ..
+[[ $# -le 1 ]] || { echo "reproduce.sh: give a preset alone, not $2 too; its head names variables" >&2; exit 2; }
 PRESET=${1:-small} OUT=${OUT:-outputs/downstream/${1:-small}}
-sweep() { run "$PYTHON" -m downstream.sweep "$@" --out_dir "$OUT"; }
+sweep() { run "$PYTHON" -m downstream.sweep --out_dir "$OUT" "$@"; }
 case $PRESET in
 smoke)
     export TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles kv_retrieval multi_document_qa helmet_recall
@@ -48,13 +49,12 @@ small)
 paper)
     export MAX_LENGTHS=${MAX_LENGTHS:-8192 16384} TASKS=${TASKS:-ruler_qa1 ruler_cwe ruler_fwe ruler_vt two_needles}
     [[ -n ${GENERATE_FLAGS:-} || -f ${SQUAD:-} && -f ${WORDS:-} ]] || {
-        echo "reproduce.sh: name SQuAD's dev-v2.0.json and a word list: SQUAD=FILE WORDS=FILE bash reproduce.sh paper" >&2
+        echo "reproduce.sh: SQuAD's dev-v2.0.json and a word list: SQUAD=FILE WORDS=FILE bash reproduce.sh paper" >&2
         exit 2
     }
     [[ -n ${GENERATE_FLAGS:-} ]] || export GENERATE_FLAGS="--squad '$SQUAD' --words '$WORDS'"
-    models=(Qwen/Qwen3-0.6B Qwen/Qwen3-1.7B Qwen/Qwen3-4B Qwen/Qwen3-8B)
-    sweep "${models[@]}" --tokens_per_batch "${TOKENS_PER_BATCH:-131072}"
-    sweep "${models[@]}" --tokens_per_batch "${TOKENS_PER_BATCH:-131072}" \
-        --tasks ruler_qa1 --questions 10 --n 5000 --entropy ;;  # Figs. 3 and 4: enough for the widest model's entropy
+    grid=(Qwen/Qwen3-{0.6B,1.7B,4B,8B} --tokens_per_batch "${TOKENS_PER_BATCH:-131072}")
+    sweep "${grid[@]}"  # Figs. 5 and 8; then Figs. 3 and 4: enough for the widest model's entropy
+    sweep "${grid[@]}" --tasks ruler_qa1 --questions 10 --n 5000 --entropy --out_dir "$OUT/position_weighted" ;;
 *)  echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac

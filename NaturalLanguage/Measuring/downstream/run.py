@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from downstream.results import COLUMNS, summarise
-from files import current, difference, load_json, lock, make_directory, replacing, save_json, save_tensors, write_csv
+from files import (begins_anew, current, difference, load_json, lock, make_directory, replacing, save_json,
+                   save_tensors, write_csv)
 from hub import revision
 from scorer import choose_dtype
-from utils import StopSignal, Stopped, describe_environment, fail, say
+from settings import measurement_name
+from utils import StopSignal, Stopped, again, describe_environment, fail, say
 
 
 def run_name(samples, args):
@@ -27,7 +29,7 @@ def run_name(samples, args):
 
 
 def run_directory(args):
-    return Path(args.out_dir) / Path(args.model_name).absolute().name / run_name(args.samples, args)
+    return Path(args.out_dir) / measurement_name(args.model_name) / run_name(args.samples, args)
 
 
 def request_of(args, about, config, device):
@@ -53,11 +55,12 @@ class EvaluationRun:
             fail("--device_map auto takes all GPUs into one process; start it without torchrun")
         self.args, self.device, self.about, self.request = args, device, about, request
         self.directory = make_directory(run_directory(args))
+        self.overwrite = begins_anew(args.overwrite, self.directory / "args.json")
         self.fractions = request["visible_fractions"]
         self.done, self.files = {}, {}
 
     def is_finished(self):
-        return not self.args.overwrite and current(self.directory / "final.json", self.request)
+        return not self.overwrite and current(self.directory / "final.json", self.request)
 
     @contextmanager
     def opened(self, prompts, chat):
@@ -81,7 +84,7 @@ class EvaluationRun:
                 with open(self.directory / f"lines_{self.rank}.jsonl", "a", encoding="utf-8") as self.lines:
                     yield
             except Stopped:
-                signal.end(f"the answers so far are in {self.directory}; start the same command again, it goes on")
+                signal.end(f"the answers so far are in {self.directory}; {again()}")
         if self.world > 1:  # the threads of gloo can turn Python's own shutdown into an abort
             self.barrier()
             import torch.distributed as dist
@@ -97,11 +100,11 @@ class EvaluationRun:
     def prepare(self, chat):
         """Refuse a directory of another request, or clear it with --overwrite, and describe this one."""
         path = self.directory / "args.json"
-        if path.exists() and not self.args.overwrite:
+        if path.exists() and not self.overwrite:
             stored = load_json(path, "the arguments of the run").get("request", {})
             if other := difference(stored, self.request):
-                fail(f"{self.directory} holds a run with {other}; add --overwrite to replace it, or choose another "
-                     "--out_dir")
+                fail(f"{self.directory} holds a run with {other}; add --overwrite to replace it (sweep.py has none: "
+                     "delete it), or choose another --out_dir")
         else:
             for old in self.directory.iterdir():
                 if old.name != "lock" and old.is_file():
@@ -110,7 +113,8 @@ class EvaluationRun:
                          "comparable": self.about["comparable"], "source": self.about["source"],
                          **{name: self.about["request"].get(name) for name in ("units", "gold_positions")},
                          "max_length": self.about["max_length"], "values": self.about["values"], "chat": chat,
-                         "samples": str(self.args.samples), "environment": describe_environment(self.device)})
+                         "samples": str(self.args.samples), "environment": describe_environment(self.device),
+                         "slurm_job": os.environ.get("SLURM_JOB_ID")})
 
     def read_lines(self):
         """{(visible fraction, index): line} of what is written; a line cut short by a crash is dropped from its
@@ -170,7 +174,7 @@ class EvaluationRun:
         lines = [line for _, line in sorted(self.read_lines().items())]
         if len(lines) != len(self.lengths) * len(self.fractions):
             fail(f"{len(lines)} answers are in {self.directory}, not {len(self.lengths)} for each of "
-                 f"{len(self.fractions)} visible fractions; start the same command again")
+                 f"{len(self.fractions)} visible fractions; {again()}")
         if not all(np.isfinite(line["cross_entropy"]) for line in lines):
             fail("some cross entropies are not finite; use --dtype float32 (or bfloat16) and --overwrite")
         rows = [{name: int(line[name]) if isinstance(line[name], bool) else line[name] for name in COLUMNS}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from downstream.prompts import Encoder
 from downstream.scoring import SCORES
-from downstream.tasks import TASKS, asked, least_units, make_samples, read_source
+from downstream.tasks import TASKS, asked, least_units, make_samples, read_source, source_state
 from files import difference, identity, load_json, lock, make_directory, replacing, save_json
 from hub import load_tokenizer
+from settings import measurement_name
 from utils import fail, say
 
 DESCRIPTION = {"task", "metric", "n", "comparable", "source", "tokenizer", "tokenizer_sha256", "chat", "new_tokens",
@@ -16,10 +17,11 @@ NO_RESULT = ("out", "out_dir", "overwrite", "tokenizer")  # flags that change no
 
 
 def request_of(args, tokenizer_sha256):
-    """What the samples depend on; files by their contents."""
+    """What the samples depend on; files by their contents, other sources by their state."""
     files = [getattr(args, name) for name in ("squad", "nq", "words", "labelled")] + list(args.essays or [])
     wanted = {name: value for name, value in vars(args).items() if name not in NO_RESULT}
-    return {**wanted, "tokenizer_sha256": tokenizer_sha256, "files": {path: identity(path) for path in files if path}}
+    return {**wanted, "tokenizer_sha256": tokenizer_sha256, "files": {path: identity(path) for path in files if path},
+            **source_state(TASKS[args.task], args)}
 
 
 def number_of_values(args, source):
@@ -38,12 +40,13 @@ def sample_name(args):
 
 def is_made(path, about_path, request):
     """Whether the samples of this request are there; exits with code 2 if those of another request are."""
-    if not about_path.exists():
+    if not path.is_file() or not about_path.exists():
         return False
     about = load_json(about_path, "the description of the samples")
     if other := difference(about.get("request") or {}, request):
-        fail(f"{path} holds samples with {other}; add --overwrite to replace them, or choose another --out_dir")
-    return path.is_file() and identity(path) == about.get("sha256")
+        fail(f"{path} holds samples with {other}; add --overwrite to replace them (sweep.py has none: delete the "
+             "file), or choose another --out_dir")
+    return identity(path) == about.get("sha256")
 
 
 def generate(args):
@@ -52,7 +55,7 @@ def generate(args):
     args.new_tokens = args.new_tokens or task.new_tokens
     refuse(args, task)
     tokenizer, tokenizer_sha256 = load_tokenizer(args.tokenizer)
-    path = Path(args.out or Path(args.out_dir) / Path(args.tokenizer).absolute().name / f"{sample_name(args)}.jsonl")
+    path = Path(args.out or Path(args.out_dir) / measurement_name(args.tokenizer) / f"{sample_name(args)}.jsonl")
     about_path = path.with_suffix(".json")
     if path == about_path:
         fail(f"--out {path} is the name of the description beside the samples; give a name that ends in .jsonl")
@@ -70,7 +73,8 @@ def generate(args):
             temporary.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
         longest = max(sample["prompt_tokens"] for sample in samples)
         save_json(about_path, {
-            "task": args.task, "metric": task.metric, "n": len(samples), "comparable": source.comparable,
+            "task": args.task, "metric": "first_word" if args.style == "symbols" else task.metric,
+            "n": len(samples), "comparable": source.comparable,
             "source": source.about, "tokenizer": args.tokenizer, "tokenizer_sha256": tokenizer_sha256,
             "chat": encoder.chat, "new_tokens": args.new_tokens, "max_length": args.max_length,
             "values": number_of_values(args, source), "longest_prompt": longest, "request": request,

@@ -41,6 +41,11 @@ def first_line(output, sample):
     return any_reference_normalised(output.partition("\n")[0], sample)
 
 
+def first_word(output, sample):
+    """1 if the output's first word is one of the answers (bare symbols, where v1 is a part of v12)."""
+    return float(output.split()[:1] in [[answer] for answer in sample["answers"]])
+
+
 def label(output, sample):
     """1 if the first line, or what follows "label:" in it, in any case, is the label (HELMET: in-context learning)."""
     line = output.partition("\n")[0]
@@ -88,4 +93,4 @@ def parsed_share(output, sample):
 
 
 SCORES = {score.__name__: score for score in
-          (share_of_references, any_reference, any_reference_normalised, first_line, label, ranking)}
+          (share_of_references, any_reference, any_reference_normalised, first_line, first_word, label, ranking)}

@@ -128,17 +128,26 @@ def squad(path):
     return from_file(path, True, found, "answerable questions")
 
 
-def dataset(name, split):
-    """Questions of a data set with SQuAD's columns (question, context, title, answers), of the hub or a directory."""
+@cache
+def load_rows(name, split):
+    """The rows of a data set of the hub or a directory. Exits with code 2 if they cannot be read."""
     from datasets import load_dataset, load_from_disk
     try:
         saved = any(Path(name, file).exists() for file in ("dataset_info.json", "state.json", "dataset_dict.json"))
         rows = load_from_disk(name) if saved else load_dataset(name, split=split)
-        rows = rows[split] if isinstance(rows, dict) else rows
+        return rows[split] if isinstance(rows, dict) else rows
+    except Exception as error:  # whatever the library meets: no network, no such name, no such split
+        fail(f"cannot read the data set {name}: {error}")
+
+
+def dataset(name, split):
+    """Questions of a data set with SQuAD's columns (question, context, title, answers), of the hub or a directory."""
+    rows = load_rows(name, split)
+    try:
         found = tuple(question_of(row["question"], list(dict.fromkeys(row["answers"]["text"])),
                                   Passage(row["title"], row["context"]), row["title"])
                       for row in rows if row["answers"]["text"])
-    except Exception as error:  # whatever the library meets: no network, no such name, no such column
+    except Exception as error:  # whatever the library meets: no such column, a damaged file
         fail(f"cannot read questions from the data set {name}: {error}")
     if not found:
         fail(f"the data set {name} has no answerable questions in {split}; choose with --split")
@@ -190,11 +199,8 @@ def summary_and_text(docstring):
 def docstring_entries():
     """(module, name, first sentence, prose) of public functions and classes, in the order of their files."""
     found, seen = [], Counter()
-    for package in PACKAGES:
-        try:
-            distribution = importlib.metadata.distribution(package)
-        except importlib.metadata.PackageNotFoundError:
-            fail(f"the package {package} is not installed; pip install -r requirements.txt, or give files as sources")
+    for package in about_docstrings()["docstrings"]:
+        distribution = importlib.metadata.distribution(package)
         for file in sorted(distribution.files or [], key=str):
             if file.suffix != ".py" or {"tests", "testing", "test"} & set(file.parts):
                 continue
@@ -216,7 +222,11 @@ def docstring_entries():
 
 
 def about_docstrings():
-    return {"docstrings": {package: importlib.metadata.version(package) for package in PACKAGES}}
+    """The versions of the packages. Exits with code 2 if one is not installed."""
+    try:
+        return {"docstrings": {package: importlib.metadata.version(package) for package in PACKAGES}}
+    except importlib.metadata.PackageNotFoundError as error:
+        fail(f"the package {error.name} is not installed; pip install -r requirements.txt, or give files as sources")
 
 
 def docstring_questions():

@@ -26,6 +26,7 @@ from downstream.tasks import SINGLE_GOLD, TASKS
 from files import current, load_json
 from hub import load_tokenizer
 from scorer import load_config
+from settings import measurement_name
 
 DEFAULT_TASKS = "ruler_qa1 ruler_cwe ruler_fwe ruler_vt"
 words = argument_type(shlex.split, lambda _: True, "words as a shell has them, with every quotation ended")
@@ -69,8 +70,9 @@ class Evaluation:
         return current(final, run.request_of(self.evaluation, about, config, choose_device(self.evaluation.device)))
 
     def cell(self):
-        name = f"{Path(self.evaluation.model_name).absolute().name}_{self.generation.task}_{self.generation.max_length}"
-        return jobs.Cell(name, ["-m", "downstream.evaluate_tasks", *self.flags], self.is_done, distributed=True)
+        model, generation = measurement_name(self.evaluation.model_name), self.generation
+        return jobs.Cell(f"{model}_{generation.task}_{generation.max_length}",
+                         ["-m", "downstream.evaluate_tasks", *self.flags], self.is_done, distributed=True)
 
 
 def draw(args, finished):

@@ -55,15 +55,15 @@ def read_source(task, args, tokenizer):
     """
     if args.style == "symbols":
         return symbols(tokenizer, args.keys, args.values_pattern)
-    if task.source in ("questions", "retrieved"):
-        if args.nq and task.source == "retrieved":
-            source = sources.natural_questions(args.nq)
-        elif args.squad:
-            source = sources.squad(args.squad)
-        elif args.dataset:
-            source = sources.dataset(args.dataset, args.split)
-        else:
-            source = sources.docstring_questions()
+    named = source_flag(task, args)
+    if named == "nq":
+        source = sources.natural_questions(args.nq)
+    elif named == "squad":
+        source = sources.squad(args.squad)
+    elif named == "dataset":
+        source = sources.dataset(args.dataset, args.split)
+    elif task.source in ("questions", "retrieved"):
+        source = sources.docstring_questions()
     elif task.source == "words":
         source = sources.word_list(args.words)
     elif task.source == "prose":
@@ -74,14 +74,30 @@ def read_source(task, args, tokenizer):
         return sources.Source({"random": True}, True, ())
     if not source.comparable and not args.built_in:
         fail(f"no source for {args.task} was given and none that is built in is wanted; give "
-             f"{' or '.join(SOURCE_FLAGS[task.source])}, or --built_in")
+             f"{' or '.join(f'--{flag} {kind}' for flag, kind in SOURCE_FLAGS[task.source].items())}, or --built_in")
     if task.source == "retrieved" and not args.nq:
         source = source._replace(comparable=False)
     return sources.without_special_tokens(source, tokenizer.all_special_tokens)
 
 
-SOURCE_FLAGS = {"questions": ("--squad FILE", "--dataset NAME"), "retrieved": ("--nq FILE", "--squad FILE"),
-                "words": ("--words FILE",), "prose": ("--essays FILE",), "labelled": ("--labelled FILE",)}
+SOURCE_FLAGS = {"questions": {"squad": "FILE", "dataset": "NAME"},  # the first that is given counts
+                "retrieved": {"nq": "FILE", "squad": "FILE", "dataset": "NAME"}, "words": {"words": "FILE"},
+                "prose": {"essays": "FILE"}, "labelled": {"labelled": "FILE"}, "": {}}
+
+
+def source_flag(task, args):
+    """The flag that names the source of a task; None if it is built in, or needs none."""
+    return next((flag for flag in SOURCE_FLAGS[task.source] if getattr(args, flag)), None)
+
+
+def source_state(task, args):
+    """What may change in a source under the same flags, but for files: versions of packages, a data set's rows."""
+    if args.style == "symbols" or not task.source:
+        return {}
+    named = source_flag(task, args)
+    if named == "dataset":
+        return {"fingerprint": sources.load_rows(args.dataset, args.split)._fingerprint}
+    return {} if named else sources.about_docstrings()
 
 
 def symbols(tokenizer, keys, values):

@@ -144,13 +144,21 @@ def read_measures(directory):
     return Measures(Path(directory).resolve().name, rows, draws, read_spectra(directory, rows))
 
 
-def read_spectra(directory, lengths):
-    """The Spectrum at each of the context lengths, from spectra.pt."""
+def read_spectra(directory, rows):
+    """The Spectrum at each of the context lengths of measures.csv, {context length: row}, from spectra.pt.
+
+    Exits with code 2 if a row and a spectrum were made from different features.
+    """
     path = Path(directory) / "spectra.pt"
     stored = load_tensors(path, "the spectra of compute_eigvals.py,")
     try:
+        for length, row in rows.items():
+            hashes = row.get("features_sha256"), stored[length].get("request", {}).get("features_sha256")
+            if None not in hashes and hashes[0] != hashes[1]:
+                fail(f"measures.csv and spectra.pt in {directory} were made from different features at context length "
+                     f"{length}; run measure_entropy.py again")
         return {length: Spectrum(stored[length]["eigenvalues"].double().numpy(), stored[length]["rank"])
-                for length in lengths}
+                for length in rows}
     except KeyError as error:
         fail(f"{path} has no spectrum at context length {error}; make it with compute_eigvals.py")
     except (AttributeError, TypeError):

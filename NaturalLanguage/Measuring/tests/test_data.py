@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pkgutil
 import re
 import shutil
 from glob import glob
@@ -82,6 +83,38 @@ def test_an_interrupted_preparation_goes_on(texts, models, tmp_path, monkeypatch
     assert read(tmp_path / "cut").to_dict() == read(tmp_path / "whole").to_dict()
     assert "prepared before" in prepare(models, tmp_path / "cut", *flags)[1]
     assert "add --overwrite" in error_line(prepare(models, tmp_path / "cut", *flags[:4], "--min_tokens", 1))
+
+
+@pytest.mark.parametrize("where", ["pyarrow.parquet.ParquetFile.read_row_group", "datasets.Dataset.to_parquet"])
+def test_a_network_or_a_disk_that_fails_loses_no_batch(where, models, tmp_path, monkeypatch):
+    """One line, as OpenWebText is read or a batch is written, and the same command goes on."""
+    import datasets
+    import huggingface_hub
+    import prepare_data
+    monkeypatch.setattr(prepare_data, "DOCUMENTS_AT_ONCE", 5)
+    monkeypatch.setattr(documents, "OPENWEBTEXT_FILES", ["0.parquet"])
+    monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: type("System", (), {
+        "open": lambda self, name: open(tmp_path / Path(name).name, "rb")})())
+    texts = [f"document {index} " + "word " * 30 for index in range(20)]
+    datasets.Dataset.from_dict({"text": texts}).to_parquet(str(tmp_path / "0.parquet"), batch_size=5)
+    flags = ("--percent", 100, "--min_tokens", 20, "--validation_fraction", 0)
+    with monkeypatch.context() as patch:
+        whole, calls = pkgutil.resolve_name(where), []
+
+        def fail_at_the_third(*arguments, **options):
+            calls.append(arguments)
+            if len(calls) == 3:
+                raise OSError("no space, no route")
+            return whole(*arguments, **options)
+
+        patch.setattr(where, fail_at_the_third)
+        line = error_line(prepare(models, tmp_path / "data", *flags))
+    assert "cannot read OpenWebText from the hub (OSError)" in line or "cannot write" in line and "no space" in line
+    assert len(list((tmp_path / "data.parts").glob("train_*.json"))) == 2
+    assert prepare(models, tmp_path / "data", *flags)[0] == 0
+    assert sorted(read(tmp_path / "data")["text"]) == sorted(texts)
+    assert error_line(prepare(models, tmp_path / "none", *flags, "--min_tokens", 10**6))
+    assert not list(tmp_path.glob("*.parts"))
 
 
 def test_as_users_run_it(texts, models, tmp_path):

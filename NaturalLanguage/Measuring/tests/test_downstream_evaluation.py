@@ -77,7 +77,7 @@ def test_losses_and_answers_by_brute_force(family, chat_models, samples, tmp_pat
     assert np.mean([float(row["score"]) for row in rows]) == 0  # a random model does not find names of many letters
 
 
-def test_an_interrupted_run_goes_on(chat_models, samples, tmp_path):
+def test_an_interrupted_run_goes_on(chat_models, samples, tmp_path, monkeypatch):
     path, _ = samples["qwen3"]
     flags = ["--model_name", chat_models["qwen3"], "--samples", path, "--visible_fractions", 0.5, 1,
              "--tokens_per_batch", 1500, "--new_tokens", 4]
@@ -99,10 +99,17 @@ def test_an_interrupted_run_goes_on(chat_models, samples, tmp_path):
     assert 2 <= done < 24 and "finished" in out
     for name in ("outputs.jsonl", "answers.csv"):
         assert (lines.parent / name).read_bytes() == (whole / name).read_bytes()
-    for file in whole.glob("feature_tensors_seq_*.pt"):
+    features = list(whole.glob("feature_tensors_seq_*.pt"))
+    assert len(features) == 2
+    for file in features:
         assert torch.equal(load_tensors(file, "features")["features"],
                            load_tensors(lines.parent / file.name, "features")["features"])
     assert "finished before" in succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "cut")
+    for lives in ("0", "1"):
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        monkeypatch.setenv("SLURM_RESTART_COUNT", lives)
+        out = succeed("evaluate_tasks", *flags, "--out_dir", tmp_path / "cut", "--overwrite")
+        assert ("finished before" in out) == (lives == "1")
     line = error_of("evaluate_tasks", *flags[:-1], 5, "--out_dir", tmp_path / "cut")
     assert "new_tokens 4, not 5" in line and "--overwrite" in line
 
@@ -116,7 +123,9 @@ def test_two_processes(chat_models, samples, tmp_path):
     subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
                     "downstream.evaluate_tasks", *map(str, flags), "--out_dir", str(tmp_path / "two")], cwd=FOLDER,
                    check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    for file in (tmp_path / "one" / "llama" / "llama").glob("feature_tensors_seq_*.pt"):
+    features = list((tmp_path / "one" / "llama" / "llama").glob("feature_tensors_seq_*.pt"))
+    assert len(features) == 2
+    for file in features:
         first, second = (load_tensors(tmp_path / name / "llama" / "llama" / file.name, "features")["features"]
                          for name in ("one", "two"))
         assert torch.allclose(first, second, atol=1e-5)
@@ -173,14 +182,17 @@ def test_the_chat_template_is_that_of_the_samples(chat_models, tmp_path):
 
 
 def test_symbols(tmp_path):
-    model = symbol_model(tmp_path / "model")
+    """Of twelve values; an answer of one token is right where that token is the likeliest one."""
+    model = symbol_model(tmp_path / "model", values=12)
     path = tmp_path / "s.jsonl"
-    generate(path, model, "kv_retrieval", "--style", "symbols", "--units", 16, "--n", 64, "--new_tokens", 1)
+    _, about = generate(path, model, "kv_retrieval", "--style", "symbols", "--units", 16, "--n", 64, "--new_tokens", 1)
+    assert about["metric"] == "first_word"
     succeed("evaluate_tasks", "--model_name", model, "--samples", path, "--visible_fractions", 0.5, 1,
             "--out_dir", tmp_path)
     rows = answers(tmp_path / "model" / "s")
-    assert len(rows) == 128 and np.mean([float(row["score"]) for row in rows]) < 0.3  # chance among 51 symbols is 0.02
-    assert np.mean([float(row["cross_entropy"]) for row in rows]) == pytest.approx(np.log(51), abs=0.5)
+    assert len(rows) == 128 and np.mean([float(row["score"]) for row in rows]) < 0.3  # chance among 55 symbols is 0.02
+    assert [float(row["score"]) for row in rows] == [float(row["hits"]) for row in rows]
+    assert np.mean([float(row["cross_entropy"]) for row in rows]) == pytest.approx(np.log(55), abs=0.5)
     line = error_of("generate_tasks", "--task", "kv_retrieval", "--units", 4, "--n", 2, "--tokenizer", model,
                     "--out", tmp_path / "t.jsonl")
     assert "unknown to the tokenizer" in line

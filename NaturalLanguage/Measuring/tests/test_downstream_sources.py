@@ -3,15 +3,16 @@
 import gzip
 import json
 import re
+import shutil
 
 import pytest
-from downstream_helpers import WORDS, error_of, generate, succeed, write_squad
+from downstream_helpers import WORDS, error_of, generate, run, succeed, write_squad
 
 from downstream import sources
 from downstream.scoring import chance
 
 
-def test_built_in_sources(chat_models, tmp_path):
+def test_built_in_sources(chat_models, tmp_path, monkeypatch):
     """Questions about docstrings: one passage of a context has the answer, the same at each start."""
     for task in ("ruler_qa1", "multi_document_qa"):
         samples, about = generate(tmp_path / f"{task}.jsonl", chat_models["llama"], task, "--max_length", 1500,
@@ -22,9 +23,29 @@ def test_built_in_sources(chat_models, tmp_path):
             assert holding == sample["gold"]
             name, module = re.search(r"What does (\S+) of (\S+) do", sample["question"]).groups()
             assert f"{name} of {module}: {sample['answers'][0]}" in sample["units"][sample["gold"][0]]
+    flags = ("--task", "ruler_qa1", "--tokenizer", chat_models["llama"], "--max_length", 1500, "--n", 3, "--out",
+             tmp_path / "ruler_qa1.jsonl")
+    assert "made before" in succeed("generate_tasks", *flags)
+    monkeypatch.setattr(sources, "about_docstrings", lambda: {"docstrings": {"numpy": "0.1"}})
+    assert "holds samples with docstrings" in error_of("generate_tasks", *flags)
     line = error_of("generate_tasks", "--task", "ruler_cwe", "--max_length", 1500, "--tokenizer", chat_models["llama"],
                     "--no-built_in", "--out", tmp_path / "none.jsonl")
     assert "--words FILE" in line
+
+
+def test_a_data_set_that_was_saved_anew_gives_other_samples(chat_models, tmp_path):
+    import datasets
+    flags = ("--task", "ruler_qa1", "--tokenizer", chat_models["llama"], "--units", 2, "--n", 2, "--dataset",
+             tmp_path / "rows", "--out", tmp_path / "s.jsonl")
+    for word in ("one", "two"):
+        shutil.rmtree(tmp_path / "rows", ignore_errors=True)
+        sources.load_rows.cache_clear()
+        datasets.Dataset.from_list([
+            {"question": f"which {n}", "title": "t", "context": f"{word} {n}.", "answers": {"text": [f"{word} {n}"]}}
+            for n in range(9)]).save_to_disk(str(tmp_path / "rows"))
+        code, _, err = run("generate_tasks", *flags)
+        assert code == 0 if word == "one" else "holds samples with fingerprint" in err, err
+        assert word == "two" or "made before" in succeed("generate_tasks", *flags)
 
 
 def test_chance_of_built_in_reranking_is_low(chat_models, tmp_path):

@@ -84,5 +84,5 @@ def test_flags_that_do_not_fit(model, flags):
 @pytest.mark.parametrize(("name", "value"), [("TASKS", "nope"), ("MAX_LENGTHS", "0"), ("GENERATE_FLAGS", "'")])
 def test_a_wrong_variable_is_one_line(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    line = error_of("sweep", "no_model")
-    assert value in line and line.count("\n") <= 1
+    code, _, err = run("sweep", "no_model")
+    assert code == 2 and value in err and len(err.splitlines()) == 1

@@ -35,7 +35,17 @@ def test_bad_input_is_one_line(models, corpus, tmp_path):
     assert "the model has 2 layers" in error_line(run_main("save_mid_features", *flags, "--layer", 9))
     assert not list(tmp_path.glob("out/*_seq_*"))
     assert run_main("save_mid_features", *flags)[0] == 0
-    assert "is of --layer None, not 1" in error_line(run_main("save_mid_features", *flags, "--layer", 1))
+    for more in ((), ("--n_samples", 9), ("--seq_lens", 8)):
+        assert "is of --layer None, not 1" in error_line(run_main("save_mid_features", *flags, *more, "--layer", 1))
+    assert run_main("evaluate_CE", *flags, "--seq_lens", 8)[0] == 0  # needs no features
+
+
+def test_a_column_that_is_not_text_is_one_line(models, tmp_path):
+    import datasets
+    for name, values, where in (("nulls", ["a", None], "row 1, but None"), ("numbers", [3, 4], "row 0, but 3")):
+        datasets.Dataset.from_dict({"text": values}).save_to_disk(str(tmp_path / name))
+        line = error_line(run_main("evaluate_CE", "--model_name", models["llama"], "--dataset_path", tmp_path / name))
+        assert f"the column text of the data set has no text in {where}" in line
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"])

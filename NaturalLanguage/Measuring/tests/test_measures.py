@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -114,6 +115,7 @@ def test_what_is_done_follows_from_what_it_was_made_from(measured):
     four = measure("--draws", 4)
     assert len(four) == 20 and [row for row in four if not row["draw"]][0]["draws"] == "4"
     before = (measured / "measures.csv").stat().st_mtime_ns
+    shutil.copy(measured / "spectra.pt", "old.pt")
     path = measured / "feature_tensors_seq_8.pt"
     path.touch()
     assert measure("--draws", 4) == four and (measured / "measures.csv").stat().st_mtime_ns == before
@@ -125,6 +127,11 @@ def test_what_is_done_follows_from_what_it_was_made_from(measured):
     entropies = [float(next(row for row in rows if row["context_length"] == "8")["kde_entropy"])
                  for rows in (four, changed)]
     assert entropies[1] - entropies[0] == pytest.approx(12 * math.log(2))
+    shutil.copy(measured / "spectra.pt", "new.pt")
+    shutil.copy("old.pt", measured / "spectra.pt")
+    line = error_line(run_main("draw_IntrinsicDim", "--results", measured, "--out_dir", "figures"))
+    assert "different features at context length 8; run measure_entropy.py again" in line
+    shutil.copy("new.pt", measured / "spectra.pt")
     spectra = load_spectra(measured)
     assert spectra[8]["request"] == {"features_sha256": identity(path)}
     (measured / "spectra.pt").unlink()

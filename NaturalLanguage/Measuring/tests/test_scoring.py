@@ -81,6 +81,16 @@ def test_what_was_made_from_a_measurement_goes_with_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_requeued_job_replaces_a_measurement_once(tmp_path, monkeypatch):
+    for job, lives in (("6", "0"), ("7", "0"), ("7", "1"), ("7", "2")):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", lives)
+        run = Run(tmp_path, {"dtype": "float32", "model_name": "m"})
+        run.open({}, overwrite=True)
+        assert [*run.losses] == [*range(1, 1 + int(lives))]
+        run.save(1 + int(lives), torch.ones(3, dtype=torch.float64), torch.arange(3))
+
+
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(models, corpus, tmp_path):
     flags = ("--model_name", models["llama"], "--dataset_path", corpus, *CUT, "--device", "cpu", "--seq_lens", 20, 2,

@@ -75,6 +75,39 @@ def test_measure_sh_as_a_user_runs_it(spaced):
     assert (request["draws"], request["window"], request["data"][3]) == (1, 33, "../my texts/*.txt")
 
 
+def test_launchers_of_presets(tmp_path):
+    """Of measure_training.sh, with `echo` for python, also as a job of Slurm: one run is measured, in OUT."""
+    for path in (*FOLDER.parent.glob("*.sh"), *FOLDER.glob("*.sh"), *FOLDER.glob("downstream/*.sh")):
+        copied = tmp_path / path.relative_to(FOLDER.parent)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+    training = tmp_path / "ContextLengthScalingTrainingExps" / "nanoGPT"
+    (tmp_path / "Measuring" / "measurement.py").touch()
+    (tmp_path / "Measuring" / "downstream" / "evaluate_tasks.py").touch()
+
+    def launch(path, *arguments, **variables):
+        return subprocess.run([BASH, path, *arguments], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, "PYTHON": "echo", **variables})
+
+    for number in (0, 1):
+        (training / "my" / "runs" / f"ctl32_tok4096_seed{number}").mkdir(parents=True)
+        done = launch("measure_training.sh", "smoke", "--seed", "1", OUT="my", SLURM_JOB_ID="1")
+        assert done.returncode == 2 * number, done.stderr
+    assert done.stderr == "measure_training.sh: my/runs has 2 runs; name an OUT for each, one is measured\n"
+    shutil.rmtree(training / "my" / "runs" / "ctl32_tok4096_seed0")
+    for out, models in (("my", "../ContextLengthScalingTrainingExps/nanoGPT/my"), (str(training / "my"),) * 2):
+        done = launch("measure_training.sh", "smoke", "--seed", "1", OUT=out)
+        assert f"export_hf.py {out}/runs/ctl32_tok4096_seed1 --weights kept_2048.pt" in done.stdout, done.stderr
+        assert f"sweep.py {models}/models/tok2048 {models}/models/tok4096 -- --source tokens" in done.stdout
+        assert f"--results {out}/tok2048 {out}/tok4096" in done.stdout
+    for path in ("reproduce.sh", "Measuring/reproduce.sh", "Measuring/downstream/reproduce.sh"):
+        done = launch(path, "smoke", "--device=cpu")
+        assert done.returncode == 2 and done.stderr.startswith("reproduce.sh: give a preset alone, not --device=cpu")
+    done = launch("Measuring/downstream/reproduce.sh", "paper", OUT="my", GENERATE_FLAGS="--words w")
+    folders = [line.split("--out_dir ")[-1].split()[0] for line in done.stdout.splitlines() if line.startswith("$")]
+    assert folders == ["my", "my/position_weighted"]
+
+
 def test_done_is_what_these_settings_made(spaced, in_process, monkeypatch):
     """The modes of a grid of two models, one of which cannot be read at first; other settings are another request."""
     def run(*arguments):
