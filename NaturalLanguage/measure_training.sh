@@ -38,6 +38,7 @@ small)
     lengths="1 2 4 8 16 32 64 128 256 512" samples=10000 chunks="--window 513 --stride 128" from="1 8" ;;
 *)  echo "measure_training.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
+[[ -n ${OUT:-} || " $*" != *" --seed"* ]] || { echo "measure_training.sh: name an OUT for another seed" >&2; exit 2; }
 out=${OUT:-outputs/training_$PRESET} keep=${KEEP:-$keep}
 
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --percent 100 --out_dir "$out/data"

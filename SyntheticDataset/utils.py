@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 LINE_INTERVAL = 30.0  # seconds between two lines of progress where stderr is not a terminal
 OPEN_BARS = weakref.WeakSet()
+INTERRUPTED = "interrupted; start the same command again, it goes on"
 
 
 # Lines for the user
@@ -51,7 +52,7 @@ def print_last(message):
 
 
 def again():
-    """What to do so that work that was stopped goes on, as the end of a line for the user."""
+    """What to do so that a run that has begun goes on, as the end of a line for the user."""
     return f"start the same command again{', without --overwrite' if '--overwrite' in sys.argv else ''}, it goes on"
 
 
@@ -68,7 +69,7 @@ def run_main(main):
     try:
         main()
     except KeyboardInterrupt:
-        print_last(f"interrupted; {again()}")
+        print_last(INTERRUPTED)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,7 +77,7 @@ def run_main(main):
 
 def end_at_once(*_):
     """Ctrl-C before run_main, in a script's imports, ends as in it; an exception would make torch's C++ abort."""
-    print_last(f"interrupted; {again()}")
+    print_last(INTERRUPTED)
     os._exit(130)
 
 

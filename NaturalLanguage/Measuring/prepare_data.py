@@ -186,17 +186,18 @@ def choose_parts(corpus, args):
 def write_dataset(files, about, directory):
     """Write the parquet files {split: paths} as a data set with provenance.json."""
     from datasets import DatasetDict, load_dataset
+    from datasets.exceptions import DatasetGenerationError
     shutil.rmtree(directory, ignore_errors=True)
     cache = directory.with_name("cache")
-    splits = DatasetDict({split: load_dataset("parquet", data_files=paths, split="train", cache_dir=str(cache))
-                          for split, paths in files.items()})
+    try:
+        splits = DatasetDict({split: load_dataset("parquet", data_files=paths, split="train", cache_dir=str(cache))
+                              for split, paths in files.items()})
+        splits.save_to_disk(str(directory))
+    except (OSError, DatasetGenerationError) as error:
+        fail(f"cannot write {directory}: {error.__cause__ or error}; free some space and start again")
     for split, rows in splits.items():
         about["splits"][split]["tokens"] = sum(len(row["input_ids"]) for row in rows)
         about["splits"][split]["text_sha256"] = text_hash(row["text"] for row in rows)
-    try:
-        splits.save_to_disk(str(directory))
-    except OSError as error:
-        fail(f"cannot write {directory}: {error}; free some space and start again")
     save_json(directory / "provenance.json", about)
 
 

@@ -164,6 +164,7 @@ def noted(readmes, folder):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     environment |= {"PATH": f"{folder / 'tools'}{os.pathsep}{os.environ['PATH']}", "REAL_PYTHON": sys.executable,
                     "COMMANDS": str(folder / "commands"), "PYTHON": "python", "JOBS": "1"}
+    commands = 0
     for path in readmes:
         part = next((part for part in PARTS if path.is_relative_to(part)), ROOT)
         blocks = re.findall(r"```bash\n(.*?)```", path.read_text(), re.S)
@@ -173,6 +174,8 @@ def noted(readmes, folder):
             done = subprocess.run([os.environ.get("BASH32", "bash"), "-ec", script], env=environment, text=True,
                                   cwd=copy, capture_output=True)
             assert done.returncode == 0, f"{path}: {block}\n{done.stderr}"
+        commands, before = len(list((folder / "commands").iterdir())), commands
+        assert commands > before, f"{path} starts no script"
     found = {}
     for file in (folder / "commands").iterdir():
         where, *words = file.read_text().split("\0")[:-1]

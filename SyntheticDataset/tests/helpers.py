@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from utils import run_main
+from utils import STOP_SIGNALS, run_main
 
 FOLDER = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**{name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))},
@@ -25,7 +25,7 @@ SMALL_TASKS = [[4, 3], [5, 1], [6, 2], [7, 5], [8, 1], [12, 11]]
 def call(name, *arguments, cwd, check=True):
     """Call the main() of a script as `python NAME ARGUMENTS` in `cwd` would: a CompletedProcess."""
     arguments, out, err, code = [name, *map(str, arguments)], io.StringIO(), io.StringIO(), 0
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     former = sys.argv
     sys.argv = arguments
     try:

@@ -59,10 +59,9 @@ def draw_losses(sweeps, colours):
                       f"{losses[-1].max():.4f}] over {len(losses[-1])} seeds")
             if not lengths:
                 continue
-            means = [loss.mean() for loss in losses]
-            axis.plot(lengths, means, color=colours[name], label=name)
-            best, interval = optimum(cells[tokens], "best_valid_loss")
-            axis.plot(best, means[lengths.index(best)], color=colours[name], **OPTIMUM)
+            best, interval, means = optimum(cells[tokens], "best_valid_loss")
+            axis.plot(lengths, [*means.values()], color=colours[name], label=name)
+            axis.plot(best, means[best], color=colours[name], **OPTIMUM)
             print(f"{tokens} tokens, {name}: lowest at {best}"
                   + (f", 95% interval {interval[0]:g} to {interval[1]:g}" if interval is not None else "")
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))

@@ -4,9 +4,10 @@
 
 Reads the CSV of collect_results.py and the .pt beside it. Writes, as PDF and PNG, loss_vs_context (by both readings:
 every seed a dot, hollow where its loss was lowest at the last step, so perhaps not yet at its minimum; the line through
-the means; the optimum a star, hollow where one of its runs is, with the interval of where it lies; and the optimum
-against the training tokens) and loss_by_position (the loss at each position of the window). Prints what it draws. The
-interval: in each of 2,000 draws seeds are resampled, the same at all lengths; it spans the middle 95% of the optima.
+the means over the seeds that all lengths have; the optimum a star, hollow where one of its runs is, with the interval
+of where it lies; and the optimum against the training tokens) and loss_by_position (the loss at each position of the
+window). Prints what it draws. The interval: in each of 2,000 draws seeds are resampled, the same at all lengths; it
+spans the middle 95% of the optima.
 """
 
 from utils import Parser, fail, run_main
@@ -28,7 +29,8 @@ def draw_losses(cells, colour):
     for row, (reading, title) in zip(axes, READINGS.items()):
         for axis, (tokens, by_length) in zip(row, cells.items()):
             losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
-            lengths, means = list(by_length), [loss.mean() for loss in losses]
+            lengths = list(by_length)
+            best, interval, means = optimum(by_length, reading)
             unfinished = {length: [seed["at_last_step"] for seed in seeds.values()]
                           for length, seeds in by_length.items()}
             for length, loss in zip(lengths, losses):
@@ -37,16 +39,14 @@ def draw_losses(cells, colour):
                 print(f"{tokens} tokens, context {length}, {title}: {loss.mean():.4f} [{loss.min():.4f}, "
                       f"{loss.max():.4f}] over {len(loss)} seeds"
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
-            axis.plot(lengths, means, color=colour[tokens])
-            best, interval = optimum(by_length, reading)
-            lowest = means[lengths.index(best)]
-            span = "no interval from one seed"
+            axis.plot(lengths, [*means.values()], color=colour[tokens])
+            span = "no interval from fewer than two seeds that all lengths have"
             if interval is not None:
-                axis.plot(interval, [lowest] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
+                axis.plot(interval, [means[best]] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
                 row[-1].plot([tokens] * 2, interval, color=colour[tokens], linewidth=5, alpha=0.35)
                 span = f"95% interval {interval[0]:g} to {interval[1]:g}"
             star = {**OPTIMUM, "fillstyle": "none" if any(unfinished[best]) else "full"}
-            axis.plot(best, lowest, color=colour[tokens], **star)
+            axis.plot(best, means[best], color=colour[tokens], **star)
             row[-1].plot(tokens, best, color=colour[tokens], **star)
             print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from files import lock, make_directory
-from utils import again, fail, take_signals
+from utils import fail, take_signals
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # in /dev: of NVIDIA, its boards, AMD, and Windows for Linux
 
@@ -119,7 +119,9 @@ def run_cells(cells, slots, log_dir):
     for number, handler in former.items():
         signal.signal(number, handler)
     if received:
-        print(f"stopped by {signal.Signals(received[0]).name}; {again()}", file=sys.stderr)
+        anew = ("; with --overwrite all would begin anew, without it those not begun keep what is there"
+                if "--overwrite" in sys.argv else "")
+        print(f"stopped by {signal.Signals(received[0]).name}; start again to go on{anew}", file=sys.stderr)
         raise SystemExit(128 + received[0])
     if failed:
         print(f"{Path(sys.argv[0]).name}: {len(failed)} of {len(cells)} runs failed; start again to go on with them",

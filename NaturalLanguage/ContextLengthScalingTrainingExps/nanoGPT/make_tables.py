@@ -57,10 +57,9 @@ def optima(path):
     for tokens, by_length in read_cells(f"{path}.csv").items():
         row = [f"{tokens:,}"]
         for reading in READINGS:
-            best, interval = optimum(by_length, reading)
-            means = [np.mean([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
+            best, interval, means = optimum(by_length, reading)
             row += [str(best) if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]",
-                    f"{means[-1] - min(means):.3f}"]
+                    f"{means[max(means)] - means[best]:.3f}"]
         rows.append(row)
     return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
                      "optimum, full context only", "cost of the longest context"], rows)
@@ -262,7 +261,7 @@ def summary():
     found = {reading: [] for reading in READINGS}
     for tokens, by_length in cells.items():
         for reading in READINGS:
-            best, interval = optimum(by_length, reading)
+            best, interval, _ = optimum(by_length, reading)
             found[reading].append(f"{best}" + ("" if interval is None else f" [{interval[0]:g}, {interval[1]:g}]")
                                   + f" at {tokens:,}")
     ours = "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in READINGS.items())

@@ -118,7 +118,8 @@ def main():
     if not args.collect and args.cell is None:
         for cell in cells:
             cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
-        say_overlap(args)
+        if not args.missing:
+            say_overlap(args)
     dispatch(args, cells, "train_sweep.sh", lambda: collect(args, cells), Path(args.out_dir) / "logs", **resources)
 
 

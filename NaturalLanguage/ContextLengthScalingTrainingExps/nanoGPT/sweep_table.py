@@ -38,7 +38,7 @@ def all_lengths(cells):
 
 
 def optimum(by_length, reading, draws=2000):
-    """The context length with the lowest mean loss, and the 95% interval of it under resampled seeds, or None.
+    """The context length with the lowest mean loss, its 95% interval under resampled seeds or None, and the means.
 
     by_length: of one training size in read_cells' table. The runs of a seed share the initial weights, the order of the
     batches and, where seeds differ in it, the part of the corpus: means are over the seeds that all lengths have, and a
@@ -48,9 +48,10 @@ def optimum(by_length, reading, draws=2000):
     lengths = list(by_length)
     shared = sorted(set.intersection(*map(set, by_length.values())))
     losses = [np.array([seeds[seed][reading] for seed in shared or seeds]) for seeds in by_length.values()]
-    best = lengths[int(np.argmin([loss.mean() for loss in losses]))]
+    means = {length: loss.mean() for length, loss in zip(lengths, losses)}
+    best = min(means, key=means.get)
     if len(shared) < 2:
-        return best, None
+        return best, None, means
     drawn = np.random.default_rng(0).integers(len(shared), size=(draws, len(shared)))
-    means = np.stack(losses)[:, drawn].mean(2)
-    return best, np.quantile(np.array(lengths)[means.argmin(0)], (0.025, 0.975), method="inverted_cdf")
+    optima = np.array(lengths)[np.stack(losses)[:, drawn].mean(2).argmin(0)]
+    return best, np.quantile(optima, (0.025, 0.975), method="inverted_cdf"), means

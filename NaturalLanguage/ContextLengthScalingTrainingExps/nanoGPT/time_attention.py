@@ -7,9 +7,9 @@
 Each attention and length is measured in a process of its own on random queries, keys and values of one text. Writes
 OUT, a row for each: median seconds of the forward pass and of both passes (over rounds of together --seconds or more,
 3 at least; --clock processor where other programs share the machine), and peak memory beyond the inputs (of the
-process; on a GPU, of its allocations), and beside it _about.json (flags, hardware, versions). Rows that are there
-already are kept, so an interrupted measurement goes on. Prints the exponents p of time ~ length^p and memory ~
-length^p, fitted over all lengths.
+process; on a GPU, of its allocations), and beside it _about.json (flags of the first rows, hardware, versions). Rows
+that are there already are kept, so an interrupted measurement goes on. Prints the exponents p of time ~ length^p and
+memory ~ length^p, fitted over all lengths.
 """
 
 from utils import Parser, choose_device, describe_environment, fail, non_negative_float, positive_int, run_main, say

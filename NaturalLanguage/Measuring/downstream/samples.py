@@ -16,12 +16,17 @@ DESCRIPTION = {"task", "metric", "n", "comparable", "source", "tokenizer", "toke
 NO_RESULT = ("out", "out_dir", "overwrite", "tokenizer")  # flags that change no sample
 
 
+def metric_of(args):
+    """The name of the score of an answer (scoring.py)."""
+    return "first_word" if args.style == "symbols" else TASKS[args.task].metric
+
+
 def request_of(args, tokenizer_sha256):
     """What the samples depend on; files by their contents, other sources by their state."""
     files = [getattr(args, name) for name in ("squad", "nq", "words", "labelled")] + list(args.essays or [])
     wanted = {name: value for name, value in vars(args).items() if name not in NO_RESULT}
     return {**wanted, "tokenizer_sha256": tokenizer_sha256, "files": {path: identity(path) for path in files if path},
-            **source_state(TASKS[args.task], args)}
+            **({"metric": metric_of(args)} if args.style == "symbols" else {}), **source_state(TASKS[args.task], args)}
 
 
 def number_of_values(args, source):
@@ -73,7 +78,7 @@ def generate(args):
             temporary.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
         longest = max(sample["prompt_tokens"] for sample in samples)
         save_json(about_path, {
-            "task": args.task, "metric": "first_word" if args.style == "symbols" else task.metric,
+            "task": args.task, "metric": metric_of(args),
             "n": len(samples), "comparable": source.comparable,
             "source": source.about, "tokenizer": args.tokenizer, "tokenizer_sha256": tokenizer_sha256,
             "chat": encoder.chat, "new_tokens": args.new_tokens, "max_length": args.max_length,

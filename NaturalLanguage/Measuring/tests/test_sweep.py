@@ -126,6 +126,10 @@ def test_done_is_what_these_settings_made(spaced, in_process, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
             assert run("--missing", models[0])[:2] == (1, "my llama\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("SEQ_LENS", "1 4 8 32")
+        assert run("--missing", models[0])[0] == 1 and run(models[0])[0] == 0 == run("--missing", models[0])[0]
+    assert run(models[0])[0] == 0  # and back again: what is there more of does no harm
     assert run("--missing", models[0], "--n_samples", 60)[0] == 0  # as many or more
     monkeypatch.setenv("N_SAMPLES", "60")
     assert run(models[0])[0] == 0

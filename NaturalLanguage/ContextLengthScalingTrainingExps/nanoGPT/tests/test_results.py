@@ -153,8 +153,10 @@ def test_a_table_is_read_as_people_have_it(runs, nanogpt, tmp_path, separator):
 def test_the_optimum_and_its_interval():
     def found(**losses):
         """Of context lengths l16, l64, ... with a loss for each seed; None where a seed has no run."""
-        best, interval = optimum({int(name[1:]): {seed: {"loss": loss} for seed, loss in enumerate(values) if loss}
-                                  for name, values in losses.items()}, "loss")
+        best, interval, means = optimum({
+            int(name[1:]): {seed: {"loss": loss} for seed, loss in enumerate(values) if loss}
+            for name, values in losses.items()}, "loss")
+        assert means[best] == min(means.values())
         return best, interval if interval is None else list(interval)
 
     assert found(l16=[2.0, 2.1], l64=[1.0, 1.1], l256=[1.5, 1.6]) == (64, [64, 64])
@@ -164,6 +166,8 @@ def test_the_optimum_and_its_interval():
     assert found(l16=[2.1, 4.1, 6.1], l64=[2.0, 4.0, 6.0], l256=[2.2, 4.2, 6.2]) == (64, [64, 64])
     # 256 has but the seed whose part is easy; with it alone, as all have it, 64 is better
     assert found(l64=[2.0, 4.0], l256=[2.2, None]) == (64, None)
+    _, _, means = optimum({64: {0: {"loss": 2.0}, 1: {"loss": 4.0}}, 256: {0: {"loss": 2.2}}}, "loss")
+    assert means == {64: 2.0, 256: 2.2}
     assert found(l64=[4.0, None], l256=[None, 2.0]) == (256, None)
 
 
