@@ -5,7 +5,7 @@ the difference of their losses is free of what these have in common.
 """
 
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 from scipy.stats import binomtest, ttest_1samp
@@ -56,13 +56,13 @@ def differences(cells, reading, shorter, longer, least_seeds=3):
 
 
 def moves(cells, reading, shorter, longer, least_seeds=3):
-    """How the difference of two lengths changes from a training size to the next larger one, by seed.
+    """How the difference of two lengths changes from a training size to a larger one, by seed.
 
     Returns [(the smaller size, Difference whose tokens are the larger size and whose values are the changes), ...], of
-    the sizes that share at least so many seeds. Below 0 the longer context gains from more training tokens.
+    each two sizes that share at least so many seeds. Below 0 the longer context gains from more training tokens.
     """
     found = []
-    for small, large in pairwise(differences(cells, reading, shorter, longer, least_seeds)):
+    for small, large in combinations(differences(cells, reading, shorter, longer, least_seeds), 2):
         before, after = (dict(zip(row.seeds, row.values)) for row in (small, large))
         seeds = tuple(seed for seed in small.seeds if seed in after)
         if len(seeds) >= least_seeds:

@@ -9,7 +9,7 @@ for name in small wikitext plan_example; do
 done
 "$PYTHON" draw_paired_losses.py --results results/optimum/{sweep,seeds,larger,ends,largest}.csv --shorter 16 \
     --longer 1024 --out_dir "$out/optimum"
-"$PYTHON" draw_paired_losses.py --results results/optimum_code/sweep.csv --shorter 256 --longer 1024 \
+"$PYTHON" draw_paired_losses.py --results results/optimum_code/{sweep,larger}.csv --shorter 256 --longer 1024 \
     --out_dir "$out/optimum_code"
 for name in synthetic small wikitext; do
     "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"

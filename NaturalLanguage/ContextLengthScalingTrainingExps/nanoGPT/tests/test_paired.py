@@ -39,6 +39,9 @@ def test_a_move_is_of_the_seeds_that_both_sizes_have():
     (smaller, row), = moves(cells, "loss", 16, 64, least_seeds=2)
     assert (smaller, row.tokens, row.seeds, row.values.tolist()) == (10, 20, (1, 2), [-1.5, -2.75])
     assert moves(cells, "loss", 16, 64) == []
+    cells |= cells_of({(40, 16): [1, 1, 1], (40, 64): [1, 1, 1.5]})
+    found = [(smaller, row.tokens, row.values.tolist()) for smaller, row in moves(cells, "loss", 16, 64, least_seeds=2)]
+    assert found == [(10, 20, [-1.5, -2.75]), (10, 40, [-1, -2, -2.5]), (20, 40, [-0.5, 0.25])]
 
 
 def test_a_crossing_is_found_and_the_clearest_comes_first():
