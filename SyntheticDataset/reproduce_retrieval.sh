@@ -33,8 +33,7 @@ small)
     echo "reproduce_retrieval.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/retrieval_$PRESET}
-JOBS=${JOBS:-$("$PYTHON" -c "import os
-print(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())")}
+JOBS=${JOBS:-$("$PYTHON" -c "import utils; print(utils.available_cores())")}
 
 for seed in $SEEDS; do for size in $TRAIN_SIZES; do echo --train_dataset_size "$size" --seed "$seed"; done; done |
     xargs -P "$JOBS" -n 4 "$PYTHON" train_retrieval.py --save_position "$OUT/runs" \

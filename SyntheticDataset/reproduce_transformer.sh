@@ -40,9 +40,8 @@ paper)
     echo "reproduce_transformer.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
 out=${OUT:-outputs/transformer_$preset}
-jobs=$("$PYTHON" -c "import jobs, os, sys
-cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else cores)" "$preset")
+jobs=$("$PYTHON" -c "import jobs, sys, utils
+print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else utils.available_cores())" "$preset")
 
 run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/data/tasks.json"
 printf '%s\n' ${SEEDS:-0} | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \

@@ -21,7 +21,7 @@ import numpy as np
 
 from files import text_hash
 from text_files import CorpusError, check_text, read_files
-from utils import progress
+from utils import available_cores, progress
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
@@ -218,9 +218,9 @@ def docstrings(distributions, seed):
     if without:
         raise CorpusError(f"the package {without[0]} has no Python files, or no list of them; leave it out")
     paths = [path for _, path in files]
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     context = get_context("fork" if sys.platform == "linux" else "spawn")
-    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is for this process
+    ignoring = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
+    with context.Pool(available_cores(), *ignoring) as pool:
         texts = pool.imap(docstrings_of, paths, chunksize=32)
         texts = list(progress(texts, total=len(paths), desc="modules", unit="file"))
     documents = [text for text in texts if text]

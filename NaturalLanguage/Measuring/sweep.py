@@ -11,9 +11,8 @@ EXCLUDE are the defaults of the flags so called. A model is measured if its fina
 and texts, on as many chunks or more.
 """
 
-from utils import fail, non_negative_int, run_main
+from utils import available_cores, fail, non_negative_int, run_main
 
-import os
 import sys
 from pathlib import Path
 
@@ -61,9 +60,8 @@ def main():
         if run_script(*cells[0].command):
             raise SystemExit(1)
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        dispatch(args, cells, "measure.sh", lambda: collect(args), Path(args.out_dir) / "logs", cores_per_run=cores,
-                 gpus_per_run=max(1, len(visible_gpus())))
+        dispatch(args, cells, "measure.sh", lambda: collect(args), Path(args.out_dir) / "logs",
+                 cores_per_run=available_cores(), gpus_per_run=max(1, len(visible_gpus())))
     if here:
         raise SystemExit(collect(args))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from files import lock, make_directory
-from utils import fail, take_signals
+from utils import available_cores, fail, take_signals
 
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # in /dev: of NVIDIA, its boards, AMD, and Windows for Linux
 
@@ -69,13 +69,12 @@ def visible_gpus():
 def slots(cores_per_run=1, gpus_per_run=1, runs_per_gpu=1):
     """The environment variables of each run that fits at once: a share of the GPUs or, without one, of the cores."""
     gpus, threads = visible_gpus(), {"OMP_NUM_THREADS": str(cores_per_run)}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     groups = [gpus[first:first + gpus_per_run] for first in range(0, len(gpus) - gpus_per_run + 1, gpus_per_run)]
     if gpus and not groups:
         fail(f"a run is to have {gpus_per_run} GPUs (GPUS_PER_RUN), and {len(gpus)} are visible here")
     if groups:
         return [{**threads, "CUDA_VISIBLE_DEVICES": ",".join(group)} for _ in range(runs_per_gpu) for group in groups]
-    return [threads] * max(1, cores // cores_per_run)
+    return [threads] * max(1, available_cores() // cores_per_run)
 
 
 def last_line(log):

@@ -23,7 +23,7 @@ OUT=${OUT:-outputs/long_context_$PRESET} SEEDS=${SEEDS:-0} more=("$@")
 source long_context_presets.sh
 source long_context_corpus.sh
 source long_context_steps.sh
-JOBS=${JOBS:-$("$PYTHON" -c "import os; print(os.cpu_count())")}
+JOBS=${JOBS:-$("$PYTHON" -c "import utils; print(utils.available_cores())")}
 
 train() {  # NAME FLAGS: a run of train.py for each seed ({} in the flags), JOBS at once
     local name=$1; shift

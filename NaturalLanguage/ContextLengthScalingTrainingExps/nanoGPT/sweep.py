@@ -61,7 +61,7 @@ def parse_args():
 def say_overlap(args):
     """Name the training sizes at which the parts of the corpus that --vary_data gives the seeds overlap."""
     about, _ = describe(args.train_bin)
-    for tokens in args.train_tokens if args.vary_data else ():
+    for tokens in args.train_tokens:
         distinct = distinct_tokens(about["tokens"], tokens, args.seeds, about.get("window", 1))
         if distinct < tokens * len(args.seeds):
             print(f"the parts of {tokens:,} tokens of these {len(args.seeds)} seeds overlap: {distinct:,} different "
@@ -118,7 +118,7 @@ def main():
     if not args.collect and args.cell is None:
         for cell in cells:
             cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
-        if not args.missing:
+        if args.vary_data and not args.missing:
             say_overlap(args)
     dispatch(args, cells, "train_sweep.sh", lambda: collect(args, cells), Path(args.out_dir) / "logs", **resources)
 

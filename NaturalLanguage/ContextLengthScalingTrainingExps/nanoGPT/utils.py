@@ -249,6 +249,11 @@ class StopSignal:
 
 # The machine
 
+def available_cores():
+    """How many cores this process may use, which under taskset or Slurm are not all of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def choose_device(name):
     """--device as a torch.device: "auto" is this process's GPU if there is one; exits with code 2 if it is absent."""
     import torch

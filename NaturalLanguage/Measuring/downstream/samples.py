@@ -78,8 +78,7 @@ def generate(args):
             temporary.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
         longest = max(sample["prompt_tokens"] for sample in samples)
         save_json(about_path, {
-            "task": args.task, "metric": metric_of(args),
-            "n": len(samples), "comparable": source.comparable,
+            "task": args.task, "metric": metric_of(args), "n": len(samples), "comparable": source.comparable,
             "source": source.about, "tokenizer": args.tokenizer, "tokenizer_sha256": tokenizer_sha256,
             "chat": encoder.chat, "new_tokens": args.new_tokens, "max_length": args.max_length,
             "values": number_of_values(args, source), "longest_prompt": longest, "request": request,

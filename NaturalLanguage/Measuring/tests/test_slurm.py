@@ -1,7 +1,6 @@
 """measure.sh, submitted to a real Slurm: an array over models, one of which cannot be read at first."""
 
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -40,5 +39,4 @@ def test_models_from_their_submission_to_their_figures(models, texts, tmp_path):
 
     printed, jobs = submit(folder, *command, **{**variables, "SEQ_LENS": "1 4 8 32"})
     assert "--array=0-1%8 " in printed  # other settings are not finished because these are
-    subprocess.run(["scancel", *map(str, jobs)], check=True)
-    assert {task["JobState"] for job in jobs for task in wait_for(job)} == {"CANCELLED"}
+    assert [task["ExitCode"] for job in jobs for task in wait_for(job)] == ["0:0"] * 3

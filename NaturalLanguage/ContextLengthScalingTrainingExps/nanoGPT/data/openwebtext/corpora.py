@@ -21,7 +21,7 @@ import numpy as np
 
 from files import load_json, text_hash
 from text_files import CorpusError, check_text, read_files
-from utils import progress
+from utils import available_cores, progress
 
 REFERENCE = Path(__file__).with_name("reference_corpora.json")  # of the committed results
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -188,9 +188,9 @@ def modules(distributions, extract):
     if without:
         raise CorpusError(f"the package {without[0]} has no Python files, or no list of them; leave it out")
     owners, paths = [name for name, _ in files], [path for _, path in files]
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     context = get_context("fork" if sys.platform == "linux" else "spawn")
-    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:  # Ctrl-C is for this process
+    ignoring = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
+    with context.Pool(available_cores(), *ignoring) as pool:
         texts = list(progress(pool.imap(extract, paths, chunksize=32), total=len(paths), desc="modules", unit="file"))
     return [(owner, text) for owner, text in zip(owners, texts) if text.strip()]
 
