@@ -15,8 +15,9 @@ without a finished run are named on stderr, and the exit code is then 1; the CSV
 
 from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
-from collecting import (AXES, TABLE1_AXES, expected_runs, finished_runs, gather, load_table1, write_sweep,
-                        write_table1)
+from collecting import (AXES, TABLE1_AXES, expected_runs, finished_runs, gather, load_table1, spread,
+                        write_sweep, write_table1)
+from readme_tables import markdown
 from training import MODELS
 
 
@@ -54,12 +55,11 @@ def asked_for(args):
 
 def print_table1(path):
     """Print mean, lowest and highest cross entropy over the seeds at each length as a Markdown table."""
-    table = load_table1(path)
-    print("| context | cross entropy | Bayes risk | largest difference |\n|---|---|---|---|")
-    for length, entry in table.items():
-        losses, risk = entry["cross_entropy"].values(), entry["bayes_risk"]
-        print(f"| {length} | {sum(losses) / len(losses):.4f} [{min(losses):.4f}, {max(losses):.4f}] | {risk:.4f} | "
-              f"{max(losses) - risk:.4f} |")
+    rows = [(length, entry["cross_entropy"].values(), entry["bayes_risk"])
+            for length, entry in load_table1(path).items()]
+    print(markdown(["context", "cross entropy", "Bayes risk", "largest difference"],
+                   [[length, spread(losses, 4), f"{risk:.4f}", f"{max(losses) - risk:.4f}"]
+                    for length, losses, risk in rows]))
 
 
 def main():

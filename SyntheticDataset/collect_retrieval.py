@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from collecting import describe, expected_runs, finished_runs, gather, load_result
+from collecting import describe_runs, expected_runs, finished_runs, gather
 from files import load_tensors, make_directory, save_json, save_tensors, write_csv
+from run import load_result
 
 SWEPT = ("train_dataset_size", "seed")
 
@@ -34,7 +35,7 @@ def parse_args():
 
 def write(run_dirs, out_dir):
     """Write the three files for finished runs; exits with code 2 where their other arguments differ."""
-    out_dir, about = Path(out_dir), describe(run_dirs, SWEPT)
+    out_dir, about = Path(out_dir), describe_runs(run_dirs, SWEPT)
     rows = [load_result(run_dir) for run_dir in run_dirs]
     grids = [load_tensors(run_dir / "grid.pt", "the grid") for run_dir in run_dirs]
     make_directory(out_dir)

@@ -1,6 +1,7 @@
 """Finished runs: which are expected and there, and their tables, train_transformer.py's with a row a length."""
 
 import itertools
+import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from files import load_json, make_directory, read_table, save_json, write_csv
-from run import has_finished, load_request, other_arguments, run_tag, started_runs
+from run import has_finished, load_request, load_result, other_arguments, run_tag, started_runs
 from utils import fail
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")  # of a sweep of train_model.py
@@ -37,7 +38,7 @@ def finished_runs(run_dirs):
             and run_dir.name == run_tag(request["trainer"], request["arguments"])]
 
 
-def describe(run_dirs, swept):
+def describe_runs(run_dirs, swept):
     """What the args.json of several runs have in common, and the environments they name, each once.
 
     swept: names of the arguments that may differ; exits with code 2 where another one does, or the data.
@@ -54,17 +55,12 @@ def describe(run_dirs, swept):
             "environments": [row for index, row in enumerate(environments) if row not in environments[:index]]}
 
 
-def load_result(run_dir):
-    """The contents of a finished run's final.json."""
-    return load_json(run_dir / "final.json", "the result")
-
-
 def write_sweep(run_dirs, out_csv):
     """Write the table of finished runs of train_model.py, beside it their training curves and how they were made.
 
     OUT_CSV has a row a run; the same with _curves in its name a row an epoch; _about.json what all runs share.
     """
-    out_csv, about = Path(out_csv), describe(run_dirs, AXES)
+    out_csv, about = Path(out_csv), describe_runs(run_dirs, AXES)
     rows, curves = [], []
     for run_dir in run_dirs:
         result = load_result(run_dir)
@@ -80,7 +76,7 @@ def write_sweep(run_dirs, out_csv):
 
 def write_table1(run_dirs, out_csv):
     """Write the table of finished runs of train_transformer.py, a row a seed and length, and how they were made."""
-    out_csv, about = Path(out_csv), describe(run_dirs, ("seed",))
+    out_csv, about = Path(out_csv), describe_runs(run_dirs, ("seed",))
     results = [load_result(run_dir) for run_dir in run_dirs]
     make_directory(out_csv.parent)
     write_csv(out_csv, [{"seed": result["seed"], **dict(zip(PER_LENGTH, values))} for result in results
@@ -109,6 +105,14 @@ def read_numbers(path, columns):
             for row in read_table(path, columns, "make it again with collect_results.py")]
 
 
+def read_sweep(path, columns):
+    """What read_numbers gives of a table to be drawn; exits with code 2 if its runs have several weight decays."""
+    rows = read_numbers(path, ("weight_decay", *columns))
+    if len({row["weight_decay"] for row in rows}) > 1:
+        fail(f"{path} has several weight decays; collect one with collect_results.py --weight_decays")
+    return rows
+
+
 def over_seeds(rows, column):
     """{training size: (context lengths (k,), list of k arrays over the seeds)} of one column, lengths ascending."""
     cells = defaultdict(lambda: defaultdict(list))
@@ -118,7 +122,7 @@ def over_seeds(rows, column):
             for size, by_length in sorted(cells.items())}
 
 
-def optimum(lengths, losses):
+def optimum_and_margin(lengths, losses):
     """Index of the lowest mean loss, and by how much each neighbour's lowest seed exceeds its highest seed (nats).
 
     The margin is None if there is no neighbour on one side: the minimum is then not an interior one.
@@ -127,6 +131,13 @@ def optimum(lengths, losses):
     if best in (0, len(lengths) - 1):
         return best, None
     return best, min(losses[best + side].min() - losses[best].max() for side in (-1, 1))
+
+
+def spread(values, digits=3):
+    """"mean [lowest, highest]", or the value where there is one."""
+    values = list(values)
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]" if len(values) > 1 else mean
 
 
 def load_table1(path):

@@ -7,17 +7,17 @@ a star; and the optimum against the training size) and approximation_loss (the a
 the epoch with the lowest validation loss and at the last one), as PDF and PNG. Prints the numbers it draws.
 """
 
-from utils import Parser, fail, run_main
+from utils import Parser, run_main
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from collecting import optimum, over_seeds, read_numbers
+from collecting import optimum_and_margin, over_seeds, read_sweep
 from plotting import BAYES, OPTIMUM, colours, label_ticks, samples_label, save_figure
 
 PARTS = {"solvable": ("solid", "solvable subtasks not yet right"),
          "unsolvable": ("dotted", "unsolvable subtasks beyond $\\log 2$")}
-COLUMNS = ("context_length", "train_dataset_size", "weight_decay", "seed", "bayes_risk", "best_valid_loss",
+COLUMNS = ("context_length", "train_dataset_size", "seed", "bayes_risk", "best_valid_loss",
            *(f"{epoch}_approximation_loss_{part}" for epoch in ("best", "last") for part in PARTS))
 
 
@@ -29,7 +29,7 @@ def draw_curves(axes, rows):
     axes[0].plot(list(risks), list(risks.values()), **BAYES)
     for size, (lengths, losses) in curves.items():
         means = np.array([loss.mean() for loss in losses])
-        best, margin = optimum(lengths, losses)
+        best, margin = optimum_and_margin(lengths, losses)
         axes[0].plot(lengths, means, color=colour[size], label=f"{samples_label(size)} samples")
         for length, loss in zip(lengths, losses):
             axes[0].plot([length] * len(loss), loss, ".", color=colour[size])
@@ -77,9 +77,7 @@ def main():
     parser.add_argument("--results", default="outputs/sweep.csv", help="CSV of collect_results.py")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    rows = read_numbers(args.results, COLUMNS)
-    if len({row["weight_decay"] for row in rows}) > 1:
-        fail(f"{args.results} has several weight decays; collect one with collect_results.py --weight_decays")
+    rows = read_sweep(args.results, COLUMNS)
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(2, 1))
     draw_curves(axes, rows)

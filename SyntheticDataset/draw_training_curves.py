@@ -7,16 +7,16 @@ log 2; a run that overfits has a falling training loss and a rising validation l
 collect_results.py, draws its first seed, writes training_curves as PDF and PNG, and prints the first and last losses.
 """
 
-from utils import Parser, fail, run_main
+from utils import Parser, run_main
 
 import math
 
 import matplotlib.pyplot as plt
 
-from collecting import read_numbers
+from collecting import read_sweep
 from plotting import colours, samples_label, save_figure
 
-COLUMNS = ("context_length", "train_dataset_size", "weight_decay", "seed", "step", "train_loss", "valid_loss")
+COLUMNS = ("context_length", "train_dataset_size", "seed", "step", "train_loss", "valid_loss")
 
 
 def main():
@@ -24,9 +24,7 @@ def main():
     parser.add_argument("--results", default="outputs/sweep_curves.csv", help="_curves CSV of collect_results.py")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    rows = read_numbers(args.results, COLUMNS)
-    if len({row["weight_decay"] for row in rows}) > 1:
-        fail(f"{args.results} has several weight decays; collect one with collect_results.py --weight_decays")
+    rows = read_sweep(args.results, COLUMNS)
     seed = min(row["seed"] for row in rows)
     runs = {}
     for row in rows:

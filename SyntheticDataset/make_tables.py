@@ -8,11 +8,10 @@ from utils import run_main
 
 import json
 import re
-import statistics
 from functools import cache
 from pathlib import Path
 
-from collecting import load_table1, optimum, over_seeds, read_numbers
+from collecting import load_table1, optimum_and_margin, over_seeds, read_numbers, spread
 from correlation import correlations, load_by_seed
 from entropy import intrinsic_dimension
 from measures import load_measures, right_thresholds
@@ -28,13 +27,6 @@ PAPER_TABLE_1 = {17: "0.4648", 50: "0.0613"}
 LENGTHS_SHOWN = (11, 14, 17, 20, 25, 30, 40, 50, 60)  # of the 60 bits
 
 
-def spread(values, digits=3):
-    """"mean [lowest, highest]", or the value where there is one."""
-    values = list(values)
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]" if len(values) > 1 else mean
-
-
 def rows_of(experiment, *columns):
     """The runs of an experiment's sweep.csv with these columns and those that say which run it is."""
     return read_numbers(RESULTS / experiment / "sweep.csv",
@@ -47,7 +39,7 @@ def losses(experiment):
     risks = {int(row["context_length"]): row["bayes_risk"] for row in rows}
     table = []
     for size, (lengths, cells) in over_seeds(rows, "best_valid_loss").items():
-        best, _ = optimum(lengths, cells)
+        best, _ = optimum_and_margin(lengths, cells)
         texts = [spread(cell) for cell in cells]
         texts[best] = re.sub(r"^[\d.]+", r"**\g<0>**", texts[best])
         table.append([f"{size:,}", *texts])
@@ -59,7 +51,7 @@ def margins():
     """By how much the neighbours of each optimum are worse, their best seed beside its worst."""
     table = []
     for size, (lengths, cells) in over_seeds(rows_of("small", "best_valid_loss"), "best_valid_loss").items():
-        best, margin = optimum(lengths, cells)
+        best, margin = optimum_and_margin(lengths, cells)
         table.append([f"{size:,}", lengths[best], "none: end of the grid" if margin is None else f"{margin:.3f}"])
     return markdown(["training samples", "optimum (bits)", "worst seed below every seed of the neighbours by (nats)"],
                     table)
@@ -188,7 +180,7 @@ def summary():
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
     def optima(experiment):
         """The optimum of each size, and whether each is below its neighbours with every seed."""
-        found = {size: (lengths, *optimum(lengths, cells)) for size, (lengths, cells) in
+        found = {size: (lengths, *optimum_and_margin(lengths, cells)) for size, (lengths, cells) in
                  over_seeds(rows_of(experiment, "best_valid_loss"), "best_valid_loss").items()}
         beyond = all(margin is not None and margin > 0 for _, _, margin in found.values())
         return (", ".join(f"{lengths[best]} bits at {size:,}" for size, (lengths, best, _) in found.items())

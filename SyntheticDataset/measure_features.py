@@ -8,7 +8,7 @@ Writes OUT_DIR/measures.csv, a row for each file (results/README.md explains the
 Intrinsic dimensions (how many eigenvalues exceed a share of the largest) and sums of log eigenvalues follow from these:
 intrinsic_dimension and log_sums of entropy.py. The KDE entropy is that of the `rank` directions whose variance exceeds
 the rounding of the features (entropy.py says by which tolerance). A row is named after the file or, if that is called
-features.pt, after its directory. What is up to date is kept, as are the rows of other files.
+features.pt, after its directory. What is up to date is kept, as are, without --no-others, the rows of other files.
 """
 
 from utils import Parser, choose_device, fail, progress, run_main, say
@@ -51,6 +51,8 @@ def parse_args():
     parser.add_argument("--entropy", action=BooleanOptionalAction, default=True, help="measure the KDE entropy too")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False, help="measure again what is there")
+    parser.add_argument("--others", action=BooleanOptionalAction, default=True,
+                        help="keep the rows of files that are not named")
     return parser.parse_args()
 
 
@@ -66,6 +68,10 @@ def main():
         named[name] = path
     with lock(out_dir / "lock", f"another process measures into {out_dir}; wait for it, or choose another --out_dir"):
         rows, spectra = load_known(out_dir)
+        left_out = set() if args.others else rows.keys() - named
+        for entries in (rows, *spectra.values()):
+            for name in left_out & entries.keys():
+                del entries[name]
         for name, path in progress(named.items(), unit="files", desc="measuring"):
             request = {"features": identity(path), "entropy": args.entropy}
             if name in rows and spectra["request"].get(name) == request and not args.overwrite:
@@ -75,12 +81,13 @@ def main():
                 row, eigenvalues = measure(features, about, dtype_of(about.get("dtype"), features, path), args.entropy)
             except ValueError as error:
                 fail(f"{path}: {error}, or skip the entropy with --no-entropy")
-            rows[name] = {**row, "name": name}
-            spectra["eigenvalues"][name], spectra["request"][name] = eigenvalues, request
-            save_measures(out_dir, rows, spectra)
+            rows[name], spectra["eigenvalues"][name] = {**row, "name": name}, eigenvalues
+            save_measures(out_dir, rows, spectra, name, request)
             dimension = intrinsic_dimension(eigenvalues, 0.1)
             say(f"{name}: rank {row['rank']} of {row['width']}, intrinsic dimension {dimension} at threshold 0.1, "
                 f"KDE entropy {'not measured' if row['kde_entropy'] is None else format(row['kde_entropy'], '.4f')}")
+        if left_out:  # which are in the files as long as nothing was measured
+            save_measures(out_dir, rows, spectra, name, request)
 
 
 if __name__ == "__main__":

@@ -52,10 +52,16 @@ def load_known(directory):
     return {}, known
 
 
-def save_measures(directory, rows, spectra):
-    """Write both files, measures.csv first: a row is up to date once spectra.pt holds its request too."""
+def save_measures(directory, rows, spectra, name, request):
+    """Write both files, with a new row, and at last its request: a row without one is not up to date.
+
+    The request of the row that was there before goes first, so that at no time it stands beside the new row.
+    """
+    if spectra["request"].pop(name, None):
+        save_tensors(directory / "spectra.pt", spectra)
     write_csv(directory / "measures.csv", sorted(
         rows.values(), key=lambda row: (int(row["visible_context_length"] or 0), int(row["seed"] or 0), row["name"])))
+    spectra["request"][name] = request
     save_tensors(directory / "spectra.pt", spectra)
 
 

@@ -56,7 +56,7 @@ def weighted(grid, gamma):
     return grid @ position_weights(grid.shape[-1], gamma)
 
 
-def optimum(lengths, losses):
+def interpolated_optimum(lengths, losses):
     """The visible length with the lowest of `losses` (lengths,), and whether it lies inside the grid.
 
     Inside, it is the vertex of the parabola through the lowest loss and its neighbours, over the log of the length.
@@ -75,7 +75,7 @@ def optimum(lengths, losses):
 
 def optima(lengths, losses):
     """Optima of each seed's losses (seeds, lengths): float64 (seeds,), and how many of them lie inside the grid."""
-    found = [optimum(lengths, row) for row in losses]
+    found = [interpolated_optimum(lengths, row) for row in losses]
     return torch.tensor([length for length, _ in found], dtype=torch.float64), sum(inside for _, inside in found)
 
 

@@ -20,7 +20,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 [[ -f $here/train_model.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
 cd "$here"
 source launching.sh
-preset=${1:-small}
+preset=${1:-small} n_features=10000
 [[ $# -eq 0 ]] || shift
 case $preset in
 smoke)
@@ -29,18 +29,16 @@ smoke)
 small)
     sizes=(2000000 20000) lengths="22 27 36 50 94" train_sizes="85000 60000 40000" seeds="0 1"
     sweep=(--hidden_size 200 --learning_rate 2e-3 --batch_size 500 --early_stopping 10 --early_stopping_steps 2000)
-    bi_lengths="36 33 30 27 24 22" bi_size=2000000 n_features=10000
-    bi=(--num_epochs 3 --batch_size 4000 --learning_rate 3e-3) ;;
+    bi_lengths="36 33 30 27 24 22" bi_size=2000000 bi=(--num_epochs 3 --batch_size 4000 --learning_rate 3e-3) ;;
 paper)
     sizes=(10000000 2000000) lengths="27 32 36 43 63 94" seeds=0
     train_sizes="2000000 400000 200000 150000 100000 85000 75000 50000"
     sweep=(--num_epochs 2000 --early_stopping_steps 4000 --valid_dataset_size 100000)
-    bi_lengths="22 27 36 43 63 94" bi_size=10000000 n_features=10000
-    bi=(--num_epochs 20 --batch_size 4000 --learning_rate 3e-3) ;;
+    bi_lengths="22 27 36 43 63 94" bi_size=10000000 bi=(--num_epochs 20 --batch_size 4000 --learning_rate 3e-3) ;;
 *)
     echo "reproduce.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
-out=${OUT:-outputs/$preset}
+out=${OUT:-outputs/$preset} runs=()  # the Bi-MLPs of this grid alone
 samples=(--training_data_position "$out/data/train.pt" --validation_data_position "$out/data/valid.pt")
 sweep=("${samples[@]}" "${sweep[@]}" "$@" --out_csv "$out/sweep.csv")
 bi=("${samples[@]}" --use_bi_mlp "${bi[@]}" "$@" --out_csv "$out/bi_sweep.csv" --no-draw)
@@ -51,9 +49,12 @@ bi_grid() { CONTEXT_LENGTHS=${BI_CONTEXT_LENGTHS:-$bi_lengths} TRAIN_SIZES=${BI_
 run "$PYTHON" generate_data.py --train_size "${sizes[0]}" --valid_size "${sizes[1]}" --out_dir "$out/data"
 SAVE_POSITION=$out/runs run "$PYTHON" sweep.py "${sweep[@]}"
 bi_grid "$PYTHON" sweep.py "${bi[@]}"
-run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$out"/bi_runs/bi_mlp_*/last.pt \
+for length in ${BI_CONTEXT_LENGTHS:-$bi_lengths}; do for size in ${BI_TRAIN_SIZE:-$bi_size}; do
+    for seed in ${BI_SEEDS:-0}; do runs+=("$out/bi_runs/bi_mlp_ctl${length}_train${size}_wd0.05_seed$seed"); done
+done; done
+run "$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]/%//last.pt}" \
     --validation_data_position "$out/data/valid.pt" --valid_dataset_size "$n_features"  # of the last epoch: a cleaner spectrum
-run "$PYTHON" measure_features.py "$out"/bi_runs/*/features.pt --out_dir "$out/measures"
+run "$PYTHON" measure_features.py "${runs[@]/%//features.pt}" --no-others --out_dir "$out/measures"
 SAVE_POSITION=$out/runs run "$PYTHON" sweep.py --collect "${sweep[@]}"
 bi_grid "$PYTHON" sweep.py --collect "${bi[@]}"
 run "$PYTHON" draw_intrinsic_dimension.py --measures "$out/measures" --out_dir "$out/figures"

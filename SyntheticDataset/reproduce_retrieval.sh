@@ -24,10 +24,10 @@ PRESET=${1:-small}
 [[ $# -eq 0 ]] || shift
 case $PRESET in
 smoke)
-    TRAIN_SIZES=${TRAIN_SIZES:-100 200}; SEEDS=${SEEDS:-0 1}; features=100
+    TRAIN_SIZES=${TRAIN_SIZES:-100 200}; SEEDS=${SEEDS:-0 1}; n_samples=100
     training=(--num_steps 5 --eval_interval 5 --eval_contexts 2 --test_contexts 4 --width 16 --batch_size 16) ;;
 small)
-    TRAIN_SIZES=${TRAIN_SIZES:-2000 4000 8000}; SEEDS=${SEEDS:-0 1 2 3 4}; features=2000
+    TRAIN_SIZES=${TRAIN_SIZES:-2000 4000 8000}; SEEDS=${SEEDS:-0 1 2 3 4}; n_samples=2000
     training=() ;;
 *)
     echo "reproduce_retrieval.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
@@ -41,8 +41,10 @@ for seed in $SEEDS; do for size in $TRAIN_SIZES; do echo --train_dataset_size "$
 # shellcheck disable=SC2086  # lists of numbers
 run "$PYTHON" collect_retrieval.py --runs "$OUT/runs" --out_dir "$OUT" --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS
 say "hidden states and their entropy"  # many files: the commands are not echoed
-"$PYTHON" save_feature_tensor.py --model_state_dict_position "$OUT"/runs/retrieval_train*_seed*/ --n_samples "$features" \
-    --gamma 8
-"$PYTHON" measure_features.py "$OUT"/runs/*/features/*_gamma8_*.pt --out_dir "$OUT/measures" | tail -n 1
+runs=() features=()  # of these sizes and seeds alone
+for seed in $SEEDS; do for size in $TRAIN_SIZES; do runs+=("$OUT/runs/retrieval_train${size}_seed$seed"); done; done
+"$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]}" --n_samples "$n_samples" --gamma 8
+for directory in "${runs[@]}"; do features+=("$directory"/features/*_gamma8_*.pt); done
+"$PYTHON" measure_features.py "${features[@]}" --no-others --out_dir "$OUT/measures" | tail -n 1
 run "$PYTHON" draw_position_weighted.py --results "$OUT/grids.pt" --measures "$OUT/measures/measures.csv" \
     --entropy_gamma 8 --out_dir "$OUT/figures"

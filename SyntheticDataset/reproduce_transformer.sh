@@ -39,14 +39,18 @@ paper)
 *)
     echo "reproduce_transformer.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
-out=${OUT:-outputs/transformer_$preset}
+out=${OUT:-outputs/transformer_$preset} SEEDS=${SEEDS:-0}
 jobs=$("$PYTHON" -c "import jobs, sys, utils
 print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else utils.available_cores())" "$preset")
 
 run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/data/tasks.json"
-printf '%s\n' ${SEEDS:-0} | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \
+printf '%s\n' $SEEDS | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \
     "$out/data/tasks.json" --save_position "$out/runs" --seed {} "${training[@]}" "$@"
-run "$PYTHON" collect_results.py --table1 --runs "$out/runs" --out_csv "$out/table1.csv"
-run "$PYTHON" save_feature_tensor.py --model_state_dict_position "$out"/runs/*/ --n_samples "$n_samples"
-run "$PYTHON" measure_features.py "$out"/runs/*/features/*.pt --out_dir "$out/measures"
+# shellcheck disable=SC2086  # a list of numbers
+run "$PYTHON" collect_results.py --table1 --runs "$out/runs" --seeds $SEEDS --out_csv "$out/table1.csv"
+runs=() features=()  # of these seeds alone
+for seed in $SEEDS; do runs+=("$out"/runs/transformer_*_seed"$seed"); done
+run "$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]}" --n_samples "$n_samples"
+for directory in "${runs[@]}"; do features+=("$directory"/features/*.pt); done
+run "$PYTHON" measure_features.py "${features[@]}" --no-others --out_dir "$out/measures"
 run "$PYTHON" draw_entropy_vs_loss.py --measures "$out/measures" --table1 "$out/table1.csv" --out_dir "$out/figures"

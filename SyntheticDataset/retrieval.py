@@ -16,7 +16,7 @@ from run import run_tag
 from transformer import QueryTransformer, systematic_sample
 
 SAMPLES_PER_BLOCK = 1000  # samples that are drawn together: the first n samples of a seed do not depend on n
-MODEL_ARGUMENTS = ("n_pairs", "n_keys", "n_values", "width", "n_layer", "n_head", "rope_base")
+RETRIEVAL_MODEL_ARGUMENTS = ("n_pairs", "n_keys", "n_values", "width", "n_layer", "n_head", "rope_base")
 PARTS = {"train": 0, "valid": 1, "test": 2, "features": 3, "batches": 4}  # what a seed's random numbers are for
 
 
@@ -84,7 +84,7 @@ class RetrievalModel(QueryTransformer):
 
 def build_retrieval_model(arguments):
     """The RetrievalModel of a run's arguments."""
-    return RetrievalModel(**{name: arguments[name] for name in MODEL_ARGUMENTS})
+    return RetrievalModel(**{name: arguments[name] for name in RETRIEVAL_MODEL_ARGUMENTS})
 
 
 class TrainingSet:

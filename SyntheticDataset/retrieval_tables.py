@@ -17,7 +17,7 @@ def tables(lengths, grids, rows):
     steps, pairs = list(zip(gammas, gammas[1:])), list(itertools.combinations(sizes, 2))
     costs = {size: cut_off_losses(lengths, losses) for size, (_, losses) in grids.items()}
     return {
-        "optimum": markdown(header, [[f"{gamma:g}", *(describe(cells[size, gamma]) for size in sizes)]
+        "optimum": markdown(header, [[f"{gamma:g}", *(describe_optimum(cells[size, gamma]) for size in sizes)]
                                      for gamma in gammas]),
         "losses": markdown(header, [[f"{gamma:g}", *(describe_losses(cells[size, gamma]) for size in sizes)]
                                     for gamma in gammas]),
@@ -48,7 +48,7 @@ def describe_difference(differences):
     return f"**{text}**" if beyond_spread(differences) else text
 
 
-def describe(row):
+def describe_optimum(row):
     """The optimum of a row in words: mean ± half its interval [lowest, highest seed], or that no seed has it inside."""
     mean, half = row["optimum"]
     if not row["inside"]:

@@ -6,6 +6,7 @@
     ckpt_last.pt   everything needed to go on; gone when the run has finished
     best.pt        weights of the epoch with the lowest validation loss (train_model.py)
     last.pt        weights at the end
+    grid.pt        what was measured by visible length and gold position (train_retrieval.py)
     final.json     the result, written last: the run has finished if it is there and args.json holds the request
     lock           held by the process that is training here
 """
@@ -21,7 +22,7 @@ from files import (begins_anew, current, difference, load_json, load_tensors, lo
                    save_tensors)
 from utils import StopSignal, again, fail, progress
 
-RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "metrics.csv", "args.json")
+RUN_FILES = ("final.json", "ckpt_last.pt", "best.pt", "last.pt", "grid.pt", "metrics.csv", "args.json")
 # Arguments that say where and how a run is made, not what comes out of it; of a task definition the contents count.
 SETTINGS = ("training_data_position", "validation_data_position", "task_definition", "save_position", "device",
             "threads", "checkpoint_seconds", "overwrite")
@@ -46,6 +47,11 @@ def request_of(trainer, arguments, data):
 def has_finished(run_dir, request):
     """Whether a directory holds the finished run of this request."""
     return (Path(run_dir) / "final.json").exists() and current(Path(run_dir) / "args.json", request)
+
+
+def load_result(run_dir):
+    """The contents of a finished run's final.json."""
+    return load_json(Path(run_dir) / "final.json", "the result")
 
 
 def load_request(run_dir):
@@ -112,10 +118,6 @@ class Run:
     @property
     def name(self):
         return self.directory.name
-
-    def result(self):
-        """The contents of final.json of a finished run."""
-        return load_json(self.directory / "final.json", "the result")
 
     def resume(self, state, model, optimizer):
         """Put the last checkpoint, if there is one, into the three of them; the clock goes on from there.

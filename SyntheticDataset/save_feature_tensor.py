@@ -39,7 +39,7 @@ from run import load_request
 from samples import load_samples
 from tasks import check_task_definition, solvable_tasks
 from training import MODELS, WIDTHS
-from transformer import EVALUATION_BATCH, TaskSampler, build_transformer, tokens, visible_lengths
+from transformer import EVALUATION_CONTEXTS, TaskSampler, build_transformer, tokens, visible_lengths
 
 SETTINGS = ("model", "context_length", *WIDTHS, "output_size")
 RETRIEVAL_BATCH = 500  # samples of train_retrieval.py's runs whose states exist at the same time
@@ -69,7 +69,7 @@ def features_of_samples(model, samples, visible, batch_size):
 def features_of_contexts(model, bits, active, visible):
     """Hidden states (n, width), float32 on the CPU, with the first `visible` bits shown."""
     return torch.cat([model.features(tokens(part, task, visible)).squeeze(1).float().cpu()
-                      for part, task in zip(bits.split(EVALUATION_BATCH), active.split(EVALUATION_BATCH))])
+                      for part, task in zip(bits.split(EVALUATION_CONTEXTS), active.split(EVALUATION_CONTEXTS))])
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from utils import choose_device, describe_environment, fail, progress, run_main
 import torch
 
 from mlp import build_model
-from run import Run
+from run import Run, load_result
 from samples import load_samples
 from tasks import bayes_risk
 from training import check_heads, epoch_order, evaluate, train_step, training_parser
@@ -89,7 +89,8 @@ def main():
     args.train_dataset_size, args.valid_dataset_size = len(train_samples.bits), len(valid_samples.bits)
     run = Run("train_model", vars(args), train_samples.source, describe_environment(device))
     if run.finished:
-        return print(f"{run.name}: finished before, validation loss {run.result()['best_valid_loss']:.4f}")
+        loss = load_result(run.directory)["best_valid_loss"]
+        return print(f"{run.name}: finished before, validation loss {loss:.4f}")
 
     torch.manual_seed(args.seed)
     model = build_model(vars(args), args.context_length, len(train_samples.tasks)).to(device)

@@ -24,7 +24,7 @@ import math
 import torch
 
 from retrieval import TrainingSet, build_retrieval_model, draw_samples, measure_grid, retrieval_loss
-from run import Run
+from run import Run, load_result
 from training import add_run_arguments, check_heads, optimizer_step
 
 METRICS = ("step", "train_loss", "answerable_loss", "cut_off_loss", "accuracy", "learning_rate", "seconds")
@@ -122,7 +122,8 @@ def main():
     device = choose_device(args.device)
     run = Run("train_retrieval", vars(args), {}, describe_environment(device))
     if run.finished:
-        return print(f"{run.name}: finished before, accuracy {run.result()['accuracy']:.4f} with all pairs visible")
+        accuracy = load_result(run.directory)["accuracy"]
+        return print(f"{run.name}: finished before, accuracy {accuracy:.4f} with all pairs visible")
 
     torch.manual_seed(args.seed)
     model = build_retrieval_model(vars(args)).to(device)

@@ -22,7 +22,7 @@ from argparse import BooleanOptionalAction
 
 import torch
 
-from run import Run
+from run import Run, load_result
 from tasks import as_lists, bayes_risk, load_task_definition
 from training import add_run_arguments, check_heads
 from transformer import (TaskSampler, build_transformer, cross_entropies, flops_per_sample, visible_lengths,
@@ -158,7 +158,8 @@ def main():
         fail(f"{args.task_definition} has bits beyond --context_bits {args.context_bits}; give its own number")
     run = Run("train_transformer", vars(args), {"task_definition": as_lists(tasks)}, describe_environment(device))
     if run.finished:
-        return print(f"{run.name}: finished before, {largest_difference(run.result()):.4f} nats above Bayes at most")
+        difference = largest_difference(load_result(run.directory))
+        return print(f"{run.name}: finished before, {difference:.4f} nats above Bayes at most")
 
     torch.manual_seed(args.seed)
     model = build_transformer(vars(args), len(tasks)).to(device)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tasks import solvable_tasks
 from utils import Parser, fail, non_negative_float, non_negative_int, positive_int, seed
 
-EVALUATION_BATCH = 8192
+EVALUATION_SAMPLES = 8192  # at a time
 MODELS = ("mlp", "bi_mlp", "transformer")
 # The arguments that say which network it is; the paper's widths by default.
 WIDTHS = {
@@ -105,8 +105,8 @@ def train_step(model, optimizer, samples, rows):
 def loss_sums_by_task(model, samples):
     """Sum of the losses (nats) and number of samples of each subtask: two float64 tensors (T,) on the CPU."""
     sums = torch.zeros(2, len(samples.tasks), dtype=torch.float64, device=samples.bits.device)
-    for start in range(0, len(samples.bits), EVALUATION_BATCH):
-        bits, control, answers = samples.batch(slice(start, start + EVALUATION_BATCH))
+    for start in range(0, len(samples.bits), EVALUATION_SAMPLES):
+        bits, control, answers = samples.batch(slice(start, start + EVALUATION_SAMPLES))
         losses = F.binary_cross_entropy_with_logits(model(bits, control), answers, reduction="none").double()
         sums += torch.stack([losses, torch.ones_like(losses)]) @ control.double()
     return sums.cpu()

@@ -11,8 +11,8 @@ from tasks import task_weights
 from training import optimizer_step, seeded
 
 MASKED = 2  # the token "?"; bits are 0 and 1, subtask t is 3 + t
-EVALUATION_BATCH = 256  # contexts
-MODEL_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
+EVALUATION_CONTEXTS = 256  # at a time
+TRANSFORMER_ARGUMENTS = ("context_bits", "width", "n_layer", "n_head", "rope_base")
 
 
 class Block(nn.Module):
@@ -165,7 +165,7 @@ def tokens(bits, tasks, visible):
 
 def build_transformer(arguments, n_tasks):
     """The Transformer of a run's arguments."""
-    return Transformer(n_tasks=n_tasks, **{name: arguments[name] for name in MODEL_ARGUMENTS})
+    return Transformer(n_tasks=n_tasks, **{name: arguments[name] for name in TRANSFORMER_ARGUMENTS})
 
 
 def visible_lengths(tasks, context_bits):
@@ -196,7 +196,7 @@ def cross_entropies(model, sampler, lengths, n_contexts, seed, report=lambda n: 
     for length in lengths:
         losses = torch.cat([
             F.binary_cross_entropy_with_logits(model(tokens(part, sampler.tasks, length)), answer, reduction="none")
-            for part, answer in zip(bits.split(EVALUATION_BATCH), answers.split(EVALUATION_BATCH))]).double()
+            for part, answer in zip(bits.split(EVALUATION_CONTEXTS), answers.split(EVALUATION_CONTEXTS))]).double()
         means.append(losses.mean(dim=0))
         errors.append((losses @ sampler.weights).std() / math.sqrt(n_contexts))
         report(1)

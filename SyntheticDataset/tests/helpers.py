@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from utils import STOP_SIGNALS, run_main
+from utils import STOP_SIGNALS, StopSignal, run_main
 
 FOLDER = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**{name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))},
@@ -40,6 +40,29 @@ def call(name, *arguments, cwd, check=True):
             signal.signal(number, handler)
     assert not check or code == 0, err.getvalue()
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def refused(done, *words):
+    """Assert that a script ended with exit code 2 and one line, in which these words are."""
+    assert done.returncode == 2, done.stderr
+    line, = done.stderr.splitlines()
+    assert all(word in line for word in words), line
+
+
+def stop_in(monkeypatch, module, name, is_last):
+    """Have SIGTERM come in a module's function where is_last(*arguments, **options); the run then ends with code 9."""
+    function = getattr(module, name)
+
+    def signalled(*arguments, **options):
+        if is_last(*arguments, **options):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments, **options)
+
+    def end(*_):
+        raise SystemExit(9)
+
+    monkeypatch.setattr(module, name, signalled)
+    monkeypatch.setattr(StopSignal, "end", end)
 
 
 def start(command, cwd, **variables):

@@ -5,15 +5,10 @@ import json
 import pytest
 import torch
 
+from helpers import refused
 from run import run_tag
 
 TRAIN = ("train_model.py", "--context_length", 9, "--num_epochs", 1)
-
-
-def refused(done, *words):
-    assert done.returncode == 2, done.stderr
-    line, = done.stderr.splitlines()
-    assert all(word in line for word in words), done.stderr
 
 
 @pytest.mark.parametrize("definition, word", [
@@ -72,12 +67,6 @@ def test_files_of_different_data_are_not_mixed(script, small_data, tmp_path):
     assert not (run / "features.pt").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_absent_gpu(script, small_data):
-    refused(script(*TRAIN, "--device", "cuda", check=False), "0 GPUs")
-    refused(script(*TRAIN, "--device", "abacus", check=False), "abacus")
-
-
 def test_nan_loss_stops_and_keeps_the_checkpoint(script, small_data, tmp_path):
     flags = ("train_model.py", "--context_length", 9, "--batch_size", 50, "--hidden_size", 16,
              "--checkpoint_seconds", 0)
@@ -108,7 +97,8 @@ def test_weights_that_do_not_fit(script, small_data, tmp_path):
     (tmp_path / "alone.pt").write_bytes((run / "best.pt").read_bytes())
     refused(script("save_feature_tensor.py", "--model_state_dict_position", "alone.pt", check=False),
             "--context_length", "--model")
-    refused(script("save_feature_tensor.py", "--model_state_dict_position", "nothing", check=False), "nothing")
+    refused(script("save_feature_tensor.py", "--model_state_dict_position", "nowhere", check=False), "no args.json",
+            "nowhere")
     assert not (run / "features.pt").exists()
     torch.save({"0": 1}, run / "best.pt")
     refused(script("save_feature_tensor.py", "--model_state_dict_position", run, check=False), "does not fit")
@@ -149,13 +139,18 @@ def test_figures_and_tables_without_results(script, tmp_path):
     refused(script("draw_intrinsic_dimension.py", check=False), "save_feature_tensor.py")
 
 
-def test_a_missing_cell_is_named(script, small_data, tmp_path):
+def test_a_missing_cell_is_named_and_the_others_are_drawn(script, small_data, tmp_path):
     for length in (5, 9):
         script("train_model.py", "--context_length", length, "--num_epochs", 1, "--hidden_size", 8)
     (tmp_path / "outputs" / "runs" / "mlp_ctl5_train700_wd0.0001_seed0" / "final.json").unlink()
     done = script("collect_results.py", check=False)
     assert done.returncode == 1 and done.stderr == "missing: mlp_ctl5_train700_wd0.0001_seed0\n"
     assert len((tmp_path / "outputs" / "sweep.csv").read_text().splitlines()) == 2
+    for name in ("draw_loss_vs_context.py", "draw_training_curves.py"):
+        script(name)
+    for figure in ("loss_vs_context", "approximation_loss", "training_curves"):
+        for suffix in ("pdf", "png"):
+            assert (tmp_path / "outputs" / "figures" / f"{figure}.{suffix}").stat().st_size > 5000
     done = script("collect_results.py", "--seeds", 0, 1, check=False)
     assert done.returncode == 1 and done.stderr.count("seed1") == 2
 

@@ -5,17 +5,17 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from helpers import copy_of_the_folder, run, start
+from helpers import call, copy_of_the_folder, run, start
 
 TINY = {"CONTEXT_LENGTHS": "22 27", "TRAIN_SIZES": "2000", "SEEDS": "0", "BI_CONTEXT_LENGTHS": "22"}
 FLAGS = ("--num_epochs", "1", "--hidden_size=8")
-BASH32 = os.environ.get("BASH32", "")  # a bash 3.2, as macOS has it
+BASH = os.environ.get("BASH32") or "bash"  # a bash 3.2, as macOS has it, where there is one
 
 
 @pytest.fixture
@@ -25,8 +25,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def samples(folder):
-    code, output = run([sys.executable, "generate_data.py", "--train_size", 1000, "--valid_size", 200], folder)
-    assert code == 0, output
+    call("generate_data.py", "--train_size", 1000, "--valid_size", 200, cwd=folder)
     return folder
 
 
@@ -43,38 +42,68 @@ def results(folder):
     return found
 
 
-def test_the_smoke_preset(folder):
-    """From nothing, in a folder with a space in its path."""
-    code, output = run(["bash", "reproduce.sh", "smoke"], folder, **TINY)
-    assert code == 0, output
+@pytest.fixture
+def calls(folder):
+    """Run a launcher with a PYTHON that writes down its arguments: a list of those of each call of a script."""
+    python = folder / "python"
+    python.write_text("#!/bin/sh\nprintf '<%s>' \"$@\" >> calls.log\necho >> calls.log\n")
+    python.chmod(0o755)
+
+    def calls(*command, **variables):
+        code, output = run([BASH, *command], folder, PYTHON=str(python), JOBS="1", **variables)
+        assert code == 0, output
+        lines = (line[1:-1].split("><") for line in (folder / "calls.log").read_text().splitlines())
+        return [words for words in lines if words[0].endswith(".py")]
+    return calls
+
+
+@pytest.mark.parametrize("launcher, variables, runs, wanted, scripts", [
+    ("reproduce.sh", {"BI_CONTEXT_LENGTHS": "22 27", "BI_SEEDS": "1"}, "smoke/bi_runs/bi_mlp",
+     ["ctl22_train4000_wd0.05_seed1", "ctl27_train4000_wd0.05_seed1"],
+     "generate_data sweep sweep save_feature_tensor measure_features sweep sweep draw_intrinsic_dimension"),
+    ("reproduce_transformer.sh", {"SEEDS": "1 3"}, "transformer_smoke/runs/transformer",
+     ["bits16_width32_layers2_seed1", "bits16_width32_layers2_seed3"],
+     "generate_tasks train_transformer train_transformer collect_results save_feature_tensor measure_features "
+     "draw_entropy_vs_loss"),
+    ("reproduce_retrieval.sh", {"TRAIN_SIZES": "100", "SEEDS": "1"}, "retrieval_smoke/runs/retrieval",
+     ["train100_seed1"], "train_retrieval collect_retrieval save_feature_tensor measure_features "
+     "draw_position_weighted"),
+])
+def test_the_steps_of_a_preset_are_of_its_own_grid_alone(folder, calls, launcher, variables, runs, wanted, scripts):
+    """Not of the runs that an earlier grid has left beside its own."""
+    others = {name.replace(old, new) for name in wanted
+              for old, new in (("seed1", "seed11"), ("train100", "train1000"), ("ctl22", "ctl2"))}
+    for name in {*wanted, *others}:
+        run_dir = folder / "outputs" / f"{runs}_{name}"
+        (run_dir / "features").mkdir(parents=True)
+        for file in ("last.pt", "features.pt", "features/some_gamma8_visible4.pt"):
+            (run_dir / file).touch()
+    made = calls(launcher, "smoke", **variables)
+    assert [words[0].removesuffix(".py") for words in made] == scripts.split()
+    for script in ("save_feature_tensor.py", "measure_features.py"):
+        words, = (words for words in made if words[0] == script)
+        used = [word.split("/")[3] for word in words if word.startswith(f"outputs/{runs}")]
+        assert used == [f"{Path(runs).name}_{name}" for name in wanted]
+    assert "--no-others" in words
+
+
+def assert_the_smoke_preset_is_whole(folder):
+    """Its figures and tables are there, and nothing is made twice."""
     out = folder / "outputs" / "smoke"
     for figure in ("loss_vs_context", "approximation_loss", "training_curves", "intrinsic_dimension"):
         assert all((out / "figures" / f"{figure}.{suffix}").stat().st_size > 5000 for suffix in ("pdf", "png"))
     for table, rows in (("sweep.csv", 2), ("bi_sweep.csv", 1), ("measures/measures.csv", 1)):
         assert len((out / table).read_text().splitlines()) == rows + 1
-
-
-def assert_nothing_is_made_twice(folder, shell):
-    """In a folder where the smoke preset has ended."""
-    out = folder / "outputs" / "smoke"
     stamps = {path: path.stat().st_mtime_ns for path in [*out.rglob("*.pt"), *out.rglob("final.json")]}
-    code, output = run([shell, "reproduce.sh", "smoke"], folder, **TINY)
+    code, output = run([BASH, "reproduce.sh", "smoke"], folder, **TINY)
     assert code == 0, output
     assert output.count("finished before") == 3 and "there already" in output
     assert len(stamps) == 2 + 3 * 3 + 2 and stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BASH32, reason="needs BASH32, a bash 3.2")
-def test_the_smoke_preset_under_bash_3_2(folder):
-    code, output = run([BASH32, "reproduce.sh", "smoke"], folder, **TINY)
-    assert code == 0, output
-    assert_nothing_is_made_twice(folder, BASH32)
-
-
-@pytest.mark.slow
 def test_the_transformers_smoke_preset(folder):
-    code, output = run([BASH32 or "bash", "reproduce_transformer.sh", "smoke"], folder, SEEDS="0 1")
+    code, output = run([BASH, "reproduce_transformer.sh", "smoke"], folder, SEEDS="0 1")
     assert code == 0, output
     out = folder / "outputs" / "transformer_smoke"
     assert (out / "figures" / "entropy_vs_loss.pdf").exists()
@@ -93,10 +122,10 @@ def test_a_preset_again_and_killed_at_every_stage(tmp_path):
     kill -9 of the top shell alone, of everything, and SIGTERM; what still runs then is not trampled on.
     """
     whole, folder = copy_of_the_folder(tmp_path / "whole"), copy_of_the_folder(tmp_path / "killed")
-    assert run(["bash", "reproduce.sh", "smoke"], whole, **TINY)[0] == 0
-    assert_nothing_is_made_twice(whole, "bash")
+    assert run([BASH, "reproduce.sh", "smoke"], whole, **TINY)[0] == 0
+    assert_the_smoke_preset_is_whole(whole)
     for seconds, kill in ((2, "all"), (9, "top"), (5, "all"), (12, "term"), (20, "all")):
-        process = start(["bash", "reproduce.sh", "smoke"], folder, **TINY)
+        process = start([BASH, "reproduce.sh", "smoke"], folder, **TINY)
         try:
             process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -110,7 +139,7 @@ def test_a_preset_again_and_killed_at_every_stage(tmp_path):
         while is_running(process.pid) and time.monotonic() < until:
             time.sleep(0.1)
     for _ in range(20):  # a run whose sweep was killed goes on by itself: until it ends it is refused to others
-        code, output = run(["bash", "reproduce.sh", "smoke"], folder, **TINY)
+        code, output = run([BASH, "reproduce.sh", "smoke"], folder, **TINY)
         if code == 0:
             break
         assert "another process" in output, output
@@ -121,30 +150,31 @@ def test_a_preset_again_and_killed_at_every_stage(tmp_path):
 def test_unknown_preset(folder):
     for name in ("reproduce.sh", "reproduce_transformer.sh"):
         code, output = run(["bash", name, "huge"], folder)
-        assert code == 2 and output == f"{name}: unknown preset huge; use smoke, small or paper\n"
+        assert code == 2 and output.count("\n") == 1
+        assert all(word in output for word in (name, "huge", "smoke", "small", "paper"))
 
 
-def test_flags_behind_a_preset_reach_the_trainer_as_they_are(folder):
-    """With a space in one; PYTHON is what writes down its arguments."""
-    python = folder / "python"
-    python.write_text("#!/bin/sh\nprintf '<%s>' \"$@\" >> calls.log\necho >> calls.log\n")
-    python.chmod(0o755)
-    code, output = run(["bash", "reproduce_retrieval.sh", "smoke", "--device", "a b"], folder, PYTHON=str(python),
-                       JOBS="1")
-    assert code == 0, output
-    trained = [line for line in (folder / "calls.log").read_text().splitlines() if "train_retrieval.py" in line]
-    assert len(trained) == 4 and all("<--device><a b>" in line for line in trained)
-    assert sum("<--train_dataset_size><200><--seed><1>" in line for line in trained) == 1
+def test_flags_behind_a_preset_reach_the_trainer_as_they_are(calls):
+    """With a space in one."""
+    trained = [words for words in calls("reproduce_retrieval.sh", "smoke", "--device", "a b")
+               if words[0] == "train_retrieval.py"]
+    assert len(trained) == 4 and all(words[words.index("--device") + 1] == "a b" for words in trained)
+    cells = [[words[words.index(flag) + 1] for flag in ("--train_dataset_size", "--seed")] for words in trained]
+    assert cells.count(["200", "1"]) == 1
 
 
-def test_a_failed_run_is_reported_with_its_cause_and_the_others_finish(samples):
+def test_a_failed_run_is_reported_with_its_cause_and_a_finished_one_is_kept(samples):
+    """That the others finish: test_jobs.py."""
+    call("train_model.py", *FLAGS, "--context_length", 27, "--train_dataset_size", 1000, "--weight_decay", 8e-4,
+         cwd=samples)
+    final, = (samples / "outputs" / "runs").glob("*/final.json")
+    stamp = final.stat().st_mtime_ns
     grid = {"CONTEXT_LENGTHS": "27 101", "TRAIN_SIZES": "1000"}
-    code, output = run(["bash", "train_model.sh", *FLAGS], samples, **grid)
+    code, output = run([BASH, "train_model.sh", *FLAGS], samples, **grid)
     assert code == 1 and output.count("FAILED") == 1 and "1 of 2 runs failed" in output
     assert output.count("a context length of 101 was asked for") == 1 and "\r" not in output
-    assert len(list((samples / "outputs" / "runs").glob("*/final.json"))) == 1
-    code, output = run(["bash", "train_model.sh", *FLAGS], samples, **grid | {"CONTEXT_LENGTHS": "27"})
-    assert code == 0 and output.count("finished before") == 1
+    assert output.count("finished before") == 1 and final.stat().st_mtime_ns == stamp
+    assert [*(samples / "outputs" / "runs").glob("*/final.json")] == [final]
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from collecting import load_table1, optimum, over_seeds, read_numbers
+from collecting import load_table1, optimum_and_margin, over_seeds, read_numbers
 from helpers import FOLDER, call, copy_of_the_folder, run
 from measures import load_measures, right_thresholds
 
@@ -36,10 +36,10 @@ def test_the_tables_are_current(tmp_path):
 def test_the_optima_of_the_small_preset_are_interior_and_beyond_the_seeds_spread():
     columns = ("context_length", "train_dataset_size", "seed", "best_valid_loss")
     curves = over_seeds(read_numbers(RESULTS / "small" / "sweep.csv", columns), "best_valid_loss")
-    found = {size: (lengths[optimum(lengths, losses)[0]], optimum(lengths, losses)[1], len(losses[0]))
+    found = {size: (lengths, *optimum_and_margin(lengths, losses), len(losses[0]))
              for size, (lengths, losses) in curves.items()}
-    assert {size: length for size, (length, *_) in found.items()} == {40000: 27, 60000: 36, 85000: 50}
-    assert all(margin > 0 and seeds == 5 for _, margin, seeds in found.values())
+    assert {size: lengths[best] for size, (lengths, best, *_) in found.items()} == {40000: 27, 60000: 36, 85000: 50}
+    assert all(margin > 0 and seeds == 5 for *_, margin, seeds in found.values())
 
 
 def test_the_intrinsic_dimension_is_the_number_of_visible_subtasks():

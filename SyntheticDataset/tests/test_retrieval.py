@@ -17,8 +17,7 @@ import position_weighting
 import retrieval
 import retrieval_tables
 import train_retrieval
-from helpers import call, start_script
-from utils import StopSignal
+from helpers import call, refused, start_script, stop_in
 
 TINY = ("--n_pairs", 8, "--n_keys", 12, "--n_values", 4, "--visible_lengths", 2, 4, 8, "--width", 16, "--num_steps", 12,
         "--batch_size", 16, "--warmup_steps", 2, "--eval_interval", 4, "--eval_contexts", 5, "--test_contexts", 6,
@@ -144,9 +143,10 @@ def test_the_grid_of_a_model_that_looks_up_is_known():
 def test_the_optimum_is_the_vertex_of_a_parabola_in_the_log_of_the_length():
     lengths = [4, 8, 12, 16, 24, 32, 48, 64]
     losses = torch.tensor([(math.log(length) - math.log(17.3)) ** 2 + 0.1 for length in lengths], dtype=torch.float64)
-    assert position_weighting.optimum(lengths, losses) == (pytest.approx(17.3, rel=1e-9), True)
-    assert position_weighting.optimum(lengths, torch.tensor([8.0, 7, 6, 5, 4, 3, 2, 1])) == (64.0, False)
-    assert position_weighting.optimum(lengths, torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 8])) == (4.0, False)
+    for curve, expected in ((losses, (pytest.approx(17.3, rel=1e-9), True)),
+                            (torch.tensor([8.0, 7, 6, 5, 4, 3, 2, 1]), (64.0, False)),
+                            (torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 8]), (4.0, False))):
+        assert position_weighting.interpolated_optimum(lengths, curve) == expected
 
 
 def test_intervals_are_students():
@@ -222,24 +222,21 @@ def test_a_run_that_was_interrupted_comes_to_the_same_bits(tmp_path, monkeypatch
     assert grid["cross_entropy"].shape == grid["accuracy"].shape == (3, 8)
     done = run_main("train_retrieval", *flags, "--save_position", tmp_path / "whole")
     assert "finished before" in done.stdout
-    refused = run_main("train_retrieval", *flags, "--batch_size", 20, "--save_position", tmp_path / "whole", code=2)
-    assert "batch_size 16, not 20" in refused.stderr
+    refused(run_main("train_retrieval", *flags, "--batch_size", 20, "--save_position", tmp_path / "whole", code=2),
+            "batch_size 16, not 20")
+    monkeypatch.setattr(train_retrieval, "retrieval_loss", failing)
+    steps = iter([7])
+    with pytest.raises(RuntimeError):
+        run_main("train_retrieval", *flags, "--batch_size", 20, "--save_position", tmp_path / "whole", "--overwrite")
+    left = {path.name for path in (tmp_path / "whole" / "retrieval_train60_seed3").iterdir()}
+    assert left == {"args.json", "metrics.csv", "lock"}  # nothing of the run that is replaced
 
 
 def test_a_signal_ends_the_last_measurement_and_the_next_life_begins_there(tmp_path, monkeypatch):
     flags = ("--train_dataset_size", 60, "--seed", 3, *TINY)
     run_main("train_retrieval", *flags, "--save_position", tmp_path / "whole")
 
-    def signalled(*arguments, **options):
-        if options:  # the last one, which reports
-            os.kill(os.getpid(), signal.SIGTERM)
-        return retrieval.measure_grid(*arguments, **options)
-
-    def end(_, message):
-        raise SystemExit(message.endswith("goes on") and 9)
-
-    monkeypatch.setattr(train_retrieval, "measure_grid", signalled)
-    monkeypatch.setattr(StopSignal, "end", end)
+    stop_in(monkeypatch, train_retrieval, "measure_grid", lambda *_, **options: options)  # the last one, which reports
     run_main("train_retrieval", *flags, "--save_position", tmp_path / "parts", code=9)
     assert not (tmp_path / "parts" / "retrieval_train60_seed3" / "final.json").exists()
     monkeypatch.undo()
@@ -264,7 +261,7 @@ def test_a_signal_ends_it_after_a_checkpoint(tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=100)
     assert process.returncode == -signal.SIGTERM, output
-    assert output.splitlines()[-1].endswith("is saved; start the same command again, it goes on")
+    assert f"{run_dir.name} is saved" in output.splitlines()[-1]
     assert (run_dir / "ckpt_last.pt").exists() and not (run_dir / "final.json").exists()
 
 
@@ -322,8 +319,7 @@ def test_features_are_asked_for_as_often_as_gamma_says():
     (["--train_dataset_size", 1, "--seed", 2], "raise --train_dataset_size"),
 ])
 def test_wrong_flags_of_training_are_one_line(tmp_path, flags, said):
-    refused = run_main("train_retrieval", *TINY, "--save_position", tmp_path, *flags, code=2)
-    assert said in refused.stderr and refused.stderr.strip().count("\n") == 0
+    refused(run_main("train_retrieval", *TINY, "--save_position", tmp_path, *flags, code=2), said)
 
 
 def test_wrong_files_are_one_line(tmp_path):
@@ -331,7 +327,5 @@ def test_wrong_files_are_one_line(tmp_path):
     for name, flags, said in (
             ("draw_position_weighted", ("--results", tmp_path / "grids.pt"), "lacks visible_lengths"),
             ("draw_position_weighted", ("--results", tmp_path / "none.pt"), "cannot read"),
-            ("collect_retrieval", ("--runs", tmp_path), "reproduce_retrieval.sh"),
-            ("save_feature_tensor", ("--model_state_dict_position", tmp_path), "no args.json")):
-        refused = run_main(name, *flags, code=2)
-        assert said in refused.stderr and refused.stderr.strip().count("\n") == 0
+            ("collect_retrieval", ("--runs", tmp_path), "reproduce_retrieval.sh")):
+        refused(run_main(name, *flags, code=2), said)

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ from torch.nn import functional as F
 
 import run
 import train_transformer
+from helpers import refused, stop_in
 from measures import load_measures
 from samples import make_splits
 from tasks import as_lists, bayes_risk, position_weighted_tasks, solvable_tasks, task_weights
@@ -25,7 +24,7 @@ PAPER = position_weighted_tasks(60, 11, 2, 1.15, 114)
 SMALL = position_weighted_tasks(8, 3, 1, 1.15, 0)
 TINY = ("--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2, "--n_head", 2, "--batch_size", 8,
         "--eval_interval", 5, "--eval_contexts", 4, "--final_contexts", 8, "--device", "cpu",
-        "--checkpoint_seconds", 0, "--cycle_steps", 10, "--max_cycles", 2, "--settling_steps", 8)
+        "--cycle_steps", 10, "--max_cycles", 2, "--settling_steps", 8)
 
 
 def test_the_theory_column_of_table_1():
@@ -193,7 +192,7 @@ def test_what_is_not_learned_counts_more_in_a_loss_of_the_same_scale():
 def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path, monkeypatch):
     """Stopped in the first cycle, before some subtasks count more and after, right before the settling and in it;
     --overwrite replaces a finished run."""
-    tiny_tasks = *tiny_tasks, "--learned_loss", 0.69, "--unlearned_weight", 5
+    tiny_tasks = *tiny_tasks, "--learned_loss", 0.69, "--unlearned_weight", 5, "--checkpoint_seconds", 0
     script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
     name = "transformer_bits8_width16_layers2_seed0"
     directory = tmp_path / "cut" / name
@@ -215,22 +214,12 @@ def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path
         assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert "finished before" in script("train_transformer.py", *tiny_tasks, "--save_position", "cut").stdout
     (tmp_path / "tasks.json").write_text(json.dumps(as_lists(position_weighted_tasks(8, 3, 1, 1.0, 0))))
-    other = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False)
-    assert other.returncode == 2 and "add --overwrite" in other.stderr
+    refused(script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False), "add --overwrite")
 
 
 def test_a_signal_ends_the_last_measurement_and_the_next_life_begins_there(script, tiny_tasks, tmp_path, monkeypatch):
-    def signalled(*arguments):
-        if len(arguments) == 6:  # the last one, which reports
-            os.kill(os.getpid(), signal.SIGTERM)
-        return cross_entropies(*arguments)
-
-    def end(_, message):
-        raise SystemExit(message.endswith("goes on") and 9)
-
     script("train_transformer.py", *tiny_tasks, "--save_position", "whole")
-    monkeypatch.setattr(train_transformer, "cross_entropies", signalled)
-    monkeypatch.setattr(run.StopSignal, "end", end)
+    stop_in(monkeypatch, train_transformer, "cross_entropies", lambda *arguments: len(arguments) == 6)  # which reports
     stopped = script("train_transformer.py", *tiny_tasks, "--save_position", "cut", check=False)
     name = "transformer_bits8_width16_layers2_seed0"
     assert stopped.returncode == 9 and not (tmp_path / "cut" / name / "final.json").exists()
@@ -281,10 +270,7 @@ def test_bad_input_is_one_line(script, tiny_tasks, tmp_path):
             (("train_transformer.py", *tiny_tasks, "--seed", 2**63), "2^63"),
             (("train_transformer.py", "--task_definition", "tasks.json", "--context_bits", 4, "--max_masked", 2),
              "bits beyond"),
-            (("collect_results.py", "--table1"), "no run"), (("draw_entropy_vs_loss.py",), "cannot read"),
-            (("save_feature_tensor.py", "--model_state_dict_position", "nowhere"), "no args.json")):
-        done = script(*command, check=False)
-        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+            (("collect_results.py", "--table1"), "no run"), (("draw_entropy_vs_loss.py",), "cannot read")):
+        refused(script(*command, check=False), words)
     (tmp_path / "tasks.json").write_text("[[3, 1, 0.5], [3, 2]]")
-    done = script("train_transformer.py", *tiny_tasks, check=False)
-    assert done.returncode == 2 and "all subtasks or none" in done.stderr
+    refused(script("train_transformer.py", *tiny_tasks, check=False), "all subtasks or none")

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+import measures
 import sweep
 from files import save_tensors
+from helpers import refused
 from measures import load_measures
 
 MLP = ("train_model.py", "--context_length", 9, "--hidden_size", 8, "--batch_size", 50, "--num_epochs", 3)
@@ -54,6 +56,45 @@ def test_an_entropy_that_was_left_out_is_measured_when_asked_for(script, tmp_pat
     assert {row["name"]: row["n"] for row in load_measures(tmp_path / "outputs" / "measures")}["run"] == 70
 
 
+def test_a_row_is_never_kept_for_the_request_of_another_one(script, tmp_path, monkeypatch):
+    """Measured without the entropy over a row with it, and stopped at each of its writings in turn."""
+    save_tensors(tmp_path / "some.pt", {"features": torch.randn(50, 3)})
+    writers = {name: getattr(measures, name) for name in ("write_csv", "save_tensors")}
+    for last in range(1, 10):
+        script("measure_features.py", "some.pt")
+        row, = load_measures(tmp_path / "outputs" / "measures")
+        assert row["kde_entropy"] is not None
+        writings = iter(range(1, 100))
+        for name, writer in writers.items():
+            def stop_or_write(*arguments, writer=writer, last=last, writings=writings):
+                if next(writings) == last:
+                    raise SystemExit(9)
+                writer(*arguments)
+            monkeypatch.setattr(measures, name, stop_or_write)
+        code = script("measure_features.py", "some.pt", "--no-entropy", check=False).returncode
+        monkeypatch.undo()
+        if code == 0:
+            break
+    assert last > 2
+
+
+def test_rows_of_files_that_are_not_named_can_be_left_out(script, tmp_path):
+    for name in ("one", "two", "three"):
+        save_tensors(tmp_path / f"{name}.pt", {"features": torch.randn(50, 3)})
+
+    def names(*command):
+        script("measure_features.py", *command)
+        spectra = torch.load(tmp_path / "outputs" / "measures" / "spectra.pt", weights_only=True)
+        found = {row["name"] for row in load_measures(tmp_path / "outputs" / "measures")}
+        assert found == spectra["eigenvalues"].keys() == spectra["request"].keys()
+        return found
+
+    assert names("one.pt", "two.pt") == {"one", "two"}
+    assert names("three.pt") == {"one", "two", "three"}
+    assert names("two.pt", "--no-others") == {"two"}  # which is there already
+    assert names("one.pt", "--no-others") == {"one"}
+
+
 def test_a_run_of_other_arguments_or_samples_is_not_this_one(script, run_dir, tmp_path):
     flags = ("sweep.py", "--context_lengths", 9, "--train_dataset_sizes", 700, "--weight_decays", 1e-4,
              "--hidden_size=8", "--batch_size", 50, "--num_epochs=3")
@@ -67,8 +108,7 @@ def test_a_run_of_other_arguments_or_samples_is_not_this_one(script, run_dir, tm
     script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 1,
            "--task_definition", "tasks.json")
     assert script(*flags, "--missing", "--learning_rate=5e-2", check=False).returncode == 1
-    refused = script(*MLP, "--learning_rate", 5e-2, check=False)
-    assert refused.returncode == 2 and "a run with seed 114, not 1; add --overwrite" in refused.stderr
+    refused(script(*MLP, "--learning_rate", 5e-2, check=False), "seed 114, not 1", "--overwrite")
     for path in (tmp_path / "data").iterdir():  # without the samples, those that the run names count
         path.unlink()
     assert script(*flags, "--missing", "--learning_rate=5e-2").returncode == 0
@@ -96,6 +136,5 @@ def test_several_weight_decays_are_collected_and_not_drawn_as_one(script, run_di
     assert collected.returncode == 1 and "2 finished runs of 3" in collected.stdout  # one is missing
     assert "no figures of several weight decays" in collected.stdout
     for name, table in (("draw_loss_vs_context.py", "sweep.csv"), ("draw_training_curves.py", "sweep_curves.csv")):
-        drawn = script(name, "--results", f"outputs/{table}", check=False)
-        assert drawn.returncode == 2 and "several weight decays" in drawn.stderr and drawn.stderr.count("\n") == 1
+        refused(script(name, "--results", f"outputs/{table}", check=False), "several weight decays")
     assert not (tmp_path / "outputs" / "figures").exists()

@@ -14,20 +14,20 @@ import torch
 import utils
 from files import (current, identity, load_json, load_tensors, lock, make_directory, read_table, read_tensors,
                    replacing, save_json, save_tensors, text_hash, write_csv)
-from helpers import FOLDER
+from helpers import FOLDER, call
 
 
 @pytest.fixture
-def refused(capsys):
+def error_of(capsys):
     """Calls what must fail with exit code 2 and one line; returns the line."""
-    def call(function, *arguments, **options):
+    def error_of(function, *arguments, **options):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             function(*arguments, **options)
         line, = capsys.readouterr().err.splitlines()
         assert stopped.value.code == 2
         return line
-    return call
+    return error_of
 
 
 def test_no_bar_is_drawn_into_a_file_and_the_error_is_the_last_line(capsys, monkeypatch):
@@ -80,7 +80,7 @@ def test_ctrl_c_is_one_line(capsys):
     with pytest.raises(SystemExit) as stopped:
         utils.run_main(interrupted)
     line, = capsys.readouterr().err.splitlines()
-    assert stopped.value.code == 130 and line.endswith("interrupted; start the same command again, it goes on")
+    assert stopped.value.code == 130 and "interrupted" in line
 
 
 def test_a_signal_is_noted_or_raised_once_and_given_back():
@@ -104,11 +104,12 @@ def test_a_run_ends_by_the_signal_that_it_received():
     code = ("import os, signal, utils; stop = utils.StopSignal(); os.kill(os.getpid(), signal.SIGUSR1); "
             "stop.end('all is saved')")
     done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGUSR1 and done.stderr == "-c: stopped by SIGUSR1; all is saved\n"
+    line, = done.stderr.splitlines()
+    assert done.returncode == -signal.SIGUSR1 and "SIGUSR1" in line and line.endswith("all is saved")
 
 
 def test_defaults_are_shown_by_help():
-    """The mechanism once, and one script as a user asks it."""
+    """The mechanism once, and one script's."""
     parser = utils.Parser("About.")
     for flag, options in (("--size", {"type": int, "default": 0}), ("--name", {}), ("--all", {"action": "store_true"}),
                           ("--lengths", {"nargs": "+", "default": ["5%", 8]}), ("--none", {"default": []}),
@@ -117,8 +118,7 @@ def test_defaults_are_shown_by_help():
     text = " ".join(parser.format_help().split())
     assert text.count("default") == 3 and "--size SIZE what (default: 0)" in text and "(default: the x of y)" in text
     assert "what (default: 5% 8)" in text
-    done = subprocess.run([sys.executable, FOLDER / "train_model.py", "--help"], capture_output=True, text=True,
-                          check=True)
+    done = call("train_model.py", "--help", cwd=".")
     assert "(default: 0.0001)" in done.stdout and "(default: data/train.pt)" in done.stdout
 
 
@@ -134,12 +134,15 @@ def test_argument_types(name, good, bad):
             getattr(utils, name)(text)
 
 
-def test_a_device_that_is_not_here(refused, monkeypatch):
+def test_a_device_that_is_not_here(error_of, monkeypatch):
     assert utils.choose_device("cpu") == torch.device("cpu")
     for name in ("abacus", "meta"):
-        assert f"--device {name} " in refused(utils.choose_device, name)
+        assert f"--device {name} " in error_of(utils.choose_device, name)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert "needs GPU 2, and torch sees 2 GPUs" in refused(utils.choose_device, "cuda:2")
+    assert "needs GPU 2, and torch sees 2 GPUs" in error_of(utils.choose_device, "cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "sees 0 GPUs" in error_of(utils.choose_device, "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert utils.choose_device("cuda") == torch.device("cuda", 1)
@@ -151,7 +154,7 @@ def test_what_a_run_ran_on():
     assert about["hardware"].endswith(f"{os.cpu_count()} cores")
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path, refused):
+def test_a_full_disk_leaves_the_old_file(tmp_path, error_of):
     """What torch.save and write_text raise on a full disk; the file that was there stays as it was."""
     path = tmp_path / "kept"
     path.write_text("old")
@@ -162,13 +165,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, refused):
             raise error
 
     for error in (OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")):
-        assert "kept" in refused(write, error)
+        assert "kept" in error_of(write, error)
     with pytest.raises(KeyboardInterrupt):
         write(KeyboardInterrupt())
     assert [path.name for path in tmp_path.iterdir()] == ["kept"] and path.read_text() == "old"
 
 
-def test_tensors_come_back_and_damage_is_seen(tmp_path, refused):
+def test_tensors_come_back_and_damage_is_seen(tmp_path, error_of):
     path = tmp_path / "a.pt"
     save_tensors(path, {"values": torch.arange(1000.0)})
     for mmap in (False, True):
@@ -178,14 +181,14 @@ def test_tensors_come_back_and_damage_is_seen(tmp_path, refused):
     changed[whole.index(torch.arange(1000.0).numpy().tobytes()) + 2000] ^= 1  # one bit of one number
     for content in (bytes(changed), whole[:len(whole) // 2], b"", b"not a tensor file"):
         path.write_bytes(content)
-        assert read_tensors(path) is None and "a.pt is damaged" in refused(load_tensors, path, "the values")
+        assert read_tensors(path) is None and "a.pt is damaged" in error_of(load_tensors, path, "the values")
     torch.save(torch.zeros(3), path)
-    assert "holds no dictionary" in refused(load_tensors, path, "the values")
+    assert "holds no dictionary" in error_of(load_tensors, path, "the values")
     assert load_tensors(path, "the values", kind=(dict, torch.Tensor)).shape == (3,)
-    assert "No such file" in refused(load_tensors, tmp_path / "nowhere.pt", "the values")
+    assert "No such file" in error_of(load_tensors, tmp_path / "nowhere.pt", "the values")
 
 
-def test_json_comes_back(tmp_path, refused):
+def test_json_comes_back(tmp_path, error_of):
     path, contents = tmp_path / "a.json", {"a": [1, 2.5, None], "b": [["x]", "[\n1\n]"], [[3], [4]]], "c": {"d": []}}
     save_json(path, contents)
     assert load_json(path, "it") == contents and '"a": [1, 2.5, null]' in path.read_text()
@@ -194,8 +197,8 @@ def test_json_comes_back(tmp_path, refused):
     assert load_json(path, "it") == contents
     for text, words in (("{", "is not JSON"), ("[1]", "holds no JSON object")):
         path.write_text(text)
-        assert words in refused(load_json, path, "it")
-    assert "No such file" in refused(load_json, tmp_path / "nowhere.json", "it")
+        assert words in error_of(load_json, path, "it")
+    assert "No such file" in error_of(load_json, tmp_path / "nowhere.json", "it")
     path.write_text('{"a": 1}', encoding="utf-8-sig")
     assert load_json(path, "it") == {"a": 1}
 
@@ -222,9 +225,9 @@ def test_tables_are_read_as_users_have_them(tmp_path):
     (b"a,b;c\n1,2;3\n", "several of comma, semicolon and tab"), (b"a,c\n1,2\n", "lacks the column b (it has: a, c)"),
     (b"a,b\n1\n", "line 2 of "), (b"a,b\n1\n", "fewer fields"), (b"a,b\n\n1,2,3\n", "line 3 of "),
     (b"a,b\n1,2,3\n", "more fields"), (b"a,b\n\xff,2\n", "not UTF-8 text (byte 4)")])
-def test_a_table_that_cannot_be_read_is_one_line(tmp_path, refused, content, words):
+def test_a_table_that_cannot_be_read_is_one_line(tmp_path, error_of, content, words):
     (tmp_path / "table.csv").write_bytes(content)
-    line = refused(read_table, tmp_path / "table.csv", ("a", "b"), "ask")
+    line = error_of(read_table, tmp_path / "table.csv", ("a", "b"), "ask")
     assert words in line and "table.csv" in line
 
 
@@ -234,11 +237,11 @@ def test_a_table_that_cannot_be_read_is_one_line(tmp_path, refused, content, wor
     (lambda row: int(row["c"]), "line 3 of {}: c is 2.5, which is not a whole number; ask"),
     (lambda row: int(row["d"]), "line 3 of {}: d is '', which is not a number; ask"),
     (lambda row: row["e"], "{} lacks e; ask")])
-def test_a_field_that_is_not_what_it_is_used_as_is_one_line(tmp_path, refused, use, words):
+def test_a_field_that_is_not_what_it_is_used_as_is_one_line(tmp_path, error_of, use, words):
     path = tmp_path / "table.csv"
     path.write_text("sep=;\na;b;c;d\n0,5;inf;2.5;\n")
     (row,) = read_table(path, remedy="ask")
-    assert words.format(path) in refused(use, row)
+    assert words.format(path) in error_of(use, row)
 
 
 def test_fields_are_numbers_and_texts(tmp_path):
@@ -251,15 +254,15 @@ def test_fields_are_numbers_and_texts(tmp_path):
         "rows": [{"a": str(2**62 + 1), "b": "128.0"}, {"a": "1e3", "b": "-2.5e-7"}], "first": (str(2**62 + 1),)}
 
 
-def test_what_a_file_lacks_is_one_line(tmp_path, refused):
+def test_what_a_file_lacks_is_one_line(tmp_path, error_of):
     path, tensors = tmp_path / "a.json", tmp_path / "a.pt"
     path.write_text('{"a": {"b": [{"c": 1}]}}')
     contents = load_json(path, "the result")
     assert contents["a"]["b"][0]["c"] == 1 and contents.get("d") is None
     for use in (lambda: contents["d"], lambda: contents["a"]["d"], lambda: contents["a"]["b"][0]["d"]):
-        assert f"the result {path} lacks d; delete it" in refused(use)
+        assert f"the result {path} lacks d; delete it" in error_of(use)
     save_tensors(tensors, {"a": 1})
-    assert f"the weights {tensors} lacks d; delete it" in refused(lambda: load_tensors(tensors, "the weights")["d"])
+    assert f"the weights {tensors} lacks d; delete it" in error_of(lambda: load_tensors(tensors, "the weights")["d"])
 
 
 def test_a_lock_is_held_by_one_process(tmp_path):
@@ -279,10 +282,10 @@ def test_a_lock_is_held_by_one_process(tmp_path):
     assert waiting.communicate()[0] == "mine\n" and other().stdout == "mine\n"
 
 
-def test_directories(tmp_path, refused):
+def test_directories(tmp_path, error_of):
     assert make_directory(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").write_text("")
-    assert "choose another one" in refused(make_directory, tmp_path / "file" / "b")
+    assert "choose another one" in error_of(make_directory, tmp_path / "file" / "b")
 
 
 def test_a_file_is_current_when_its_request_is_the_one_asked_for(tmp_path):
@@ -300,11 +303,11 @@ def test_a_file_is_current_when_its_request_is_the_one_asked_for(tmp_path):
     assert not current(tmp_path / "b.pt", None)
 
 
-def test_identities(tmp_path, refused):
+def test_identities(tmp_path, error_of):
     """The hashes by another program, and of texts that differ only in where they are cut."""
     (tmp_path / "a").write_bytes(bytes(range(256)) * 1000)
     done = subprocess.run(["sha256sum", tmp_path / "a"], capture_output=True, text=True, check=True)
     assert identity(tmp_path / "a") == done.stdout.split()[0]
-    assert "cannot read" in refused(identity, tmp_path / "nowhere")
+    assert "cannot read" in error_of(identity, tmp_path / "nowhere")
     assert len({text_hash(texts) for texts in (["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""])}) == 4
     assert text_hash(iter(["a", "\ud800"])) == text_hash(["a", "\ud800"])

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -17,18 +18,24 @@ from helpers import FOLDER, call, start_script
 KILLS = int(os.environ.get("KILLS", 2))  # of each script, more for a campaign; once in QUICK, with the fast tests
 NOT_RESULTS = {"seconds", "mfu", "environment", "environments"}  # differ between undisturbed runs too
 TRANSFORMER = ("--task_definition", "tasks.json", "--context_bits", 8, "--max_masked", 6, "--width", 16, "--n_layer", 2,
-               "--n_head", 2, "--batch_size", 32, "--cycle_steps", 50, "--max_cycles", 2, "--settling_steps", 50,
-               "--eval_interval", 25, "--checkpoint_seconds", 0)
+               "--n_head", 2, "--batch_size", 32, "--cycle_steps", 30, "--max_cycles", 1, "--settling_steps", 30,
+               "--eval_interval", 15, "--checkpoint_seconds", 0)
+RETRIEVAL = ("--train_dataset_size", 60, "--n_pairs", 8, "--n_keys", 12, "--n_values", 4, "--visible_lengths", 2, 4, 8,
+             "--width", 16, "--num_steps", 60, "--warmup_steps", 2, "--eval_interval", 15, "--test_contexts", 6,
+             "--checkpoint_seconds", 0)
 STAGES = [  # script, arguments, in the order in which they need each other's files
     ("generate_data.py", ("--train_size", 200_000, "--valid_size", 1000)),
     ("generate_tasks.py", ("--context_bits", 8, "--first_max_bit", 3, "--out", "tasks.json")),
     ("train_model.py", ("--context_length", 22, "--train_dataset_size", 2000, "--hidden_size", 16, "--batch_size", 100,
-                        "--num_epochs", 15, "--use_bi_mlp", "--checkpoint_seconds", 0)),
+                        "--num_epochs", 5, "--use_bi_mlp", "--task_hidden_size", 100, "--checkpoint_seconds", 0)),
     ("train_transformer.py", TRANSFORMER),
+    ("train_retrieval.py", RETRIEVAL),
     ("save_feature_tensor.py", ("--model_state_dict_position", "outputs/runs/*_seed0", "outputs/transformer_runs/*",
-                                "--n_samples", 2000)),
-    ("measure_features.py", ("outputs/runs/*/features.pt", "outputs/transformer_runs/*/features/*.pt")),
+                                "outputs/retrieval/runs/*", "--n_samples", 2000)),
+    ("measure_features.py", ("outputs/runs/*/features.pt", "outputs/transformer_runs/*/features/*.pt",
+                             "outputs/retrieval/runs/*/features/*.pt")),
     ("collect_results.py", ("--use_bi_mlp",)),
+    ("collect_retrieval.py", ()),
 ]
 QUICK = ("train_model.py", "measure_features.py")
 
@@ -85,22 +92,18 @@ def stages(tmp_path_factory):
     return found
 
 
-def kill_and_finish(name, kills, stages, tmp_path):
-    """Kill the script as often at random moments, each time in a fresh folder, and finish it there."""
+def kill_and_finish(name, kills, stages, tmp_path, wait):
+    """Kill the script as often, each time in a fresh folder when wait(process, folder) returns, and finish it there."""
     arguments = dict(STAGES)[name]
     before, expected = stages[name]
-    began = time.monotonic()  # how long it takes here and now
-    start_script(name, *expand(arguments, before), cwd=shutil.copytree(before, tmp_path / "timed")).communicate()
-    seconds, chance, killed, attempt = time.monotonic() - began, random.Random(name), 0, 0
+    killed, attempt = 0, 0
     while killed < kills:
         attempt += 1
         assert attempt < 5 * kills + 10
         folder = shutil.copytree(before, tmp_path / f"{attempt}")
         process = start_script(name, *expand(arguments, folder), cwd=folder)
-        try:
-            process.wait(timeout=chance.uniform(0.3 * seconds, seconds))  # the first third is python's start
-        except subprocess.TimeoutExpired:
-            process.kill()
+        wait(process, folder)
+        process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
         for path in folder.rglob("*"):
@@ -115,16 +118,36 @@ def kill_and_finish(name, kills, stages, tmp_path):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_kill(name, stages, tmp_path):
-    kill_and_finish(name, 1, stages, tmp_path)
+    """Soon after it has begun to write."""
+    chance = random.Random(name)
+
+    def wait(process, folder):
+        there = len([*folder.rglob("*")])
+        while process.poll() is None and len([*folder.rglob("*")]) == there:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.3))
+
+    kill_and_finish(name, 1, stages, tmp_path, wait)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, _ in STAGES])
 def test_many_kills(name, stages, tmp_path):
-    kill_and_finish(name, KILLS, stages, tmp_path)
+    """At random moments of the time that it takes here and now; the first third of it is python's start."""
+    began, chance = time.monotonic(), random.Random(name)
+    before, _ = stages[name]
+    folder = shutil.copytree(before, tmp_path / "timed")
+    start_script(name, *expand(dict(STAGES)[name], before), cwd=folder).communicate()
+    seconds = time.monotonic() - began
+
+    def wait(process, _):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=chance.uniform(0.3 * seconds, seconds))
+
+    kill_and_finish(name, KILLS, stages, tmp_path, wait)
 
 
 def test_the_campaign_has_every_script_that_writes():
     scripts = {path.name for pattern in ("generate_*.py", "train_*.py", "save_*.py", "measure_*.py", "collect_*.py")
                for path in FOLDER.glob(pattern)}
-    assert {name for name, _ in STAGES} == {name for name in scripts if "retrieval" not in name}  # see test_retrieval
+    assert {name for name, _ in STAGES} == scripts
