@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from files import text_hash
-from text_files import CorpusError, check_text, read_files
+from text_files import CorpusError, check_text, read_files, refuse_columns
 from utils import available_cores, progress
 
 OPENWEBTEXT = "Skylion007/openwebtext"
@@ -96,7 +96,7 @@ def reading_the_hub():
                           "again, or use --source dataset (a local one), text, tokens or docstrings") from error
 
 
-def load_rows(name, config, split, column):
+def load_rows(name, config, split):
     """The rows of any data set that datasets.load_dataset or load_from_disk can read."""
     from datasets import load_dataset, load_from_disk
     try:
@@ -108,14 +108,12 @@ def load_rows(name, config, split, column):
         if split not in rows:
             raise CorpusError(f"the data set {name} has the splits {', '.join(rows)}, not {split}; choose with --split")
         rows = rows[split]
-    if column not in rows.column_names:
-        raise CorpusError(f"the data set {name} has the columns {', '.join(rows.column_names)}, not {column}; "
-                          "choose one with --column")
     return rows
 
 
 def dataset(rows, name, config, split, column, encoding_errors, seed):
     """A Corpus of the rows of a data set. A row that is no text is refused when it is read."""
+    refuse_columns(f"the data set {name}", column, rows.column_names)
     corpus = in_memory({"name": "dataset", "dataset": name, "config": config, "split": split, "column": column,
                         "fingerprint": rows._fingerprint}, range(len(rows)), seed)
     texts = rows[column]
@@ -193,20 +191,29 @@ def versions(distributions):
     return {name: found.version.partition("+")[0] for name, found in distributions.items()}
 
 
-def docstrings_of(path):
-    """The docstrings of a module, its classes and functions in the order of the file, or "" if it cannot be parsed."""
+def parse_file(path):
+    """The syntax tree of a Python file, an empty one if it cannot be parsed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the parser, about other people's code
-            waiting = [ast.parse(Path(path).read_text(encoding="utf-8"))]
+            return ast.parse(Path(path).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return ""
-    found = []
+        return ast.parse("")
+
+
+def statements_in(node):
+    """The parts of a node of a syntax tree that may hold definitions: all but its expressions."""
+    return [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
+
+
+def docstrings_of(path):
+    """The docstrings of a module, its classes and functions in the order of the file, or "" if it cannot be parsed."""
+    found, waiting = [], [parse_file(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             found.append(ast.get_docstring(node) or "")
-        waiting += [child for child in reversed(list(ast.iter_child_nodes(node))) if not isinstance(child, ast.expr)]
+        waiting += reversed(statements_in(node))
     return "\n\n".join(text for text in found if text.strip()).encode("utf-8", "replace").decode()
 
 

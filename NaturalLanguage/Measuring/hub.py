@@ -10,6 +10,7 @@ from pathlib import Path
 
 from utils import fail
 
+MODEL_SUFFIXES = (".json", ".jinja", ".safetensors", ".bin")  # of the files of a model directory
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # their advice on configurations is not about our use
 if not sys.stderr.isatty():
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -63,6 +64,12 @@ def load_tokenizer(name):
     return tokenizer, hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
+def chat_template_sha256(tokenizer):
+    """The SHA-256 of a tokenizer's chat template, or None where it has none."""
+    template = getattr(tokenizer, "chat_template", None)
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest() if template else None
+
+
 def encode(tokenizer, texts):
     """Token ids of each text; nothing is prepended, nothing is cut."""
     return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
@@ -74,7 +81,7 @@ def local_revision(name):
     if not Path(name).is_dir():
         return None
     digest = hashlib.sha256()
-    for path in sorted(path for path in Path(name).iterdir() if path.suffix in (".json", ".safetensors", ".bin")):
+    for path in sorted(path for path in Path(name).iterdir() if path.suffix in MODEL_SUFFIXES):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with open(path, "rb") as file:

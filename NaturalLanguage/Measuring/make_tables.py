@@ -15,7 +15,7 @@ from statistics import stdev
 
 import numpy as np
 
-from downstream.by_seed import by_kind, jump, parts, pooled, read_answers, text
+from downstream.by_seed import by_kind, ends_and_middle, mean_text, pooled, read_answers, visible_and_masked
 from draw_CEvsPCA.fits import PAPER_FROM, fit_line, fit_power_law, interval, line_from
 from draw_CEvsPCA.plotting import THRESHOLDS, read_losses, read_measures
 from files import load_json
@@ -129,9 +129,9 @@ def recall_table():
     rows = []
     for name, cells in by_kind(read_answers(ANSWERS, "kv_retrieval"), "units").items():
         for (units,), seeds in cells.items():
-            first, middle, last = np.transpose([parts(mine, "accuracy") for mine in seeds])
+            first, middle, last = np.transpose([ends_and_middle(mine, "accuracy") for mine in seeds])
             columns = ([pooled(mine, "accuracy") for mine in seeds], first, middle, last, (first + last) / 2 - middle)
-            rows.append((f"`{name}`", f"{units:g}", *map(text, columns)))
+            rows.append((f"`{name}`", f"{units:g}", *map(mean_text, columns)))
     return markdown(("trained", "keys", "accuracy", "first quarter", "middle half", "last quarter", "ends - middle"),
                     rows)
 
@@ -142,11 +142,11 @@ def needles_table():
     for name, cells in by_kind(read_answers(ANSWERS, "two_needles"), "values", "needle").items():
         for (values, needle), seeds in cells.items():
             fractions = sorted({row["visible_fraction"] for row in seeds[0]}, reverse=True)
-            losses = [text([pooled([row for row in mine if row["visible_fraction"] == fraction], "cross_entropy")
+            losses = [mean_text([pooled([row for row in mine if row["visible_fraction"] == fraction], "cross_entropy")
                             for mine in seeds], 2) for fraction in fractions]
-            seen, masked = np.transpose([jump(mine) for mine in seeds])
-            rows.append((f"`{name}`", f"{values:g}", needle, *losses, text(masked - seen, 2),
-                         text((masked - seen) / math.log(values), 2)))
+            seen, masked = np.transpose([visible_and_masked(mine) for mine in seeds])
+            rows.append((f"`{name}`", f"{values:g}", needle, *losses, mean_text(masked - seen, 2),
+                         mean_text((masked - seen) / math.log(values), 2)))
             header = ("trained", "values", "needle", *(f"{1 - fraction:g} masked" for fraction in fractions), "jump",
                       "jump / log(values)")
     return markdown(header, rows)
@@ -158,7 +158,7 @@ def chains_table():
     for task in ("ruler_vt", "helmet_icl"):
         for name, cells in by_kind(read_answers(ANSWERS, task), "visible_fraction").items():
             for (fraction,), seeds in cells.items():
-                rows.append((f"`{name}`", f"{fraction:g}", *(text([pooled(mine, measure) for mine in seeds])
+                rows.append((f"`{name}`", f"{fraction:g}", *(mean_text([pooled(mine, measure) for mine in seeds])
                                                              for measure in ("accuracy", "cross_entropy"))))
     return markdown(("trained on", "visible fraction", "accuracy", "cross entropy (nats)"), rows)
 
@@ -186,10 +186,11 @@ def downstream_summary():
     """The rows of what answers show, for the summary: of the models asked uniformly, at the most keys."""
     seen = []
     for (needle,), seeds in by_kind(read_answers(ANSWERS, "two_needles"), "needle")[UNIFORM].items():
-        found, masked = np.transpose([jump(mine) for mine in seeds])
-        seen.append(f"{needle} costs {text(found, 2)} nats where seen, {text(masked, 2)} where masked")
+        found, masked = np.transpose([visible_and_masked(mine) for mine in seeds])
+        seen.append(f"{needle} costs {mean_text(found, 2)} nats where seen, {mean_text(masked, 2)} where masked")
     (units,), seeds = max(by_kind(read_answers(ANSWERS, "kv_retrieval"), "units")[UNIFORM].items())
-    first, middle, last = (text(values, 2) for values in np.transpose([parts(mine, "accuracy") for mine in seeds]))
+    recall = np.transpose([ends_and_middle(mine, "accuracy") for mine in seeds])
+    first, middle, last = (mean_text(values, 2) for values in recall)
     values = seeds[0][0]["values"]
     return [("Fig. 5: two needles", "`bash NaturalLanguage/Measuring/downstream/reproduce.sh`",
              f"small models of symbols: {'; '.join(seen)}; {values:g} equal values cost {math.log(values):.2f}",

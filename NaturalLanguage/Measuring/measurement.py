@@ -3,19 +3,16 @@
 What is measured lies in the directory that run.py describes.
 """
 
-import os
-import sys
 import time
 from argparse import BooleanOptionalAction
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from chunks import load_chunks
 from hub import load_tokenizer, revision
+from processes import Processes
 from run import Run
 from scorer import Scorer, choose_dtype, load_config, load_model, longest_context
 from settings import add_scoring_flags, measurement_name
@@ -42,9 +39,8 @@ class Measurement:
     """A model, its chunks and its Run, and the processes that fill it (one, or several under torchrun)."""
 
     def __init__(self, args, layer=None):
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if args.device_map and self.world > 1:
-            fail("--device_map auto takes all GPUs into one process; start it without torchrun")
+        self.processes = Processes(args.device_map)
+        self.is_first = self.processes.rank == 0
         self.args, self.layer, self.device = args, layer, choose_device(args.device)
         self.signal = StopSignal(raising=True)
         self.run_directory = args.out_dir or Path("outputs") / measurement_name(args.model_name)
@@ -53,15 +49,14 @@ class Measurement:
     def prepare(self):
         """Load tokenizer, configuration and chunks, and say what is measured: the Run."""
         args = self.args
-        if self.world > 1:
-            dist.init_process_group("gloo", timeout=timedelta(days=1))  # what is sent lies on the CPU
+        self.processes.join()
         self.tokenizer, tokenizer_sha256 = load_tokenizer(args.model_name)
         self.config = load_config(args.model_name, args.rope_scaling, args.rope_factor)
-        if self.rank > 0:
-            dist.barrier()  # the first process builds the chunks, the others then read them
+        if not self.is_first:
+            self.processes.barrier()  # the first process builds the chunks, the others then read them
         self.chunks = load_chunks(args, self.tokenizer, tokenizer_sha256)
-        if self.rank == 0 and self.world > 1:
-            dist.barrier()
+        if self.is_first:
+            self.processes.barrier()
         self.run = Run(self.run_directory, {
             "model_name": args.model_name, "model_revision": revision(args.model_name, self.config),
             "dtype": str(choose_dtype(args.dtype, self.device)).removeprefix("torch."),
@@ -95,17 +90,13 @@ class Measurement:
             dtype = choose_dtype(self.args.dtype, self.device)
             model = load_model(self.args.model_name, self.config, dtype, self.device, self.args.device_map)
             self.scorer = Scorer(model, self.layer, self.args.tokens_per_batch)
-        part = slice(n * self.rank // self.world, n * (self.rank + 1) // self.world)
-        tokens = self.chunks.tokens[part, -context_length - 1:]
+        tokens = self.chunks.tokens[self.processes.share(n), -context_length - 1:]
         started = time.perf_counter()
         with progress(total=len(tokens), desc=f"context {context_length}", unit="chunk", leave=False,
-                      disable=self.rank > 0) as bar:
+                      disable=not self.is_first) as bar:
             losses, states = self.scorer.score(tokens, features, bar.update) if len(tokens) else (None, None)
-        parts = [(losses, states)]
-        if self.world > 1:
-            parts = [None] * self.world if self.rank == 0 else None
-            dist.gather_object((losses, states), parts)
-        if self.rank > 0:
+        parts = self.processes.gather((losses, states))
+        if not self.is_first:
             return None
         losses = torch.cat([part[0] for part in parts if part[0] is not None])
         if not losses.isfinite().all():
@@ -117,22 +108,19 @@ class Measurement:
 
     def measure(self, context_lengths, n, features):
         """Measure the first n chunks at those of the context lengths that are not there yet."""
-        with self.run.lock() if self.rank == 0 else nullcontext():
-            if self.rank == 0:
-                self.run.open({"dataset_path": self.args.dataset_path, "processes": self.world,
+        with self.run.lock() if self.is_first else nullcontext():
+            if self.is_first:
+                self.run.open({"dataset_path": self.args.dataset_path, "processes": self.processes.world,
                                **describe_environment(self.device)}, self.args.overwrite, features, self.layer)
             for length in context_lengths:
-                done = [self.rank == 0 and self.run.has(length, n, features)]
-                if self.world > 1:
-                    dist.broadcast_object_list(done)
-                if done[0]:
+                if self.processes.from_first(self.is_first and self.run.has(length, n, features)):
                     say(f"context {length}: finished before")
                     continue
                 scored = self.score(length, n, features)
-                if self.rank == 0:
+                if self.is_first:
                     losses, states = scored
                     self.run.save(length, losses, self.chunks.documents[:n], states, self.layer)
-            if self.rank == 0:
+            if self.is_first:
                 self.run.write_table()
 
     def start(self, context_lengths, choose_n, features=False):
@@ -150,8 +138,4 @@ class Measurement:
         except Stopped:
             self.signal.end(f"what was measured before is kept in {self.run_directory}, a context length at a time; "
                             f"{again()}")
-        if self.world > 1:  # nothing runs behind this: the threads of gloo can turn Python's own shutdown into an abort
-            dist.barrier()
-            dist.destroy_process_group()
-            sys.stdout.flush()
-            os._exit(0)
+        self.processes.end()  # nothing runs behind this

@@ -8,7 +8,7 @@ import os
 import shlex
 from pathlib import Path
 
-import prepare_data
+from corpora import choose_source, parse_corpus
 from files import current, load_json, read_table
 from hub import local_revision
 from jobs import from_environment, visible_gpus
@@ -87,11 +87,12 @@ def model_command(args, model):
 def request_of(args, model):
     """What a model's measurement is made from, beside the number of chunks; the corpus by what identifies it now.
 
-    Exits with code 2 if the corpus cannot be read.
+    --dtype auto stays so, whatever it meant where the model was measured: a machine that only submits and collects may
+    have no GPU. Exits with code 2 if the corpus cannot be read.
     """
     names = ("feature_lens", "seq_lens", "draws", "window", "stride", "trim", "dtype", "rope_scaling")
     try:
-        inputs, _ = prepare_data.choose_source(prepare_data.parse_args(args.data))
+        inputs, _ = choose_source(parse_corpus("", args.data))
     except CorpusError as error:
         fail(error)
     return {"model": model, "model_revision": local_revision(model), "data": args.data, "inputs": inputs,

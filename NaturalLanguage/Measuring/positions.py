@@ -17,7 +17,7 @@ KEYS = {**dict.fromkeys(("none", "linear", "ntk", "dynamic"), (("factor",), ()))
 OF_ALL = ("rope_theta", "partial_rotary_factor")
 LISTS = ("short_factor", "long_factor")
 MOST = 1e6  # times that texts may get longer
-OF_LENGTH = ("yarn", "longrope", "llama3")  # kinds that depend on the trained length
+OF_TRAINED_LENGTH = ("yarn", "longrope", "llama3")  # kinds that depend on the trained length
 
 
 def read_scaling(scaling, factor):
@@ -87,7 +87,7 @@ def stretch(config, name, scaling, factor=None):
         if key in change and len(change[key]) != rotary_dimensions(config) // 2:
             fail(f"--rope_scaling: {key} has {len(change[key])} numbers, {name} turns {rotary_dimensions(config) // 2} "
                  "pairs of dimensions")
-    if change["rope_type"] in OF_LENGTH:
+    if change["rope_type"] in OF_TRAINED_LENGTH:
         change.setdefault("original_max_position_embeddings", config.max_position_embeddings)
     if change["rope_type"] in ("none", "ntk"):
         former, d, s = config.rope_parameters, rotary_dimensions(config), float(change.pop("factor"))

@@ -11,4 +11,4 @@ done
 "$PYTHON" draw_line_in_training.py --results results/training/tok{1,4,16,64}000000 --train_tokens 1e6 4e6 16e6 64e6 \
     --out_dir "$out/training/figures"
 "$PYTHON" draw_CE_vs_context.py --results results/reported/Llama-3.1-8B --out_dir "$out/reported/figures"
-"$PYTHON" -m downstream.draw_by_seed --results downstream/results/small/answers.csv --out_dir "$out/downstream/figures"
+"$PYTHON" -m downstream.draw_by_seed --results downstream/results/small/answers.csv --out_dir "$out/downstream/small/figures"

@@ -13,7 +13,7 @@ from downstream.packing import Packed, beginning, can_pack
 from scorer import out_of_memory
 from utils import fail, say
 
-OF_LENGTH = {"dynamic", "longrope"}  # kinds of rotary positions whose frequencies depend on how long the text is
+OF_TEXT_LENGTH = {"dynamic", "longrope"}  # kinds of rotary positions whose frequencies depend on how long the text is
 LEAST_SHARED = 0.5  # of the prompts, from which on sharing pays
 
 
@@ -47,7 +47,7 @@ class Answering:
         from transformers import GenerationConfig
         self.model, self.tokens_per_batch = model, tokens_per_batch
         self.stateful = bool(getattr(model, "_is_stateful", False))  # a recurrent state: no padding
-        self.alone = bool(rotary_kinds(model.config) & OF_LENGTH)  # other prompts would change the frequencies
+        self.alone = bool(rotary_kinds(model.config) & OF_TEXT_LENGTH)  # other prompts would change the frequencies
         self.share = share
         self.end = model.generation_config.eos_token_id
         if self.end is None:
@@ -107,10 +107,10 @@ class Answering:
             ids[index, :len(row)] = torch.tensor(row)
             first = len(row) - len(target) - 1
             wanted[index, :len(target)] = torch.arange(first, first + len(target))
-        logits, states = self.at(wanted, lambda: self.model(ids.to(self.model.device), use_cache=False).logits)
+        logits, states = self.call_for(wanted, lambda: self.model(ids.to(self.model.device), use_cache=False).logits)
         return [scores(logits[index, :len(target)], target, states[index, 0]) for index, target in enumerate(targets)]
 
-    def at(self, wanted, function):
+    def call_for(self, wanted, function):
         """What a call of the model returns when only the positions `wanted` go through the output layer, and their
         hidden states."""
         self.wanted = wanted
@@ -150,7 +150,7 @@ class Answering:
             for row, target in zip(rows, targets):
                 behind += len(row)
                 wanted += range(behind - len(target) - 1, behind - 1)
-            logits, states = self.at(torch.tensor([wanted]), lambda: packed.feed(dict(enumerate(rows))))
+            logits, states = self.call_for(torch.tensor([wanted]), lambda: packed.feed(dict(enumerate(rows))))
             sizes = list(map(len, targets))
             parts, states = logits[0].split(sizes), states[0].split(sizes)
             scored = [scores(*entry, state[0]) for *entry, state in zip(parts, targets, states)]
@@ -207,7 +207,7 @@ class Answering:
 
     def prefill(self, ids):
         """The cache of the tokens ids, without their logits."""
-        return self.at(torch.zeros(1, 1, dtype=torch.int64), lambda: beginning(self.model, ids))[0]
+        return self.call_for(torch.zeros(1, 1, dtype=torch.int64), lambda: beginning(self.model, ids))[0]
 
     @torch.inference_mode()
     def answer(self, prompts, targets, contexts, new_tokens=0, answered=frozenset()):

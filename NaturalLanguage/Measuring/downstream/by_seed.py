@@ -9,8 +9,9 @@ import re
 from collections import defaultdict
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
+from downstream.results import numbers
 from files import read_table
 from utils import fail
 
@@ -20,13 +21,13 @@ COLUMNS = (*KEYS, "n", *MEANS)
 WORDS = ("model", "task", "needle")  # the others are numbers
 
 
-def kind(model):
+def without_seed(model):
     """The name of a model without its seed."""
     return re.sub(r"_seed\d+$", "", model)
 
 
-def grouped(run):
-    """The rows of a run (Answers)."""
+def answer_groups(run):
+    """The rows of a run (Answers), a group of its answers each."""
     cells = defaultdict(list)
     for line in run.lines:
         key = (run.model, run.task, line["units"], run.values, line["visible_fraction"], line["needle"],
@@ -41,8 +42,7 @@ def read_answers(path, task):
     rows = [row for row in read_table(path, COLUMNS, "make it with collect_answers.py") if row["task"] == task]
     if not rows:
         fail(f"{path} has no answers of {task}; evaluate the models on it and collect them again")
-    return [{name: value if name in WORDS else (float(value) if value else None) for name, value in row.items()}
-            for row in rows]
+    return [numbers(row, WORDS) for row in rows]
 
 
 def pooled(rows, measure):
@@ -55,25 +55,25 @@ def by_kind(rows, *names):
     """{kind of model: {values of these columns: [the rows of each seed]}}, both sorted."""
     found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
-        found[kind(row["model"])][tuple(row[name] for name in names)][row["model"]].append(row)
+        found[without_seed(row["model"])][tuple(row[name] for name in names)][row["model"]].append(row)
     return {name: {values: list(seeds.values()) for values, seeds in sorted(cells.items())}
             for name, cells in sorted(found.items())}
 
 
-def interval(values):
+def seed_interval(values):
     """Mean of values (n,) over seeds, and half the width of its 95% interval (None of a single seed)."""
     n = len(values)
-    half = float(student.ppf(0.975, n - 1)) * np.std(values, ddof=1) / math.sqrt(n) if n > 1 else None
+    half = float(stdtrit(n - 1, 0.975)) * np.std(values, ddof=1) / math.sqrt(n) if n > 1 else None
     return float(np.mean(values)), half
 
 
-def text(values, digits=3):
+def mean_text(values, digits=3):
     """The mean over seeds ± half its interval."""
-    mean, half = interval(values)
+    mean, half = seed_interval(values)
     return f"{mean:.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
 
 
-def parts(rows, measure):
+def ends_and_middle(rows, measure):
     """A measure over the first quarter of the gold units, the middle half, and the last quarter: three floats."""
     units = rows[0]["units"]
     quarters = [min(3, int(4 * row["gold_index"] / units)) for row in rows]
@@ -81,6 +81,6 @@ def parts(rows, measure):
             for part in ((0,), (1, 2), (3,))]
 
 
-def jump(rows):
+def visible_and_masked(rows):
     """(cross entropy where the needle is visible, where it is masked) of the rows of a seed and a needle."""
     return [pooled([row for row in rows if row["gold_visible"] == visible], "cross_entropy") for visible in (1, 0)]

@@ -11,7 +11,7 @@ from utils import Parser, run_main
 
 from pathlib import Path
 
-from downstream.by_seed import COLUMNS, grouped
+from downstream.by_seed import COLUMNS, answer_groups
 from downstream.plotting import RUNS, read_runs
 from files import make_directory, write_csv
 
@@ -24,7 +24,7 @@ def main():
     args = parser.parse_args()
     runs = read_runs(args)
     rows = [{name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
-            for run in runs for row in grouped(run)]
+            for run in runs for row in answer_groups(run)]
     make_directory(Path(args.out_csv).parent)
     write_csv(args.out_csv, rows, COLUMNS)
     print(f"{args.out_csv}: {len(rows)} rows of {len(runs)} runs")

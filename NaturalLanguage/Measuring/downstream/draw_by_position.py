@@ -14,16 +14,16 @@ from utils import positive_int, run_main
 
 import numpy as np
 
-from downstream.plotting import PUBLISHED, drawing_parser, label_of, read_runs, save_figure, style
-from downstream.results import MEASURES, clustered_error, interval, resamples
+from downstream.plotting import drawing_parser, label_of, read_runs, save_figure, style
+from downstream.results import MEASURES, bootstrap_interval, clustered_error, resamples
 from downstream.tasks import SINGLE_GOLD
-from draw_CEvsPCA.plotting import panels
+from draw_CEvsPCA.plotting import REPORTED, panels
 
 # Liu et al. 2023: accuracy by gold index
-REPORTED = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),
-                                        "LongChat-13B-16k": ((0, 4, 9, 14, 19), (.686, .574, .553, .525, .550))},
-            ("kv_retrieval", 140): {"MPT-30B-instruct": ((0, 34, 69, 104, 139), (1.0, .936, .886, .804, .962)),
-                                    "LongChat-13B-16k": ((0, 34, 69, 104, 139), (.37, .382, .354, .656, .886))}}
+ACCURACIES = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),
+                                          "LongChat-13B-16k": ((0, 4, 9, 14, 19), (.686, .574, .553, .525, .550))},
+              ("kv_retrieval", 140): {"MPT-30B-instruct": ((0, 34, 69, 104, 139), (1.0, .936, .886, .804, .962)),
+                                      "LongChat-13B-16k": ((0, 34, 69, 104, 139), (.37, .382, .354, .656, .886))}}
 
 
 def groups(run, bins):
@@ -69,14 +69,14 @@ def draw_run(axis, run, args, look):
     for weights in resamples(contexts, args.draws):
         if (np.bincount(which, weights, minlength=len(positions)) > 0).all():
             drawn.append(contrast(means(values, which, weights)))
-    span = " [{:.3f}, {:.3f}]".format(*interval(drawn)) if drawn else ""
+    span = " [{:.3f}, {:.3f}]".format(*bootstrap_interval(drawn)) if drawn else ""
     print(f"{label}, {run.task}: {args.measure} by position "
           + " ".join(f"{position:.2f}:{point:.3f}" for position, point in zip(positions, points))
           + f"; ends - middle {contrast(points):.3f}{span}")
-    if args.measure == "score" and run.comparable and (run.task, run.units) in REPORTED:
-        for index, (name, (indices, accuracies)) in enumerate(REPORTED[run.task, run.units].items()):
+    if args.measure == "score" and run.comparable and (run.task, run.units) in ACCURACIES:
+        for index, (name, (indices, accuracies)) in enumerate(ACCURACIES[run.task, run.units].items()):
             axis.plot(np.array(indices) / run.units, accuracies, label=name,
-                      **{**PUBLISHED, "marker": "Ds"[index]})
+                      **{**REPORTED, "marker": "Ds"[index]})
 
 
 def main():

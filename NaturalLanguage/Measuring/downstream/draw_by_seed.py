@@ -13,7 +13,9 @@ from utils import Parser, run_main
 import numpy as np
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from downstream.by_seed import COLUMNS, by_kind, interval, jump, parts, pooled, read_answers, text
+from downstream.by_seed import (
+    COLUMNS, by_kind, ends_and_middle, mean_text, pooled, read_answers, seed_interval, visible_and_masked,
+)
 from downstream.plotting import LOOK, style
 from draw_CEvsPCA.plotting import panels, save_figure
 from files import read_table
@@ -23,7 +25,7 @@ MARKED = {"capsize": 2, "markersize": 4, "linewidth": 1}
 
 def line(axis, x, seeds, **look):
     """Means over seeds (seeds, points) with their intervals."""
-    means, halves = zip(*map(interval, np.transpose(seeds)))
+    means, halves = zip(*map(seed_interval, np.transpose(seeds)))
     axis.errorbar(x, means, None if halves[0] is None else halves, **{**MARKED, **look})
 
 
@@ -48,10 +50,11 @@ def draw_sizes(rows, looks):
         seeds = [[pooled(mine, "accuracy") for mine in found] for found in cells.values()]
         line(axes[0], [units for units, in cells], np.transpose(seeds), label=name, **looks[name])
         for (units,), found in cells.items():
-            first, middle, last = np.transpose([parts(mine, "accuracy") for mine in found])
+            first, middle, last = np.transpose([ends_and_middle(mine, "accuracy") for mine in found])
             print(f"{name}, {units:g} keys, {len(found)} seeds: accuracy "
-                  f"{text([pooled(mine, 'accuracy') for mine in found])}; first quarter {text(first)}, middle half "
-                  f"{text(middle)}, last quarter {text(last)}; ends - middle {text((first + last) / 2 - middle)}")
+                  f"{mean_text([pooled(mine, 'accuracy') for mine in found])}; first quarter {mean_text(first)}, "
+                  f"middle half {mean_text(middle)}, last quarter {mean_text(last)}; ends - middle "
+                  f"{mean_text((first + last) / 2 - middle)}")
     axes[0].set(xlabel="keys", ylabel="accuracy", xscale="log", ylim=(0, 1.05))
     axes[0].set_xticks([units for units, in cells], [f"{units:g}" for units, in cells])
     axes[0].minorticks_off()
@@ -73,10 +76,10 @@ def draw_needles(rows):
             mine = [row for row in rows if row["needle"] == needle]
             position = np.mean([row["gold_index"] / row["units"] for row in mine])
             axis.axvline(position, color=look["color"], linestyle=":", linewidth=1)
-            seen, masked = np.transpose([jump(seed) for seed in by_kind(mine, "needle")[name][needle,]])
-            print(f"{name}, needle {needle} (masked beyond {position:.3f}): {text(seen)} nats where visible, "
-                  f"{text(masked)} where masked, jump {text(masked - seen)}, "
-                  f"{text((masked - seen) / np.log(values))} of log {values:g}")
+            seen, masked = np.transpose([visible_and_masked(seed) for seed in by_kind(mine, "needle")[name][needle,]])
+            print(f"{name}, needle {needle} (masked beyond {position:.3f}): {mean_text(seen)} nats where visible, "
+                  f"{mean_text(masked)} where masked, jump {mean_text(masked - seen)}, "
+                  f"{mean_text((masked - seen) / np.log(values))} of log {values:g}")
         axis.axhline(values, color="grey", linestyle="--", linewidth=1, label="all values alike")
         axis.set(title=name, xlabel="masked part of the context, from its left", ylabel="perplexity of the value",
                  yscale="log")
@@ -91,7 +94,7 @@ def draw_whole(rows, looks):
     for name, cells in by_kind(rows, "task", "visible_fraction").items():
         seeds = [[pooled(mine, "accuracy") for mine in found] for found in cells.values()]
         line(axes[0], [fraction for _, fraction in cells], np.transpose(seeds), label=name, **looks[name])
-        print(f"{name}: accuracy " + ", ".join(f"{text(found)} at {fraction:g}" for found, (_, fraction) in
+        print(f"{name}: accuracy " + ", ".join(f"{mean_text(found)} at {fraction:g}" for found, (_, fraction) in
                                                zip(seeds, cells)) + " of the context")
     axes[0].set(xlabel="visible fraction", ylabel="accuracy", ylim=(0, 1.05))
     axes[0].legend()

@@ -16,7 +16,7 @@ from utils import fail, non_negative_float, positive_int, run_main
 import numpy as np
 
 from downstream.plotting import drawing_parser, read_runs, save_figure
-from downstream.results import MEASURES, best_index, interval, resamples
+from downstream.results import MEASURES, best_index, bootstrap_interval, resamples
 from downstream.tasks import SINGLE_GOLD
 from draw_CEvsPCA.plotting import panels, plt
 from files import read_table
@@ -75,7 +75,7 @@ def draw_run(run, args):
     best = fractions[best_index(means, args.measure)]
     drawn = [weights * counts for counts in resamples(contexts, args.draws)]
     bests = [fractions[best_index(curves(values, each), args.measure)] for each in drawn if each.sum(axis=1).all()]
-    low, high = interval(bests) if bests else (best, best)
+    low, high = bootstrap_interval(bests) if bests else (best, best)
 
     figure, axes = panels(4, width=3.4)
     edges = [fractions[0], *(fractions[1:] + fractions[:-1]) / 2, fractions[-1]]

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from downstream.plotting import LOOK, drawing_parser, read_runs, save_figure
-from downstream.results import interval, resamples
+from downstream.results import bootstrap_interval, resamples
 from draw_CEvsPCA.plotting import panels
 
 
@@ -48,7 +48,7 @@ def draw_run(axis, run, draws):
             continue
         found = jump(values[:, mine], visible[:, mine], np.ones(mine.sum()))
         drawn = [jump(values[:, mine], visible[:, mine], weights) for weights in resamples(contexts[mine], draws)]
-        low, high = interval([value for value in drawn if math.isfinite(value)]) if draws else (found, found)
+        low, high = bootstrap_interval([value for value in drawn if math.isfinite(value)]) if draws else (found, found)
         ratio = f", {found / math.log(run.values):.3f} of log {run.values}" if run.values and run.values > 1 else ""
         print(f"{run.model}, needle {needle} (masked beyond {position:.3f}): jump {found:.4f} nats "
               f"[{low:.4f}, {high:.4f}]{ratio}; with it visible {np.mean(values[:, mine][visible[:, mine]]):.4f} nats")

@@ -13,7 +13,7 @@ from utils import run_main
 import numpy as np
 
 from downstream.plotting import drawing_parser, label_of, read_runs, save_figure, style
-from downstream.results import MEASURES, best_index, clustered_error, interval, resamples
+from downstream.results import MEASURES, best_index, bootstrap_interval, clustered_error, resamples
 from draw_CEvsPCA.plotting import panels
 
 
@@ -31,7 +31,8 @@ def optimum(values, contexts, fractions, measure, draws):
         drawn = values @ weights / weights.sum()
         bests.append(fractions[best_index(drawn, measure)])
         gains.append(sign * (drawn[best] - drawn[-1]))
-    return fractions[best], interval(bests) if draws else None, gain, interval(gains) if draws else None
+    intervals = [bootstrap_interval(drawn) if draws else None for drawn in (bests, gains)]
+    return fractions[best], intervals[0], gain, intervals[1]
 
 
 def draw_run(axis, run, measure, draws, label, look):

@@ -81,7 +81,8 @@ def evaluate(args):
         fail(f"the samples {args.samples} were made for the tokenizer of {about['tokenizer']}, {args.model_name} has "
              "another one; generate samples with --tokenizer of this model")
     config = load_config(args.model_name, args.rope_scaling, args.rope_factor)
-    dtype, request = choose_dtype(args.dtype, device), request_of(args, about, config, device)
+    dtype = choose_dtype(args.dtype, device)
+    request = request_of(args, about, config, str(dtype).removeprefix("torch."))
     new_tokens = request["new_tokens"]
     run = EvaluationRun(args, about, request, device)
     if run.is_finished():

@@ -11,7 +11,6 @@ from utils import Parser, fail, non_negative_int
 plt.rcParams["legend.fontsize"] = 7
 MARKERS = "osv^Dp<>hX"
 LOOK = {"A": {"color": "tab:blue", "marker": "o"}, "B": {"color": "tab:orange", "marker": "s"}}  # of two needles
-PUBLISHED = {"marker": "D", "linestyle": "none", "markerfacecolor": "none", "color": "tab:red"}
 RUNS = Path("outputs", "downstream", "runs")
 
 

@@ -16,6 +16,11 @@ MEASURES = {"score": "score", "cross_entropy": "cross entropy of the answer (nat
             "token_cross_entropy": "cross entropy (nats a token)", "accuracy": "right answer is the likeliest"}
 
 
+def numbers(row, words):
+    """A row of a table as floats, None where empty, but for the columns that are words."""
+    return {name: value if name in words else (float(value) if value else None) for name, value in row.items()}
+
+
 def clustered_error(values, contexts):
     """Standard error of the mean of values (n,): questions about one context count as dependent. None below two."""
     values, (_, owner) = np.asarray(values, float), np.unique(contexts, return_inverse=True)
@@ -70,8 +75,7 @@ class Answers:
         self.units, self.values = about.get("units"), about.get("values")
         self.gold_positions = about.get("gold_positions")  # those that samples asked for, None for uniform ones
         rows = read_table(self.directory / "answers.csv", COLUMNS, "evaluate again with --overwrite")
-        self.lines = [{name: value if name == "needle" else (float(value) if value != "" else None)
-                       for name, value in row.items()} for row in rows]
+        self.lines = [numbers(row, ("needle",)) for row in rows]
         answered = {(line["visible_fraction"], line["index"]) for line in self.lines}
         summary = load_json(self.directory / "final.json", "the summary of the run").get("summary", [])
         if len(answered) != sum(row["n"] for row in summary):
@@ -113,7 +117,7 @@ def resamples(contexts, draws, seed=0):
         yield np.bincount(generator.integers(owner.max() + 1, size=owner.max() + 1), minlength=owner.max() + 1)[owner]
 
 
-def interval(values, level=0.95):
+def bootstrap_interval(values, level=0.95):
     """The middle part of bootstrap values (draws, ...): (low, high)."""
     tail = (1 - level) / 2
     return np.quantile(values, tail, axis=0), np.quantile(values, 1 - tail, axis=0)

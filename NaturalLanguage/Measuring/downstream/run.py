@@ -2,9 +2,7 @@
 
 import json
 import os
-import sys
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from downstream.results import COLUMNS, summarise
 from files import (begins_anew, current, difference, load_json, lock, make_directory, replacing, save_json,
                    save_tensors, write_csv)
 from hub import revision
-from scorer import choose_dtype
+from processes import Processes
 from settings import measurement_name
 from utils import StopSignal, Stopped, again, describe_environment, fail, say
 
@@ -32,10 +30,10 @@ def run_directory(args):
     return Path(args.out_dir) / measurement_name(args.model_name) / run_name(args.samples, args)
 
 
-def request_of(args, about, config, device):
-    """What the results of a run depend on; `about` describes the samples."""
+def request_of(args, about, config, dtype):
+    """What the results of a run depend on; `about` describes the samples, `dtype` is the name of the model's."""
     return {"model_name": args.model_name, "model_revision": revision(args.model_name, config),
-            "samples_sha256": about["sha256"], "dtype": str(choose_dtype(args.dtype, device)).removeprefix("torch."),
+            "samples_sha256": about["sha256"], "dtype": dtype,
             "new_tokens": (args.new_tokens or about["new_tokens"]) if args.generate else 0,
             "visible_fractions": sorted(set(args.visible_fractions)),
             **{name: getattr(args, name) for name in ("query_first", "chat", "generate", "limit", "features",
@@ -50,9 +48,8 @@ class EvaluationRun:
     """
 
     def __init__(self, args, about, request, device):
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if args.device_map and self.world > 1:
-            fail("--device_map auto takes all GPUs into one process; start it without torchrun")
+        self.processes = Processes(args.device_map)
+        self.rank = self.processes.rank
         self.args, self.device, self.about, self.request = args, device, about, request
         self.directory = make_directory(run_directory(args))
         self.overwrite = begins_anew(args.overwrite, self.directory / "args.json")
@@ -71,31 +68,19 @@ class EvaluationRun:
         if self.args.features and len(set(lengths)) < len(lengths):
             fail(f"--visible_fractions {' '.join(map(str, self.fractions))} are of {lengths} tokens, some the same; "
                  "move them apart, or add --no-features")
-        if self.world > 1:
-            import torch.distributed as dist
-            dist.init_process_group("gloo", timeout=timedelta(days=1))
+        self.processes.join()
         with lock(self.directory / "lock") if self.rank == 0 else nullcontext():
             if self.rank == 0:
                 self.prepare(chat)
-            self.barrier()
+            self.processes.barrier()
             self.done = self.read_lines()
-            self.barrier()
+            self.processes.barrier()
             try:
                 with open(self.directory / f"lines_{self.rank}.jsonl", "a", encoding="utf-8") as self.lines:
                     yield
             except Stopped:
                 signal.end(f"the answers so far are in {self.directory}; {again()}")
-        if self.world > 1:  # the threads of gloo can turn Python's own shutdown into an abort
-            self.barrier()
-            import torch.distributed as dist
-            dist.destroy_process_group()
-            sys.stdout.flush()
-            os._exit(0)
-
-    def barrier(self):
-        if self.world > 1:
-            import torch.distributed as dist
-            dist.barrier()
+        self.processes.end()
 
     def prepare(self, chat):
         """Refuse a directory of another request, or clear it with --overwrite, and describe this one."""
@@ -137,8 +122,7 @@ class EvaluationRun:
     def share(self, samples):
         """Indices of the samples that this process answers; questions about one context stay together."""
         contexts = list(dict.fromkeys(sample["context"] for sample in samples))
-        share = len(contexts) * self.rank // self.world, len(contexts) * (self.rank + 1) // self.world
-        mine = set(contexts[slice(*share)])
+        mine = set(contexts[self.processes.share(len(contexts))])
         return [index for index, sample in enumerate(samples) if sample["context"] in mine]
 
     def visible_length(self, fraction):
@@ -168,7 +152,7 @@ class EvaluationRun:
 
     def finish(self):
         """Write what stands at the end of a run (the first process, once all have come to this)."""
-        self.barrier()
+        self.processes.barrier()
         if self.rank > 0:
             return
         lines = [line for _, line in sorted(self.read_lines().items())]

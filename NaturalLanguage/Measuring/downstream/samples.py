@@ -7,7 +7,7 @@ from downstream.prompts import Encoder
 from downstream.scoring import SCORES
 from downstream.tasks import TASKS, asked, least_units, make_samples, read_source, source_state
 from files import difference, identity, load_json, lock, make_directory, replacing, save_json
-from hub import load_tokenizer
+from hub import chat_template_sha256, load_tokenizer
 from settings import measurement_name
 from utils import fail, say
 
@@ -21,11 +21,12 @@ def metric_of(args):
     return "first_word" if args.style == "symbols" else TASKS[args.task].metric
 
 
-def request_of(args, tokenizer_sha256):
+def request_of(args, tokenizer_sha256, template_sha256):
     """What the samples depend on; files by their contents, other sources by their state."""
     files = [getattr(args, name) for name in ("squad", "nq", "words", "labelled")] + list(args.essays or [])
     wanted = {name: value for name, value in vars(args).items() if name not in NO_RESULT}
     return {**wanted, "tokenizer_sha256": tokenizer_sha256, "files": {path: identity(path) for path in files if path},
+            **({"chat_template_sha256": template_sha256} if template_sha256 else {}),
             **({"metric": metric_of(args)} if args.style == "symbols" else {}), **source_state(TASKS[args.task], args)}
 
 
@@ -65,7 +66,7 @@ def generate(args):
     if path == about_path:
         fail(f"--out {path} is the name of the description beside the samples; give a name that ends in .jsonl")
     make_directory(path.parent)
-    request = request_of(args, tokenizer_sha256)
+    request = request_of(args, tokenizer_sha256, chat_template_sha256(tokenizer))
     with lock(path.with_suffix(".lock"), wait=True):
         if not args.overwrite and is_made(path, about_path, request):
             say(f"{path}: made before")

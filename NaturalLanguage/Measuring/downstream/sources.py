@@ -6,18 +6,16 @@ built-in ones compare models and context lengths with each other, not with publi
 """
 
 import ast
-import gzip
-import importlib.metadata
 import json
 import re
-import warnings
-import zlib
 from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import documents
 from files import identity, parse_table
+from text_files import CorpusError, Reading, check_text, decode, kind_of, read_bytes
 from utils import fail
 
 PACKAGES = ("datasets", "matplotlib", "numpy", "scikit-learn", "scipy")
@@ -65,30 +63,33 @@ def from_file(path, comparable, items, what):
     return Source({"file": Path(path).name, "sha256": identity(path)}, comparable, tuple(items))
 
 
-def read_text(path, what):
-    """The text of a file, also of a .gz. Exits with code 2 if it cannot be read."""
+def or_fail(function, *arguments):
+    """What a function returns whose CorpusError ends the program with exit code 2 and its line, without its advice,
+    which names flags of prepare_data.py."""
     try:
-        contents = Path(path).read_bytes()
-        text = (gzip.decompress(contents) if str(path).endswith(".gz") else contents).decode("utf-8-sig")
-    except OSError as error:
-        fail(f"cannot read {what} {path}: {error.strerror or error}")
-    except (UnicodeDecodeError, EOFError, zlib.error):
-        fail(f"cannot read {what} {path}: it is not whole UTF-8 text (or .gz of it)")
-    if "\0" in text:
-        fail(f"{what} {path} is not text: character {text.index(chr(0))} is NUL; give a text file in UTF-8")
-    return text
+        return function(*arguments)
+    except CorpusError as error:
+        fail(f"{str(error).partition(';')[0]}; look at the sources in downstream/README.md")
+
+
+def read_text(path):
+    """The text of a file in UTF-8, also of a .gz and the like. Exits with code 2 if it cannot be read."""
+    return or_fail(decode, or_fail(read_bytes, str(path)), str(path), Reading())[0]
 
 
 def is_text(value):
     """Whether a value is a text, without NUL and halves of surrogate pairs, which JSON can spell."""
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    try:
+        return check_text(value, "", "strict") == (value, 0)
+    except CorpusError:
+        return False
 
 
 def read_lines(path, what, fields):
     """(line number, values of these fields) of the objects of a JSONL file. Exits with code 2, naming the line, where
     one has not all of them."""
     rows = []
-    for number, line in enumerate(read_text(path, what).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -115,7 +116,7 @@ def squad(path):
     """Questions of SQuAD's JSON (v1.1 or v2.0), without the unanswerable; the gold passage is the paragraph."""
     found, number = [], 1
     try:
-        for article in json.loads(read_text(path, "SQuAD"))["data"]:
+        for article in json.loads(read_text(path))["data"]:
             for paragraph in article["paragraphs"]:
                 for qa in paragraph["qas"]:
                     if not qa.get("is_impossible", False) and qa["answers"]:
@@ -131,13 +132,7 @@ def squad(path):
 @cache
 def load_rows(name, split):
     """The rows of a data set of the hub or a directory. Exits with code 2 if they cannot be read."""
-    from datasets import load_dataset, load_from_disk
-    try:
-        saved = any(Path(name, file).exists() for file in ("dataset_info.json", "state.json", "dataset_dict.json"))
-        rows = load_from_disk(name) if saved else load_dataset(name, split=split)
-        return rows[split] if isinstance(rows, dict) else rows
-    except Exception as error:  # whatever the library meets: no network, no such name, no such split
-        fail(f"cannot read the data set {name}: {error}")
+    return or_fail(documents.load_rows, name, None, split)
 
 
 def dataset(name, split):
@@ -199,20 +194,15 @@ def summary_and_text(docstring):
 def docstring_entries():
     """(module, name, first sentence, prose) of public functions and classes, in the order of their files."""
     found, seen = [], Counter()
-    for package in about_docstrings()["docstrings"]:
-        distribution = importlib.metadata.distribution(package)
+    for distribution in or_fail(documents.installed, PACKAGES).values():
         for file in sorted(distribution.files or [], key=str):
             if file.suffix != ".py" or {"tests", "testing", "test"} & set(file.parts):
                 continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the parser, about other people's code
-                try:
-                    tree = ast.parse(Path(distribution.locate_file(file)).read_text(encoding="utf-8"))
-                except (OSError, SyntaxError, ValueError):
-                    continue
             module = ".".join(part for part in file.with_suffix("").parts
                               if not part.startswith("_")) or file.parts[0]
-            for node in ast.walk(tree):
+            nodes = [documents.parse_file(distribution.locate_file(file))]
+            for node in nodes:  # those on a level of the file before those within them
+                nodes += documents.statements_in(node)
                 if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
                     prose = summary_and_text(ast.get_docstring(node) or "")
                     if prose:
@@ -223,10 +213,7 @@ def docstring_entries():
 
 def about_docstrings():
     """The versions of the packages. Exits with code 2 if one is not installed."""
-    try:
-        return {"docstrings": {package: importlib.metadata.version(package) for package in PACKAGES}}
-    except importlib.metadata.PackageNotFoundError as error:
-        fail(f"the package {error.name} is not installed; pip install -r requirements.txt, or give files as sources")
+    return {"docstrings": documents.versions(or_fail(documents.installed, PACKAGES))}
 
 
 def docstring_questions():
@@ -244,7 +231,7 @@ def docstring_questions():
 def word_list(path):
     """The distinct words of a file, one a line. Without a file: those of the docstrings, 4 to 10 letters."""
     if path:
-        words = dict.fromkeys(line.strip() for line in read_text(path, "the words").splitlines() if line.strip())
+        words = dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip())
         return from_file(path, True, list(words), "words")
     counts = Counter(word for *_, prose in docstring_entries() for word in re.findall(r"\b[a-z]{4,10}\b", prose))
     return Source(about_docstrings(), False, tuple(sorted(counts)))
@@ -254,7 +241,7 @@ def prose(paths):
     """Sentences to hide needles in: of text files, or of the docstrings."""
     if paths:
         sentences = [sentence for path in paths
-                     for sentence in re.split(r"(?<=[.!?])\s+", normalise(read_text(path, "the essay"))) if sentence]
+                     for sentence in re.split(r"(?<=[.!?])\s+", normalise(read_text(path))) if sentence]
         about = {"files": {Path(path).name: identity(path) for path in paths}}
         if not sentences:
             fail(f"there is no text in {' '.join(map(str, paths))}")
@@ -268,8 +255,8 @@ def labelled(path):
     Built in are the 30 subpackages (scipy.stats, ...) with most docstrings.
     """
     if path:
-        if str(path).removesuffix(".gz").endswith(".csv"):
-            table = parse_table(read_text(path, "the labelled texts"), path, ("text", "label"), "give text and label")
+        if kind_of(str(path)) == ".csv":
+            table = parse_table(read_text(path), path, ("text", "label"), "give text and label")
             rows = [(number, (str(row["text"]), str(row["label"]))) for number, row in enumerate(table, start=2)]
         else:
             rows = read_lines(path, "the labelled texts", ("text", "label"))

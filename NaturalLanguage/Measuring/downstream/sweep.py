@@ -10,7 +10,7 @@ environment are the defaults of their flags. --collect draws what is finished, n
 with 1.
 """
 
-from utils import Parser, argument_type, choose_device, fail, positive_int, run_main
+from utils import Parser, argument_type, fail, positive_int, run_main
 
 import os
 import shlex
@@ -23,8 +23,8 @@ from downstream import run, samples
 from downstream.arguments import add_evaluation_flags, as_flags, evaluation_parser, generation_parser
 from downstream.results import MEASURES
 from downstream.tasks import SINGLE_GOLD, TASKS
-from files import current, load_json
-from hub import load_tokenizer
+from files import current, load_json, read_json, same_request
+from hub import chat_template_sha256, load_tokenizer
 from scorer import load_config
 from settings import measurement_name
 
@@ -34,8 +34,10 @@ task_name = argument_type(str, TASKS.__contains__, f"a task; there are {', '.joi
 
 
 @cache
-def tokenizer_sha256(model):
-    return load_tokenizer(model)[1]
+def tokenizer_hashes(model):
+    """The SHA-256 of a model's tokenizer and that of its chat template, None where it has none."""
+    tokenizer, sha256 = load_tokenizer(model)
+    return sha256, chat_template_sha256(tokenizer)
 
 
 @cache
@@ -52,7 +54,8 @@ class Evaluation:
                       *args.generate_flags]
         self.generation = generation_parser("").parse_args([*map(str, generation)])
         self.generation.new_tokens = self.generation.new_tokens or TASKS[task].new_tokens
-        folder = Path(args.out_dir) / "samples" / tokenizer_sha256(model)[:12]
+        tokenizer = "_".join(sha256[:12] for sha256 in tokenizer_hashes(model) if sha256)
+        folder = Path(args.out_dir) / "samples" / tokenizer
         self.generation.out = str(folder / f"{samples.sample_name(self.generation)}.jsonl")
         self.flags = ["--model_name", model, "--samples", self.generation.out, "--out_dir", f"{args.out_dir}/runs",
                       *flags]
@@ -60,14 +63,20 @@ class Evaluation:
         self.directory = run.run_directory(self.evaluation)
 
     def is_done(self):
-        """Whether its run has finished, on the samples that these flags make."""
+        """Whether its run has finished, on the samples that these flags make.
+
+        With --dtype auto in the dtype that the evaluating machine chose: one that only submits may have no GPU.
+        """
         about_path, final = Path(self.generation.out).with_suffix(".json"), self.directory / "final.json"
-        model = self.evaluation.model_name
-        if not final.exists() or not current(about_path, samples.request_of(self.generation, tokenizer_sha256(model))):
+        args = self.evaluation
+        wanted = samples.request_of(self.generation, *tokenizer_hashes(args.model_name))
+        if not final.exists() or not current(about_path, wanted):
             return False
         about = load_json(about_path, "the description of the samples")
-        config = config_of(model, self.evaluation.rope_scaling, self.evaluation.rope_factor)
-        return current(final, run.request_of(self.evaluation, about, config, choose_device(self.evaluation.device)))
+        config = config_of(args.model_name, args.rope_scaling, args.rope_factor)
+        stored = (read_json(final) or {}).get("request", {})
+        dtype = stored.get("dtype") if args.dtype == "auto" else args.dtype
+        return same_request(stored, run.request_of(args, about, config, dtype))
 
     def cell(self):
         model, generation = measurement_name(self.evaluation.model_name), self.generation

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 PAPER_FROM = 8  # the shortest context length of the paper's Fig. 2
 GAMMAS = np.geomspace(0.01, 10, 3001)
@@ -71,7 +71,7 @@ def fit_power_law(lengths, y):
     best = int(squares.argmin())
     limit = squares[best]
     if len(y) > 3:
-        limit *= 1 + stats.f.ppf(0.95, 1, len(y) - 3) / (len(y) - 3)
+        limit *= 1 + special.fdtri(1, len(y) - 3, 0.95) / (len(y) - 3)
     inside = squares <= limit
     reach = np.sqrt(np.clip(limit - squares, 0, None) * variances)
     intervals = [(part[best], (part - width)[inside].min(), (part + width)[inside].max())
@@ -88,8 +88,9 @@ def fit_line(x, y):
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(x) < 3 or np.ptp(x) == 0:
         raise ValueError("a straight line needs at least 3 points that differ")
-    fit = stats.linregress(x, y)
-    reach = stats.t.ppf(0.975, len(x) - 2) * fit.stderr
+    from scipy.stats import linregress  # slow to import, and the power law does without
+    fit = linregress(x, y)
+    reach = special.stdtrit(len(x) - 2, 0.975) * fit.stderr
     return Line((float(fit.slope), float(fit.slope - reach), float(fit.slope + reach)), float(fit.intercept),
                 float(fit.rvalue), float(fit.rvalue) ** 2)
 

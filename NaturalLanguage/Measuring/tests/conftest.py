@@ -19,6 +19,13 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are drawn and saved as empty files, where their rendering, which another test does, is not the point."""
+    from matplotlib.figure import Figure
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
+
+
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
     return make_texts(tmp_path_factory.mktemp("texts"))
@@ -55,6 +62,17 @@ def loaded(models, corpus):
     chunks = chunks_by_hand(load_from_disk(str(corpus))["train"]["text"], tokenizer)
     return {name: (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), chunks)
             for name, path in models.items()}
+
+
+@pytest.fixture(scope="session")
+def two_packages():
+    """Built-in sources of two of the packages, whose docstrings are read once: those of all take a quarter minute."""
+    from downstream import sources
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "PACKAGES", ("numpy", "scipy"))
+        sources.docstring_entries.cache_clear()
+        yield
+    sources.docstring_entries.cache_clear()
 
 
 @pytest.fixture(scope="session")

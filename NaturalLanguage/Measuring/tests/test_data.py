@@ -163,6 +163,8 @@ def test_other_sources(models, tmp_path):
     flags = ("--percent", 100, "--min_tokens", 20, "--validation_fraction", 0.1)
     assert prepare(models, tmp_path / "one", "--source", "dataset", "--dataset", tmp_path / "rows", "--column", "body",
                    *flags)[0] == 0
+    line = error_line(prepare(models, tmp_path / "none", "--source", "dataset", "--dataset", tmp_path / "rows", *flags))
+    assert "rows" in line and "body" in line and not list(tmp_path.glob("none*"))
     assert sorted([*read(tmp_path / "one")["text"], *read(tmp_path / "one", "val")["text"]]) == sorted(numbered)
     for index in range(2):
         datasets.Dataset.from_dict({"text": numbered[25 * index:25 * index + 25]}).to_parquet(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_an_interrupted_run_goes_on(chat_models, samples, tmp_path, monkeypatch)
                                stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     lines = tmp_path / "cut" / "qwen3" / "qwen3" / "lines_0.jsonl"
     while process.poll() is None and not (lines.exists() and lines.read_text().count("\n") >= 3):
-        pass
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     errors = process.communicate()[1].splitlines()
     assert process.returncode == -signal.SIGTERM and "start the same command again" in errors[-1]

