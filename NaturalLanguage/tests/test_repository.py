@@ -150,22 +150,43 @@ exec bash "$@"
 }
 
 
-def noted(readmes, folder):
-    """{part: commands of its scripts} that the code blocks of the READMEs, and the launchers in them, start."""
-    (folder / "commands").mkdir()
+def noting_tools(folder):
+    """An environment in which `python` notes what it is asked for; the tools are written below the folder."""
+    (folder / "commands").mkdir(parents=True)
     (folder / "tools").mkdir()
     for name, text in TOOLS.items():
         (folder / "tools" / name).write_text(text)
         (folder / "tools" / name).chmod(0o755)
-    copy = copy_of_the_parts(folder / "parts", "tests")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
+    return environment | {"PATH": f"{folder / 'tools'}{os.pathsep}{os.environ['PATH']}", "REAL_PYTHON": sys.executable,
+                          "COMMANDS": str(folder / "commands"), "PYTHON": "python", "JOBS": "1"}
+
+
+def noted(folder):
+    """[folder, words behind `python`] of each command that was noted, once each."""
+    found = []
+    for file in (folder / "commands").iterdir():
+        where, *words = file.read_text().split("\0")[:-1]
+        if [where, words] not in found:
+            found.append([where, words])
+    return found
+
+
+def part_commands(mode, commands):
+    """part_commands.py with commands of one part."""
+    return subprocess.run([sys.executable, str(Path(__file__).with_name("part_commands.py")), mode], text=True,
+                          input=json.dumps(commands), capture_output=True)
+
+
+@pytest.mark.slow
+def test_every_command_in_the_readmes_is_one_that_its_script_takes(tmp_path):
+    """Those of the launchers in them too, in the presets that they name: nothing is run, every argument is parsed."""
+    copy, environment = copy_of_the_parts(tmp_path / "parts", "tests"), noting_tools(tmp_path)
     for name in BROUGHT:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).touch()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
-    environment |= {"PATH": f"{folder / 'tools'}{os.pathsep}{os.environ['PATH']}", "REAL_PYTHON": sys.executable,
-                    "COMMANDS": str(folder / "commands"), "PYTHON": "python", "JOBS": "1"}
-    commands = 0
-    for path in readmes:
+    count = 0
+    for path in READMES:
         part = next((part for part in PARTS if path.is_relative_to(part)), ROOT)
         blocks = re.findall(r"```bash\n(.*?)```", path.read_text(), re.S)
         assert blocks, path
@@ -174,26 +195,13 @@ def noted(readmes, folder):
             done = subprocess.run([os.environ.get("BASH32", "bash"), "-ec", script], env=environment, text=True,
                                   cwd=copy, capture_output=True)
             assert done.returncode == 0, f"{path}: {block}\n{done.stderr}"
-        commands, before = len(list((folder / "commands").iterdir())), commands
-        assert commands > before, f"{path} starts no script"
-    found = {}
-    for file in (folder / "commands").iterdir():
-        where, *words = file.read_text().split("\0")[:-1]
-        part = next((part for part in PARTS if Path(where).is_relative_to(copy / part.relative_to(ROOT))), None)
-        if part and [where, words] not in found.setdefault(part, []):
-            found[part].append([where, words])
-    return found
-
-
-@pytest.mark.slow
-def test_every_command_in_the_readmes_is_one_that_its_script_takes(tmp_path):
-    """Those of the launchers in them too, in the presets that they name: nothing is run, every argument is parsed."""
-    found = noted(READMES, tmp_path)
-    assert found.keys() == set(PARTS)
-    for part in found.values():
-        done = subprocess.run([sys.executable, str(Path(__file__).with_name("parse_commands.py"))], text=True,
-                              input=json.dumps(part), capture_output=True)
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        count, before = len(list((tmp_path / "commands").iterdir())), count
+        assert count > before, f"{path} starts no script"
+    for part in PARTS:
+        commands = [command for command in noted(tmp_path)
+                    if Path(command[0]).is_relative_to(copy / part.relative_to(ROOT))]
+        done = part_commands("parse", commands)
+        assert commands and (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 @pytest.mark.slow
@@ -217,15 +225,23 @@ def test_the_main_command_of_the_readme_in_its_smoke_preset(tmp_path):
         assert list((folder / part.relative_to(ROOT) / "outputs" / "smoke" / "figures").glob("*.pdf")), part
 
 
+def without(path, *folders):
+    return Path(*(name for name in path.parts if name not in folders))
+
+
 @pytest.mark.slow
-def test_every_committed_figure_is_redrawn_from_the_committed_results(tmp_path):
-    copy_of_the_parts(tmp_path, "figures", "tests")
-    environment = {**os.environ, "PYTHON": sys.executable}
-    for part in PARTS:
-        folder = tmp_path / part.relative_to(ROOT)
-        subprocess.run(["bash", "redraw_figures.sh"], cwd=folder, env=environment, check=True)
-        redrawn = {path.name for path in (folder / "outputs" / "redrawn").rglob("*.*")}
-        assert {path.name for path in (part / "results").rglob("figures/*")} <= redrawn
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_every_committed_figure_is_redrawn_from_the_committed_results(part, tmp_path):
+    """The scripts of redraw_figures.sh with its arguments, in one process."""
+    folder = copy_of_the_parts(tmp_path / "parts", "figures", "tests") / part.relative_to(ROOT)
+    subprocess.run(["bash", "redraw_figures.sh"], cwd=folder, env=noting_tools(tmp_path), check=True)
+    done = part_commands("run", noted(tmp_path))
+    assert done.returncode == 0, done.stderr
+    redrawn = folder / "outputs" / "redrawn"
+    found = {without(path.relative_to(redrawn), "figures") for path in redrawn.rglob("*.*")}
+    committed = {without(path.relative_to(part), "results", "figures") for path in TRACKED
+                 if path.is_relative_to(part) and path.parent.name == "figures"}
+    assert committed and committed - found == set()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
-"""Parse commands of one part without running them: [[folder, [word behind `python`, ...]], ...] in JSON on stdin.
+"""Commands of one part, in one process that imports once: [[folder, [word behind `python`, ...]], ...] on stdin.
 
-Prints a line for each command that its script does not take, or that reads committed results which are not there.
+`part_commands.py run` runs them, up to the first that fails. `part_commands.py parse` has each script parse its
+arguments alone, and prints a line for each that is not taken, or that reads committed results which are not there.
 """
 
 import argparse
@@ -39,17 +40,22 @@ def replace_methods(methods):
         setattr(argparse.ArgumentParser, name, method)
 
 
-def parse(words, partly=False):
-    """Have a script parse its arguments (words: SCRIPT.py or -m MODULE, and they); raises SystemExit if it refuses."""
+def run(words):
+    """Run a script as `python` would (words: SCRIPT.py or -m MODULE, and they); raises SystemExit where it exits."""
     module = words[0] == "-m"
     sys.argv = words[module:]
     sys.path[0] = os.getcwd() if module else str(Path(words[0]).resolve().parent)
+    if module:
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(str(Path(words[0]).resolve()), run_name="__main__")
+
+
+def parse(words, partly=False):
+    """Have a script parse its arguments; raises SystemExit if it refuses them."""
     replace_methods({name: stop_after(name, partly) for name in METHODS})
     try:
-        if module:
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(str(Path(words[0]).resolve()), run_name="__main__")
+        run(words)
     except Parsed as parsed:
         shown, others = parsed.args
         if others:
@@ -75,7 +81,10 @@ def complaint(folder, words):
     return None
 
 
+mode, = sys.argv[1:]
 for folder, words in json.load(sys.stdin):
-    found = complaint(folder, words)
-    if found:
+    if mode == "run":
+        os.chdir(folder)
+        run(words)
+    elif found := complaint(folder, words):
         print(f"{' '.join(words)}: {found}")
