@@ -19,14 +19,14 @@ import numpy as np
 from files import load_tensors
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
-from sweep_table import READINGS, all_lengths, optimum, read_cells
+from sweep_table import LOSS_COLUMNS, all_lengths, optimum, read_cells
 
 
 def draw_losses(cells, colour):
     """The figure of losses, a row for each reading, and of the optima. Prints means, ranges, optima and intervals."""
     lengths_of_all = all_lengths(cells)
     figure, axes = plt.subplots(2, len(cells) + 1, figsize=(2.5 * len(cells) + 2.7, 5), squeeze=False)
-    for row, (reading, title) in zip(axes, READINGS.items()):
+    for row, (reading, title) in zip(axes, LOSS_COLUMNS.items()):
         for axis, (tokens, by_length) in zip(row, cells.items()):
             losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
             lengths = list(by_length)

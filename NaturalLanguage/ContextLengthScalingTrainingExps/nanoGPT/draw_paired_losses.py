@@ -13,7 +13,7 @@ import numpy as np
 
 from paired import differences
 from plotting import plt, save_figure, set_ticks, tokens_label
-from sweep_table import READINGS, read_cells
+from sweep_table import LOSS_COLUMNS, read_cells
 
 
 def draw(axis, cells, reading, shorter, longer):
@@ -32,10 +32,10 @@ def draw(axis, cells, reading, shorter, longer):
             low, high = row.interval
             axis.errorbar(row.tokens, row.mean, [[row.mean - low], [high - row.mean]], fmt="o", color="tab:blue",
                           capsize=3)
-        print(f"{READINGS[reading]}, {row.tokens} tokens: {longer} minus {shorter} {text}, "
+        print(f"{LOSS_COLUMNS[reading]}, {row.tokens} tokens: {longer} minus {shorter} {text}, "
               f"{np.sum(row.values > 0)} of {len(row.values)} seeds above 0")
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.set(title=READINGS[reading], xlabel="training tokens", xscale="log")
+    axis.set(title=LOSS_COLUMNS[reading], xlabel="training tokens", xscale="log")
     set_ticks(axis.xaxis, [row.tokens for row in rows], tokens_label)
 
 
@@ -47,11 +47,11 @@ def main():
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figure")
     args = parser.parse_args()
     cells = read_cells(*args.results)
-    if not differences(cells, next(iter(READINGS)), args.shorter, args.longer, least_seeds=1):
+    if not differences(cells, next(iter(LOSS_COLUMNS)), args.shorter, args.longer, least_seeds=1):
         fail(f"{' '.join(args.results)}: no seed has runs at both {args.shorter} and {args.longer} tokens of context; "
              "choose lengths that were trained at")
     figure, axes = plt.subplots(1, 2, figsize=(6, 2.6), sharey=True)
-    for axis, reading in zip(axes, READINGS):
+    for axis, reading in zip(axes, LOSS_COLUMNS):
         draw(axis, cells, reading, args.shorter, args.longer)
     axes[0].set_ylabel(f"loss at {args.longer} minus at {args.shorter} (nats)")
     save_figure(figure, args.out_dir, "paired_losses")

@@ -30,11 +30,10 @@ from files import identity, make_directory, write_csv
 from long_context_flags import ROPE_TYPES
 from memory import MemoryStore
 from model import cross_entropies
-from retrieval_documents import describe_test, read_test
+from retrieval_documents import TOKENS_AT_ONCE, describe_test, read_test
 from run import load_run
 from token_files import TokenFile
 
-TOKENS_AT_ONCE = 16_384
 
 def rope_at(kind, factor, trained, length):
     """The settings of rope.py for a text of `length` tokens; dynamic is static NTK by length / trained."""

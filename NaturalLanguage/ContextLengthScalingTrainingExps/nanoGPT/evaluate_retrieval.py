@@ -21,17 +21,15 @@ import torch
 from torch.nn import functional as F
 
 from files import make_directory, write_csv
-from retrieval_documents import describe_test, read_test
+from retrieval_documents import TOKENS_AT_ONCE, describe_test, read_test
 from run import load_run
-
-BATCH_TOKENS = 16_384
 
 
 @torch.no_grad()
 def score(model, ids, answers, device):
     """Tuples (gold, number, hops, right, cross entropy) of every answer of documents (n, length) of the same length."""
     scores = []
-    at_once = max(1, BATCH_TOKENS // ids.shape[1])
+    at_once = max(1, TOKENS_AT_ONCE // ids.shape[1])
     for first in range(0, len(ids), at_once):
         part = ids[first:first + at_once].to(device)
         logits = model(part[:, :-1]).float()

@@ -1,16 +1,9 @@
 """Tables of what long contexts cost and what they gave, for make_tables.py: each takes the rows of a file."""
 
-import statistics
 from collections import defaultdict
 
 from exponents import fit_exponent
-
-
-def spread(values):
-    """Mean [lowest, highest] over seeds."""
-    values = [float(value) for value in values]
-    mean = f"{statistics.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
+from sweep_table import mean_and_range
 
 
 def pivot(rows, of_row, of_column):
@@ -19,8 +12,8 @@ def pivot(rows, of_row, of_column):
     for row in rows:
         cells[of_row(row), of_column(row)].append(row["value"])
     lines, columns = (list(dict.fromkeys(cell[i] for cell in cells)) for i in (0, 1))
-    return columns, [[*line, *(spread(cells[line, column]) if (line, column) in cells else "" for column in columns)]
-                     for line in lines]
+    return columns, [[*line, *(mean_and_range(cells[line, column]) if (line, column) in cells else ""
+                               for column in columns)] for line in lines]
 
 
 def attention_time(rows):

@@ -24,7 +24,7 @@ from paired import crossings, differences, moves
 from prepared import distinct_tokens
 from readme_tables import markdown, run_make_tables, table_maker
 from run import run_tag
-from sweep_table import READINGS, all_lengths, optimum, read_cells
+from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells
 
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
@@ -43,10 +43,8 @@ def losses(reading, *paths):
         for length in lengths:
             mark = "**" if means.get(length) == min(means.values()) else ""
             values = found.get(length, [])
-            span = f" [{min(values):.3f}, {max(values):.3f}]" if len(values) > 1 else ""
             unfinished = any(seed["at_last_step"] for seed in by_length.get(length, {}).values())
-            row.append(f"{mark}{means[length]:.3f}{mark}{span}{' (at the last step)' if unfinished else ''}"
-                       if values else "")
+            row.append(f"{mean_and_range(values, mark)}{' (at the last step)' if unfinished else ''}" if values else "")
         rows.append(row)
     return markdown(["training tokens", *map(str, lengths)], rows)
 
@@ -56,7 +54,7 @@ def optima(path):
     rows = []
     for tokens, by_length in read_cells(f"{path}.csv").items():
         row = [f"{tokens:,}"]
-        for reading in READINGS:
+        for reading in LOSS_COLUMNS:
             best, interval, means = optimum(by_length, reading)
             row += [str(best) if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]",
                     f"{means[max(means)] - means[best]:.3f}"]
@@ -216,15 +214,6 @@ def benchmark(path):
          for entry in load_json(f"{path}.json", "the benchmark")["contexts"]])
 
 
-def plan(path):
-    """The grid that plan_context_length.py chose, a row a size."""
-    found = load_json(f"{path}.json", "the plan")
-    header = ["training tokens", "context lengths", "seeds", "steps of a run, at most", "hours of a slot, at most"]
-    return markdown(header, [[
-        f"{row['train_tokens']:,}", " ".join(map(str, found["context_lengths"])), found["seeds"],
-        f"{row['schedule']['max_iters']:,}", f"{row['hours_at_most']:.2f}"] for row in found["sizes"]])
-
-
 def advice(path):
     """The five lines, as plan_context_length.py wrote them."""
     lines = Path(f"{path}.txt").read_text(encoding="utf-8").splitlines()
@@ -249,8 +238,8 @@ def check(path):
         for length, values in measured.items():
             unfinished = any(seed["at_last_step"] for seed in by_length[length].values())
             rows.append([f"{tokens:,}", length, shown(said[length], 4),
-                         f"{statistics.mean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
-                         f"{' (at the last step)' if unfinished else ''}", f"{statistics.mean(values) - best:.3f}"])
+                         f"{mean_and_range(values)}{' (at the last step)' if unfinished else ''}",
+                         f"{statistics.mean(values) - best:.3f}"])
     return markdown(["training tokens", "context length", "loss predicted, 95% interval",
                      "loss measured, mean [lowest, highest] over seeds", "above the best"], rows)
 
@@ -258,13 +247,13 @@ def check(path):
 def summary():
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
     cells = read_cells(RESULTS / "small" / "sweep.csv")
-    found = {reading: [] for reading in READINGS}
+    found = {reading: [] for reading in LOSS_COLUMNS}
     for tokens, by_length in cells.items():
-        for reading in READINGS:
+        for reading in LOSS_COLUMNS:
             best, interval, _ = optimum(by_length, reading)
             found[reading].append(f"{best}" + ("" if interval is None else f" [{interval[0]:g}, {interval[1]:g}]")
                                   + f" at {tokens:,}")
-    ours = "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in READINGS.items())
+    ours = "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in LOSS_COLUMNS.items())
     return markdown(["figure", "command", "ours", "the paper's"], [
         ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens, with 95% intervals",
          "`bash NaturalLanguage/reproduce.sh`", ours, "an optimum at every size, growing with the size"]])
@@ -281,8 +270,8 @@ KINDS = {**{f"{prefix}{kind}": of_sweeps(table, reading)
                                 ("variants", variants))},
          "optima": optima, "control": control, "parts": parts, "runs": runs, "cost": cost, "benchmark": benchmark,
          "summary_training": summary, "settings": settings, "corpora": corpora,
-         "plan": plan, "advice": advice, "check": check, "fit_readings": fit_readings,
-         **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit")))
+         "advice": advice, "check": check, "fit_readings": fit_readings,
+         **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit or plan")))
             for kind, table in TABLES.items()},
          **{kind: lambda path, table=table: markdown(*table(read_table(f"{path}.csv")))
             for kind, table in long_context_tables.TABLES.items()}}

@@ -13,16 +13,17 @@ The law itself is given to each fit: whether it would be chosen is not asked.
 With --outside the truths are laws that no candidate is (optimal_context/coverage.py), or those of them that are named,
 and everything is asked that fit_optimal_context.py does: the share of tables where the interval of a size's optimum
 holds the true one, or the answer is not trusted, and the same of the exponent in the size. What --out holds already of
-the same request is not measured again.
+the same request is not measured again; of another one, it is refused, or with --overwrite replaced.
 """
 
 from utils import Parser, fail, positive_int, run_main
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import numpy as np
 
-from files import load_json, make_directory, save_json
+from files import difference, load_json, make_directory, save_json
 from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, LEVEL, number_of_draws
 from optimal_context.coverage import TRUTHS, coverage
 from optimal_context.law import LAWS, described
@@ -33,16 +34,19 @@ from optimal_context.table import read_losses, refuse_what_cannot_carry_a_fit
 from utils import seed as seed_number
 
 
-def measure_outside(names, tables, draws, seed, out):
+def measure_outside(args):
     """The coverage of each named truth, written after each; prints the lowest and the mean share over the sizes."""
-    request = {"tables": tables, "draws": draws, "seed": seed}
-    found = load_json(out, "the coverage") if Path(out).exists() else {}
-    if found.get("request") != request:
-        found = {"request": request, "level": LEVEL, "laws": {}, "exponents": {}}
-    for name in names:
+    request = {"tables": args.tables, "draws": args.draws, "seed": args.seed}
+    found = {"request": request, "level": LEVEL, "laws": {}, "exponents": {}}
+    if Path(args.out).exists() and not args.overwrite:
+        found = load_json(args.out, "the coverage")
+        other = difference(found["request"], request)
+        if other:
+            fail(f"{args.out} holds a coverage with {other}; add --overwrite to replace it, or choose another --out")
+    for name in args.outside or TRUTHS:
         if name not in found["laws"]:
-            found["laws"][name], found["exponents"][name] = coverage(TRUTHS[name], tables, draws, seed)
-            save_json(out, found)
+            found["laws"][name], found["exponents"][name] = coverage(TRUTHS[name], **request)
+            save_json(args.out, found)
         for title, beyond in (("sizes of the table", False), ("sizes beyond", True)):
             rows = [row for row in found["laws"][name] if (row["beyond_the_sizes"] > 1) == beyond]
             right, holds, trusted = ([row[key] for row in rows] for key in ("holds_or_not_trusted", "holds", "trusted"))
@@ -90,10 +94,12 @@ def main():
                         help=f"of the bootstrap of each, at least {LEAST_DRAWS}")
     parser.add_argument("--seed", type=seed_number, default=0, help="of tables, starts and bootstrap")
     parser.add_argument("--out", default="outputs/recovery.json", help="file to write")
+    parser.add_argument("--overwrite", action=BooleanOptionalAction, default=False,
+                        help="measure again what --out holds of --outside")
     args = parser.parse_args()
     if args.outside is not None:
         make_directory(Path(args.out).parent)
-        measure_outside(args.outside or list(TRUTHS), args.tables, args.draws, args.seed, args.out)
+        measure_outside(args)
     else:
         found = measure_inside(args)
         make_directory(Path(args.out).parent)

@@ -38,7 +38,7 @@ class MemoryStore:
         return part
 
     def search(self, query, neighbours):
-        """The places of the nearest keys of each query (R, H, T, D), by inner product: int64 (R, H, T, k), best first.
+        """Indices of the nearest keys of each query (R, H, T, D), by inner product: int64 (R, H, T, k), best first.
 
         Keys of another document come last; `of_document` tells them.
         """
@@ -54,14 +54,14 @@ class MemoryStore:
                     found[row, :, part] = scores.masked_fill(others, -torch.inf).topk(k, -1).indices
         return found
 
-    def gather(self, places):
-        """Keys and values (R, H, T, k, D) at these places, and whether each is of its query's document (R, H, T, k)."""
+    def gather(self, indices):
+        """Keys and values (R, H, T, k, D) at indices, and whether each is of its query's document (R, H, T, k)."""
         R, H, tokens, D = self.keys.shape
-        rows = torch.arange(R, device=places.device).view(R, 1, 1, 1)
-        heads = torch.arange(H, device=places.device).view(1, H, 1, 1)
-        flat = ((rows * H + heads) * tokens + places).flatten()
-        keys, values = (x.view(-1, D).index_select(0, flat).view(*places.shape, D) for x in (self.keys, self.values))
-        known = self.documents.view(-1).index_select(0, (rows * tokens + places).flatten()).view(places.shape)
+        rows = torch.arange(R, device=indices.device).view(R, 1, 1, 1)
+        heads = torch.arange(H, device=indices.device).view(1, H, 1, 1)
+        flat = ((rows * H + heads) * tokens + indices).flatten()
+        keys, values = (x.view(-1, D).index_select(0, flat).view(*indices.shape, D) for x in (self.keys, self.values))
+        known = self.documents.view(-1).index_select(0, (rows * tokens + indices).flatten()).view(indices.shape)
         of_document = known == self.current[:, None, :, None]
         return keys, values, of_document
 

@@ -16,7 +16,7 @@ from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALID
 from prepared import describe, distinct_tokens
 from run import other_arguments
 from settings import as_flags, parse
-from train_cells import count_gpus, dry_run, train_cell
+from train_cells import count_gpus, dry_run, resources_of, train_cell
 from utils import choose_device, fail, say
 
 FOLDER = Path(__file__).parent
@@ -61,7 +61,7 @@ def train_bin(args, out):
 
 def available_slots(args):
     """jobs.slots on this machine; with --submit as many of its first one as there are tasks at once."""
-    found = slots(args.cores_per_run, args.gpus_per_run, args.runs_per_gpu)
+    found = slots(**resources_of(args))
     return found[:1] * int(os.environ.get("MAX_TASKS", "8")) if args.submit else found
 
 

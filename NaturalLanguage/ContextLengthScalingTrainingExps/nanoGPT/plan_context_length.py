@@ -23,14 +23,15 @@ import time
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
+from collecting import collect_runs
 from files import begins_anew, load_json, make_directory, read_table, replacing
-from jobs import add_modes, dispatch, run_script, sbatch
+from jobs import add_modes, run_script, sbatch
 from optimal_context.advice import Setting, five_lines
 from optimal_context.table import number_of_tokens
 from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
 from run import run_tag
 from settings import parse
-from train_cells import finished
+from train_cells import add_resources, dispatch_runs, finished
 
 FOLDER = Path(__file__).parent
 PLANNED = ("--context_length", "--block_size", "--train_tokens", "--data_seed", "--seed", "--train_bin", "--val_bin",
@@ -61,11 +62,7 @@ def parse_args():
     pilot = parser.add_argument_group("pilot")
     pilot.add_argument("--context_lengths", type=positive_int, nargs="+", help="take these (default: chosen)")
     pilot.add_argument("--passes", type=positive_float, default=24.0, help="over its training tokens, of a run at most")
-    resources = parser.add_argument_group("resources (defaults from the environment, by these names in capitals)")
-    for name, help_text in (("gpus_per_run", "GPUs of a run"), ("runs_per_gpu", "runs that share the GPUs of a slot"),
-                            ("cores_per_run", "cores of a run, where there is no GPU")):
-        resources.add_argument(f"--{name}", type=positive_int, default=os.environ.get(name.upper(), "1"),
-                               help=help_text)
+    add_resources(parser)
     add_modes(parser)
     args, flags = parser.parse_known_args()
     others = [flag for flag in flags if flag.partition("=")[0] in PLANNED]
@@ -90,12 +87,10 @@ def script(name, *arguments):
 def finish(args, out, plan, cells):
     """Table, fit, figures and the five lines; returns 1 where runs are missing."""
     table, fit = out / "sweep.csv", out / "fit.json"
-    sizes = [row["train_tokens"] for row in plan["sizes"]]
-    code = script("collect_results.py", "--runs", out / "runs", "--out_csv", table, "--context_lengths",
-                  *plan["context_lengths"], "--train_tokens", *sizes, "--seeds", *range(plan["seeds"]),
-                  "--finished", *finished(cells))
-    if code:
-        return code
+    grid = {"context_length": plan["context_lengths"], "seed": range(plan["seeds"]),
+            "train_tokens": [row["train_tokens"] for row in plan["sizes"]]}
+    if collect_runs(out / "runs", table, grid, finished(cells)):
+        return 1
     script("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
                "--check", "--out", fit)
     script("draw_optimal_context.py", "--fit", fit, "--out_dir", out / "figures")
@@ -131,12 +126,7 @@ def work(args, flags, out):
     if args.dry_run:
         return
     cells = cells_of(args, flags, out, plan)
-    if not args.collect and args.cell is None:
-        for cell in cells:
-            cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
-    resources = {name: getattr(args, name) for name in ("cores_per_run", "gpus_per_run", "runs_per_gpu")}
-    dispatch(args, cells, "plan_context_length.sh", lambda: finish(args, out, plan, cells), out / "runs" / "logs",
-             **resources)
+    dispatch_runs(args, cells, "plan_context_length.sh", lambda: finish(args, out, plan, cells), out / "runs" / "logs")
     if not args.submit:
         raise SystemExit(finish(args, out, plan, cells))
 

@@ -53,7 +53,6 @@ for kind in $KINDS; do
     export TRAIN_BIN=$OUT/data/$kind/${task}_train.bin OUT_DIR=$OUT/$kind/runs
     run bash train_sweep.sh "${model[@]}" "${steps[@]}" "$@"
     for seed in $SEEDS; do
-        run "$PYTHON" export_hf.py "$OUT_DIR/ctl${length}_tok${tokens}_seed$seed" \
-            --out_dir "$OUT/models/${kind}_seed$seed"
+        run "$PYTHON" export_hf.py "$OUT_DIR"/*"_seed$seed" --out_dir "$OUT/models/${kind}_seed$seed"
     done
 done

@@ -9,6 +9,8 @@ import torch
 from files import identity, load_json
 from utils import fail
 
+TOKENS_AT_ONCE = 16_384  # of a pass that measures a run
+
 
 def read_test(path):
     """{units: (token ids int64 (documents, length), answers [[at, gold, number, hops] of each document])}."""

@@ -15,10 +15,11 @@ import os
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from jobs import add_modes, dispatch, from_environment, run_script, slots
+from collecting import collect_runs
+from jobs import add_modes, from_environment, run_script, slots
 from prepared import describe, distinct_tokens
 from settings import estimated_hours, parse
-from train_cells import count_gpus, dry_run, finished, train_cell
+from train_cells import add_resources, count_gpus, dispatch_runs, dry_run, finished, resources_of, train_cell
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"
@@ -43,10 +44,7 @@ def parse_args():
     grid.add_argument("--train_bin", help="training tokens of prepare.py", default=environment(
         "TRAIN_BIN", "data/openwebtext/LONGCONTEXTSUBSET_train_P10.0_SFrom0.0.bin"))
     grid.add_argument("--out_dir", default=environment("OUT_DIR", "outputs/runs"), help="directory of the runs")
-    resources = parser.add_argument_group("resources (as above)")
-    for name, help_text in (("gpus_per_run", "GPUs of a run"), ("runs_per_gpu", "runs that share the GPUs of a slot"),
-                            ("cores_per_run", "cores of a run, where there is no GPU")):
-        resources.add_argument(f"--{name}", type=positive_int, default=environment(name.upper(), "1"), help=help_text)
+    add_resources(parser)
     add_modes(parser)
     parser.add_argument("--dry_run", action="store_true", help="measure a step at each context length, write nothing")
     parser.add_argument("--dry_run_epochs", type=positive_float, default=30.0,
@@ -78,9 +76,8 @@ def make_cells(args, trainer_flags):
 def collect(args, cells):
     """Write the table and the figures of the finished runs; returns 1 where runs are missing."""
     out = Path(args.out_dir).parent
-    code = run_script(os.path.relpath(FOLDER / "collect_results.py"), "--runs", args.out_dir, "--out_csv",
-                      out / "sweep.csv", "--context_lengths", *args.context_lengths, "--train_tokens",
-                      *args.train_tokens, "--seeds", *args.seeds, "--finished", *finished(cells))
+    grid = {"context_length": args.context_lengths, "train_tokens": args.train_tokens, "seed": args.seeds}
+    code = collect_runs(args.out_dir, out / "sweep.csv", grid, finished(cells))
     run_script(os.path.relpath(FOLDER / "draw_loss_vs_context.py"), "--results", out / "sweep.csv", "--out_dir",
                out / "figures")
     return code
@@ -111,16 +108,12 @@ def print_costs(args, trainer_flags, available):
 
 def main():
     args, trainer_flags = parse_args()
-    resources = {name: getattr(args, name) for name in ("cores_per_run", "gpus_per_run", "runs_per_gpu")}
     if args.dry_run:
-        return print_costs(args, trainer_flags, slots(**resources))
+        return print_costs(args, trainer_flags, slots(**resources_of(args)))
     cells = make_cells(args, trainer_flags)
-    if not args.collect and args.cell is None:
-        for cell in cells:
-            cell.is_done()  # here, so that nothing has started when a run of other arguments is refused
-        if args.vary_data and not args.missing:
-            say_overlap(args)
-    dispatch(args, cells, "train_sweep.sh", lambda: collect(args, cells), Path(args.out_dir) / "logs", **resources)
+    if args.vary_data and not args.missing and not args.collect and args.cell is None:
+        say_overlap(args)
+    dispatch_runs(args, cells, "train_sweep.sh", lambda: collect(args, cells), Path(args.out_dir) / "logs")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The table of collect_results.py, by cell, and the optimum in it."""
 
+import statistics
 from collections import defaultdict
 
 import numpy as np
@@ -7,8 +8,8 @@ import numpy as np
 from files import read_table
 from utils import fail
 
-READINGS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
-COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", *READINGS)
+LOSS_COLUMNS = {"best_valid_loss": "mean over the window", "full_context_loss": "full context only"}
+COLUMNS = ("context_length", "train_tokens", "seed", "at_last_step", *LOSS_COLUMNS)
 
 
 def read_cells(*paths):
@@ -26,10 +27,17 @@ def read_cells(*paths):
             if run in runs:
                 fail(f"{path} has two rows of {length} tokens of context, {tokens} training tokens and seed {seed}; "
                      "leave one of them")
-            runs[run] = {**{name: float(row[name]) for name in READINGS}, "at_last_step": bool(at_last_step)}
+            runs[run] = {**{name: float(row[name]) for name in LOSS_COLUMNS}, "at_last_step": bool(at_last_step)}
         for (tokens, length, seed), losses in runs.items():
             cells[tokens][length][seed] = losses
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
+
+
+def mean_and_range(values, mark=""):
+    """Mean [lowest, highest] over seeds, in print; the mean between marks."""
+    values = [float(value) for value in values]
+    mean = f"{mark}{statistics.mean(values):.3f}{mark}"
+    return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
 
 
 def all_lengths(cells):

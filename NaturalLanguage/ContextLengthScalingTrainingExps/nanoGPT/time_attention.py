@@ -26,14 +26,14 @@ import torch
 
 from attention import KINDS, make_attention
 from exponents import fit_exponent
-from files import load_json, make_directory, read_table, save_json, write_csv
+from files import difference, load_json, make_directory, read_table, save_json, write_csv
 from long_context_flags import attention_config, dilated_pair
 from machine import peak_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MEASURED = ("n_head", "head_width", "attention_group", "window", "dilated_pairs", "seconds", "clock", "dtype",
             "device", "threads")  # flags that change a row
-
+MACHINE = ("hardware", "torch")  # what else does, of the environment
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
@@ -92,21 +92,22 @@ def in_own_process(kind, length):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def environment(args):
-    """What the times depend on beside the flags."""
-    return describe_environment(choose_device(args.device))
+def request_of(about):
+    """What changes a row, of the contents of _about.json."""
+    return {**{name: about["arguments"].get(name) for name in MEASURED},
+            **{name: about["environment"].get(name) for name in MACHINE}}
 
 
-def read_rows(args, out, about):
-    """Rows measured before; exits with code 2 if they are of other flags, another machine or another torch."""
-    if not out.exists() or args.overwrite:
+def read_rows(out, stored, about):
+    """Rows measured before; exits with code 2 if they are of other flags, another machine or another torch.
+
+    stored: the path of _about.json, about: what it is to say.
+    """
+    if not out.exists():
         return {}
-    former = load_json(about, "the flags of the measurement")
-    here = environment(args)
-    for name, old, new in (*((name, former["arguments"].get(name), getattr(args, name)) for name in MEASURED),
-                           *((name, former["environment"].get(name), here[name]) for name in ("hardware", "torch"))):
-        if old != new:
-            fail(f"{out} holds rows with {name} {old}, not {new}; add --overwrite, or choose another --out")
+    other = difference(request_of(load_json(stored, "the flags of the measurement")), request_of(about))
+    if other:
+        fail(f"{out} holds rows with {other}; add --overwrite, or choose another --out")
     return {(row["attention"], int(row["context_length"])): row for row in read_table(out)}
 
 
@@ -145,11 +146,14 @@ def main():
     for kind, length in cells:
         config_of(args, kind, length)  # refuses what does not fit before anything is measured
     out = Path(args.out)
-    about = out.with_name(f"{out.stem}_about.json")
-    rows = read_rows(args, out, about)
+    stored = out.with_name(f"{out.stem}_about.json")
+    about = {"arguments": vars(args), "environment": describe_environment(choose_device(args.device))}
     make_directory(out.parent)
+    if args.overwrite:
+        out.unlink(missing_ok=True)  # before other flags are said to be those of its rows
+    rows = read_rows(out, stored, about)
     if not rows:
-        save_json(about, {"arguments": vars(args), "environment": environment(args)})
+        save_json(stored, about)
     for kind, length in cells:
         if (kind, length) not in rows:
             rows[kind, length] = in_own_process(kind, length)

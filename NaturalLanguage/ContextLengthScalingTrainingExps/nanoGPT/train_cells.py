@@ -7,13 +7,15 @@ import sys
 from functools import cached_property
 from pathlib import Path
 
-from jobs import Cell
+from jobs import Cell, dispatch
 from long_context_flags import model_shape
 from prepared import describe
 from run import has_finished, other_arguments, request_of, run_tag
 from settings import complete, parse
-from utils import fail
+from utils import fail, positive_int
 
+RESOURCES = {"gpus_per_run": "GPUs of a run", "runs_per_gpu": "runs that share the GPUs of a slot",
+             "cores_per_run": "cores of a run, where there is no GPU"}
 TRAIN = str(Path(__file__).with_name("train.py"))
 
 
@@ -54,6 +56,26 @@ def train_cell(length, tokens, seed, flags):
     """The cell of a context length, a number of training tokens and a seed; `flags` are the others of train.py."""
     command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--seed", str(seed)]
     return TrainCell(run_tag(length, tokens, seed), command, None, distributed=True)  # is_done is a method here
+
+
+def add_resources(parser):
+    """The flags that say what a run gets."""
+    group = parser.add_argument_group("resources (defaults from the environment, by these names in capitals)")
+    for name, help_text in RESOURCES.items():
+        group.add_argument(f"--{name}", type=positive_int, default=os.environ.get(name.upper(), "1"), help=help_text)
+
+
+def resources_of(args):
+    """The arguments of jobs.slots."""
+    return {name: getattr(args, name) for name in RESOURCES}
+
+
+def dispatch_runs(args, cells, launcher, collect, log_dir):
+    """jobs.dispatch of runs of train.py: where a directory holds one of other arguments, nothing starts."""
+    if not args.collect and args.cell is None:
+        for cell in cells:
+            cell.is_done()
+    dispatch(args, cells, launcher, collect, log_dir, **resources_of(args))
 
 
 def count_gpus(slot):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from optimal_context.report import shown_optimum
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 
 PARTS = {"total": {"color": "black"}, "Bayes risk": {"color": "tab:blue", "linestyle": "--"},
@@ -53,16 +54,6 @@ def draw_curves(axis, found, colour):
     axis.legend(fontsize=7, title="training size", title_fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def optimum_line(row):
-    """An optimum for print."""
-    entry = row["optimum"]
-    if entry["value"] is not None:
-        return f"{entry['value']:.4g} [{entry['low']:.4g}, {entry['high']:.4g}]"
-    if entry["bound"]:
-        return f"{entry['bound']} {entry['low'] if entry['bound'] == 'at least' else entry['high']:.4g}"
-    return "cannot be told"
-
-
 def draw_range(axis, row, ends, style, label):
     """The interval of an optimum, with an arrow where it is open, and its value; hollow: only the law's estimate."""
     entry, size = row["optimum"], row["train_tokens"]
@@ -88,7 +79,7 @@ def draw_growth(axis, found, colour):
             size = row["train_tokens"]
             style = {"color": colour[size], **OPTIMUM} if kind == "optima" else {"linestyle": "", **POINTS[label]}
             draw_range(axis, row, (min(lengths), max(lengths)), style, None if index else label)
-            print(f"D = {size:g}: l* {optimum_line(row)}{'' if row['trusted'] else ', not trusted'}"
+            print(f"D = {size:g}: l* {shown_optimum(row['optimum'])}{'' if row['trusted'] else ', not trusted'}"
                   + (f", measured {held_out[size]['measured_optimum']:g}, held out {held_out[size]['optimum']:.4g}"
                      if size in held_out else "")
                   + (f", from the smaller half {larger[size]['optimum']:.4g}" if size in larger else ""))

@@ -1,4 +1,4 @@
-"""Tables of the results README from committed fits: each a function of the JSON to a header and rows of texts."""
+"""Tables of the results README from committed fits and plans: each a function of the JSON to a header and rows."""
 
 import statistics
 
@@ -104,5 +104,14 @@ def carry_over(found):
         for direction, row in found["carry_over"].items() for constants in row["error"]]
 
 
+def plan(found):
+    """The grid that plan_context_length.py chose, a row a size."""
+    lengths = " ".join(map(str, found["context_lengths"]))
+    return ["training tokens", "context lengths", "seeds", "steps of a run, at most", "hours of a slot, at most"], [
+        [f"{row['train_tokens']:,}", lengths, found["seeds"], f"{row['schedule']['max_iters']:,}",
+         f"{row['hours_at_most']:.2f}"] for row in found["sizes"]]
+
+
 TABLES = {"fit_optima": optima, "fit_held_out": held_out, "fit_larger_half": larger_half, "fit_verdict": verdict,
-          "fit_recovery": recovery, "fit_coverage": coverage, "fit_carry_over": carry_over}
+          "fit_recovery": recovery, "fit_coverage": coverage, "fit_carry_over": carry_over,
+          "plan": plan}

@@ -70,6 +70,17 @@ def make_texts(folder, n_files=60, n_words=400):
     return str(folder / "*.txt")
 
 
+def small_model(moved=False, **settings):
+    """A GPT of 97 tokens, 3 blocks, 4 heads and width 48, always the same; moved: no parameter at its initial value."""
+    from model import GPT
+    torch.manual_seed(3)
+    small = GPT(97, 3, 4, 48, **settings)
+    with torch.no_grad():
+        for parameter in small.parameters() if moved else ():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return small
+
+
 def reference_losses(weights, n_head, tokens):
     """Cross entropy at each position but the last of one window (T,), written out in float64, one head at a time."""
     weights = {name: value.double() for name, value in weights.items()}

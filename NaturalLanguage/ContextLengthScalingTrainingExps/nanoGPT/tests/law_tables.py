@@ -38,12 +38,13 @@ def table(fit, noise=0.0, seeds=3, sizes=SIZES, lengths=LENGTHS, seed=5):
     return replace(cells, reading=fit.law.reading)
 
 
-def write_csv(path, cells, names=("context_length", "train_tokens", "best_valid_loss", "seed")):
-    """The rows of a sweep as a CSV with these column names."""
+def write_csv(path, cells, names=("context_length", "train_tokens", "seed", "best_valid_loss", "full_context_loss")):
+    """The rows of a sweep as a CSV with these column names, the last one for cells of both readings."""
+    readings = [reading.seeds for reading in (cells, cells.beside) if reading is not None]
+    rows = [(f"{length:g}", f"{size:g}", seed, *losses) for length, size, *groups in
+            zip(cells.lengths, cells.sizes, *readings) for seed, losses in enumerate(zip(*groups))]
     with open(path, "w", newline="") as file:
-        rows = [(f"{length:g}", f"{size:g}", loss, seed) for length, size, losses in
-                zip(cells.lengths, cells.sizes, cells.seeds) for seed, loss in enumerate(losses)]
-        csv.writer(file).writerows([names, *rows])
+        csv.writer(file).writerows([names[:3 + len(readings)], *rows])
 
 
 def fitted(nanogpt, folder, results, *arguments):

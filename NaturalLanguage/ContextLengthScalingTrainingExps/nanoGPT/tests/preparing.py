@@ -1,42 +1,38 @@
-"""Running prepare.py in the process of the tests, and reading what it has written."""
+"""Running both prepare.py in the process of the tests, and reading what they have written."""
 
-import contextlib
 import hashlib
-import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-import prepare
+from helpers import run_script
 
 SMALL = ("--percent", 100, "--min_tokens", 0, "--tokenizer", "bpe:270")
 
 
 def run(*arguments):
-    """Run prepare.py's main() in this process with --out_dir out; returns (exit code, stdout, stderr)."""
-    out, err, code, argv = io.StringIO(), io.StringIO(), 0, sys.argv
-    sys.argv = ["prepare.py", "--out_dir", "out", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            prepare.main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        sys.argv = argv
-    return code, out.getvalue(), err.getvalue()
+    """Run data/openwebtext/prepare.py with --out_dir out; returns (exit code, stdout, stderr)."""
+    ended = run_script("data/openwebtext/prepare.py", "--out_dir", "out", *arguments)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def prepare_retrieval(folder, *flags, code=0):
+    """Run data/retrieval/prepare.py, which must end with this code: a CompletedProcess."""
+    ended = run_script("data/retrieval/prepare.py", "--out_dir", folder, "--test_documents", 20, *flags)
+    assert ended.returncode == code, ended.stderr
+    return ended
 
 
 def done(*arguments):
-    """Run prepare.py's main(), which must succeed; returns stdout."""
+    """What `run` prints; it must succeed."""
     code, out, err = run(*arguments)
     assert code == 0, err
     return out
 
 
 def error_line(*arguments):
-    """Run prepare.py's main(), which must fail with code 2 and one line, the last of stderr; returns the line."""
+    """The line of an error, the last of stderr, of `run`, which must fail with code 2 and this one line."""
     code, _, err = run(*arguments)
     lines = err.splitlines()
     assert code == 2 and "Traceback" not in err, err

@@ -11,7 +11,7 @@ import evaluate_long_context as script
 from helpers import bash, reference_losses, run_script, training_flags
 from memory import MemoryStore
 from model import rotary_tables
-from retrieval_preparing import prepare
+from preparing import prepare_retrieval as prepare
 from run import load_run
 
 LENGTH = 16  # of training

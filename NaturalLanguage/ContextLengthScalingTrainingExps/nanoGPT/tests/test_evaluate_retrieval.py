@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import reference_losses, run_script, training_flags
-from retrieval_preparing import prepare
+from helpers import reference_losses, run_script, start_script, training_flags
+from preparing import prepare_retrieval as prepare
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,10 @@ def trained(tmp_path_factory):
 
 def test_recall_is_measured_as_a_reference_in_float64_does(trained, tmp_path):
     folder, run_dir = trained
-    done = run_script("evaluate_retrieval.py", run_dir, "--test", folder / "key_value_test.jsonl", "--out_csv",
-                      tmp_path / "recall.csv", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
+    process = start_script("evaluate_retrieval.py", run_dir, "--test", folder / "key_value_test.jsonl", "--out_csv",
+                           "recall.csv", "--device", "cpu", cwd=tmp_path)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
     weights = torch.load(run_dir / "best.pt")
     cells = defaultdict(list)
     for line in map(json.loads, (folder / "key_value_test.jsonl").read_text().splitlines()):

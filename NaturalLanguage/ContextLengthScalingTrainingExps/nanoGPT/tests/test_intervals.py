@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import FOLDER
+from helpers import FOLDER, start_script
 from law_tables import BY_NAME, SIZES, SYNTHETIC, noisy, table, true_fit
 from optimal_context.bootstrap import bootstrap, intervals, resampled_losses
 from optimal_context.coverage import TRUTHS, judge
@@ -91,16 +91,31 @@ def test_recovery_is_measured_on_the_noise_of_a_sweep(nanogpt, tmp_path):
     assert "losses of the 15 cells" in done.stdout
 
 
-def test_the_campaign_outside_the_family_goes_on_where_it_ended(nanogpt, tmp_path):
-    flags = ("--tables", 2, "--draws", 100, "--out", "coverage.json")
-    nanogpt("measure_recovery.py", "--outside", "logistic", *flags)
-    before = json.loads((tmp_path / "coverage.json").read_text())
-    nanogpt("measure_recovery.py", "--outside", "logistic", "outlier", *flags)
-    after = json.loads((tmp_path / "coverage.json").read_text())
-    assert after["laws"]["logistic"] == before["laws"]["logistic"]
-    assert set(after["laws"]) == set(after["exponents"]) == {"logistic", "outlier"}
-    rows = after["laws"]["outlier"]
+def test_the_campaign_outside_the_family_goes_on_where_it_ended(nanogpt, tmp_path, monkeypatch):
+    """Begun as users run it, with made-up shares for the laws that follow."""
+    flags = ("--tables", 1, "--draws", 100, "--out", "coverage.json")
+    process = start_script("measure_recovery.py", "--outside", "outlier", *flags, cwd=tmp_path)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+
+    def found():
+        return json.loads((tmp_path / "coverage.json").read_text())
+
+    before = found()
+    rows = before["laws"]["outlier"]
     assert len(rows) == len(TRUTHS["outlier"].sizes) + 3 and {row["trusted"] for row in rows} == {0}
+    monkeypatch.setattr("optimal_context.coverage.coverage", lambda truth, tables, draws, seed: (
+        [{**row, "holds": tables} for row in rows], {"holds": tables}))
+    nanogpt("measure_recovery.py", "--outside", "logistic", "outlier", *flags)
+    after = found()
+    assert after["laws"]["outlier"] == rows and set(after["laws"]) == {"outlier", "logistic"}
+    assert after["exponents"] == {**before["exponents"], "logistic": {"holds": 1}}
+    more = ("measure_recovery.py", "--outside", "logistic", *flags, "--tables", 2)
+    done = nanogpt(*more, check=False)
+    assert done.returncode == 2 and "tables 1, not 2; add --overwrite" in done.stderr and done.stderr.count("\n") == 1
+    assert found() == after
+    nanogpt(*more, "--overwrite")
+    assert found()["request"]["tables"] == 2 and found()["exponents"] == {"logistic": {"holds": 2}}
 
 
 def test_the_committed_coverage_keeps_its_aim():

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of every script that writes: the same command then finishes with the same result."""
+"""kill -9 at random moments of the scripts from texts to a table: the same command then ends with the same result."""
 
 import csv
 import json

@@ -37,7 +37,7 @@ def test_the_weights_are_those_of_bic():
                  + len(candidate.law.parameters) * np.log(len(cells.losses)) for candidate in candidates]
     ratio = np.exp((criterion[1] - criterion[0]) / 2)  # of the weights, first over second
     first, second = weights(candidates, cells)
-    assert first + second == pytest.approx(1) and (second == 0 or first / second == pytest.approx(ratio, rel=1e-6))
+    assert second > 0 and first + second == pytest.approx(1) and first / second == pytest.approx(ratio, rel=1e-6)
 
 
 def test_the_baselines():

@@ -5,12 +5,8 @@ import torch
 
 import lora
 import model as gpt
+from helpers import small_model
 from long_context_flags import check_lora
-
-
-def small_model():
-    torch.manual_seed(3)
-    return gpt.GPT(97, 2, 4, 32)
 
 
 def trained(rank=4, trainable=()):
@@ -62,7 +58,7 @@ def test_only_what_is_wanted_is_trained(trainable):
     kinds = {"norms": {name for name in before if "norm" in name}, "embeddings": {"embedding.weight"}}
     assert changed == set().union(*(kinds[kind] for kind in trainable))
     counted = sum(p.numel() for p in small.parameters() if p.requires_grad)
-    assert counted == 2 * 4 * 8 * 32 + sum(before[name].numel() for name in changed)  # 4 matrices, 2 x rank 4, width 32
+    assert counted == 3 * 4 * 8 * 48 + sum(before[name].numel() for name in changed)  # 12 matrices, 2 x rank, width
 
 
 def test_the_merged_weight_is_that_of_the_definition():
@@ -70,7 +66,7 @@ def test_the_merged_weight_is_that_of_the_definition():
     layer = small.blocks[1].query_key_value
     merged = lora.merge(small.state_dict())["blocks.1.query_key_value.weight"]
     for part, name in enumerate(("query", "key", "value")):
-        rows = slice(32 * part, 32 * part + 32)
+        rows = slice(48 * part, 48 * part + 48)
         product = 16 / 2 * layer.up[part] @ layer.down[part]
         torch.testing.assert_close(merged[rows] - before["blocks.1.query_key_value.weight"][rows], product, msg=name)
 

@@ -12,7 +12,7 @@ from optimal_context.table import Columns, read_losses
 
 def test_own_columns_one_seed_and_a_given_law(nanogpt, tmp_path):
     cells = table(true_fit("power_constant"), noise=0.004, seeds=1)
-    write_csv(tmp_path / "own.csv", cells, ("window", "words", "nats", "run"))
+    write_csv(tmp_path / "own.csv", cells, ("window", "words", "run", "nats"))
     _, own = fitted(nanogpt, tmp_path, "own.csv", "--length_column", "window", "--size_column", "words",
                     "--loss_column", "nats", "--seed_column", "run", "--law", "power_constant")
     write_csv(tmp_path / "usual.csv", cells)
@@ -69,7 +69,7 @@ def test_what_cannot_carry_a_fit_is_refused_in_one_line(nanogpt, tmp_path):
     write_csv(tmp_path / "lengths.csv", table(truth, lengths=LENGTHS[:3]))
     (tmp_path / "words.csv").write_text(text.replace("512,", "long,", 1))
     (tmp_path / "twice.csv").write_text(text + text.splitlines()[1] + "\n")
-    (tmp_path / "infinite.csv").write_text(text + "16,100000,nan,9\n")
+    (tmp_path / "infinite.csv").write_text(text + "16,100000,9,nan\n")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "latin.csv").write_bytes(text.replace("seed", "größe").encode("latin-1"))
     for name, words in {"sizes": "2 training sizes, the fit needs 3", "lengths": "3 context lengths, the fit needs 4",

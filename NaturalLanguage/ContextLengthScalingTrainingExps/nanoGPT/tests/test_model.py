@@ -5,38 +5,31 @@ import torch
 from torch.nn import functional as F
 
 import model as gpt
-from helpers import reference_losses
+from helpers import reference_losses, small_model
 
 
-@pytest.fixture
-def small_model():
-    torch.manual_seed(3)
-    return gpt.GPT(vocab_size=97, n_layer=3, n_head=4, n_embd=48)
-
-
-def test_a_position_sees_only_what_is_before_it(small_model):
+def test_a_position_sees_only_what_is_before_it():
+    small = small_model()
     tokens = torch.randint(97, (2, 20))
-    states = small_model.hidden(tokens)
+    states = small.hidden(tokens)
     for position in (1, 7, 19):
         changed = tokens.clone()
         changed[:, position:] = (changed[:, position:] + 1 + torch.randint(96, changed[:, position:].shape)) % 97
-        others = small_model.hidden(changed)
+        others = small.hidden(changed)
         torch.testing.assert_close(others[:, :position], states[:, :position])
         assert (others[:, position:] - states[:, position:]).abs().amax(-1).min() > 1e-3
 
 
-def test_the_losses_of_a_window_are_those_of_the_reference(small_model):
-    with torch.no_grad():
-        for parameter in small_model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))  # nothing at its initial value, norms included
+def test_the_losses_of_a_window_are_those_of_the_reference():
+    small = small_model(moved=True)  # norms included
     tokens = torch.randint(97, (33,))
-    states = small_model.hidden(tokens[None, :-1])[0]
-    expected = reference_losses(small_model.state_dict(), 4, tokens)
-    losses = gpt.cross_entropies(states, small_model.embedding.weight, tokens[1:])
+    states = small.hidden(tokens[None, :-1])[0]
+    expected = reference_losses(small.state_dict(), 4, tokens)
+    losses = gpt.cross_entropies(states, small.embedding.weight, tokens[1:])
     torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
-    total = gpt.summed_cross_entropy(states, small_model.embedding.weight, tokens[1:])
+    total = gpt.summed_cross_entropy(states, small.embedding.weight, tokens[1:])
     assert total.item() == pytest.approx(expected.sum().item(), rel=1e-6)
-    torch.testing.assert_close(F.cross_entropy(small_model(tokens[None, :-1])[0], tokens[1:], reduction="none"), losses)
+    torch.testing.assert_close(F.cross_entropy(small(tokens[None, :-1])[0], tokens[1:], reduction="none"), losses)
 
 
 @pytest.mark.parametrize("positions", [1, 7, 50, 64])
@@ -96,16 +89,17 @@ def test_the_compiled_loss_is_the_uncompiled_one():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_bfloat16_is_close_to_float32(small_model):
+def test_bfloat16_is_close_to_float32():
+    small = small_model()
     tokens = torch.randint(97, (4, 65))
     losses = {}
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            states = small_model.hidden(tokens[:, :-1]).flatten(0, 1)
-            loss = gpt.summed_cross_entropy(states, small_model.embedding.weight, tokens[:, 1:].flatten()) / 256
-        small_model.zero_grad()
+            states = small.hidden(tokens[:, :-1]).flatten(0, 1)
+            loss = gpt.summed_cross_entropy(states, small.embedding.weight, tokens[:, 1:].flatten()) / 256
+        small.zero_grad()
         loss.backward()
-        losses[enabled] = loss.item(), small_model.embedding.weight.grad.clone()
+        losses[enabled] = loss.item(), small.embedding.weight.grad.clone()
     assert losses[True][0] == pytest.approx(losses[False][0], rel=1e-3)
     assert F.cosine_similarity(losses[True][1].flatten(), losses[False][1].flatten(), dim=0) > 0.999
 

@@ -126,21 +126,21 @@ def test_the_five_lines_say_what_the_law_says(found):
     best, lowest = (values[0] for values in optimum(truth, [3.2e6], 16, 512))
     nearest = min(LENGTHS, key=lambda length: abs(np.log(length / best)))
     lines = five_lines(found, SETTING)
-    assert len(lines) == 5 and advised_length(found) == nearest and f"context length of {nearest} " in lines[0]
+    assert len(lines) == 5 and advised_length(found) == nearest and f" {nearest} " in lines[0]
     entry = found["predictions"][0]["optimum"]
     assert entry["low"] < best < entry["high"] and f"{entry['low']:,.0f} to {entry['high']:,.0f}" in lines[0]
     costs = {length: predict(truth, [length], [3.2e6])[1][0] - lowest for length in LENGTHS}
     said = [float(part.split()[0]) for part in lines[1].split("costs ")[1:]]
     assert np.allclose(said, [costs[length] for length in (nearest / 2, nearest, 2 * nearest) if length in costs],
                        atol=0.004)
-    assert "Of 5 sizes" in lines[2] and "Believe it: yes. 3.2 million tokens are 2 times" in lines[3]
+    assert "Of 5 sizes" in lines[2] and ": yes." in lines[3] and "3.2 million tokens are 2 times" in lines[3]
     assert "nothing is needed" in lines[4]
 
 
 def test_what_is_not_known_is_not_said(found):
     """An optimum beyond the grid is no number; runs that were still falling, and sizes too far off, are named."""
     beyond = five_lines(with_optimum(found, value=None, low=300.0, high=None, bound="at least", estimate=None), SETTING)
-    assert "512 or more" in beyond[0] and "at least 300" in beyond[0] and "double (1,024) is beyond" in beyond[1]
+    assert "512 or more" in beyond[0] and "at least 300" in beyond[0] and "1,024" in beyond[1]
     assert "--context_lengths 16 32 64 128 256 512 1024 --tokens_per_step 8192" in beyond[4] and "--ov" in beyond[4]
     below = five_lines(with_optimum(found, value=None, low=None, high=30.0, bound="at most", estimate=20.0), SETTING)
     assert "16 or less" in below[0] and "--context_lengths 8 16" in below[4]
@@ -151,21 +151,19 @@ def test_what_is_not_known_is_not_said(found):
     for length, text in ((64.0, "64 with"), (512.0, "512 or more"), (16.0, "16 or less")):
         plain["predictions"][0]["baseline_length"] = length
         lines = five_lines(plain, SETTING)
-        assert f"context length of {text}" in lines[0] and "(nearest size) that predicts better" in lines[0]
-        assert f"half of it ({length / 2:g})" in lines[1]
+        assert text in lines[0] and "nearest size" in lines[0] and f"({length / 2:g})" in lines[1]
     falling = five_lines(found, replace(SETTING, unfinished=("a", "b", "c", "d")))
-    assert "4 runs are not at their minimum (a, b, c ...): raise --passes to 48" in falling[4]
+    assert all(part in falling[4] for part in ("4 runs", "(a, b, c ...)", "--passes to 48"))
     far = copy.deepcopy(found)
     far["predictions"][0].update(train_tokens=1.6e9, trusted=False)
     lines = five_lines(far, SETTING)
-    assert "Believe it: no. 1.6 billion tokens are 1,000 times" in lines[3]
-    assert "more text than the 10 million" in lines[4]
+    assert ": no." in lines[3] and "1.6 billion tokens are 1,000 times" in lines[3] and "10 million" in lines[4]
     none = {**copy.deepcopy(found), "reasons": ["no effect of the length on the loss is seen (p = 0.5)"]}
     none["predictions"][0]["baseline_length"] = 64.0
-    assert "No effect" in five_lines(none, SETTING)[0] and "any from 16 to 512 may do" in five_lines(none, SETTING)[0]
+    assert "No effect" in five_lines(none, SETTING)[0] and "16 to 512" in five_lines(none, SETTING)[0]
     none["predictions"][0]["trusted"] = False
     lines = five_lines(none, replace(SETTING, unfinished=("a",)))
-    assert "half of it (32)" in lines[1] and "less than this pilot can see" in lines[1]
-    assert "1 run is not at its minimum (a)" in lines[4] and "more sizes and seeds: --hours 4" in lines[4]
+    assert "(32)" in lines[1] and "(128)" in lines[1] and "costs " not in lines[1]
+    assert "1 run is" in lines[4] and "(a)" in lines[4] and "--hours 4" in lines[4]
     few = {**found, "candidates": {**found["candidates"], found["law"]: None}}
     assert "not known" in five_lines(few, SETTING)[2]

@@ -48,7 +48,7 @@ def planned(texts, tmp_path, monkeypatch):
     run.timed = []
     monkeypatch.setattr(pilot_runs, "dry_run", dry_run)
     monkeypatch.setattr(pilot_runs, "run_script", prepare)
-    monkeypatch.setattr(pilot_runs, "slots", lambda *_: [{}] * 2)
+    monkeypatch.setattr(pilot_runs, "slots", lambda **_: [{}] * 2)
     return run
 
 

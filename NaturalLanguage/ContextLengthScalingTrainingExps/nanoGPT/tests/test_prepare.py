@@ -179,6 +179,32 @@ def test_what_cannot_be_reached_is_one_line_and_code_2(tmp_path, flags, message)
     assert "Traceback" not in result.stderr and not list(tmp_path.glob("out/*"))
 
 
+def test_a_network_that_fails_while_documents_are_read_is_one_line(tmp_path, monkeypatch):
+    """OpenWebText's files are open, and the second part of one does not come."""
+    import huggingface_hub
+    import pyarrow
+    import pyarrow.parquet
+    texts = [f"document {index} " + "word " * 30 for index in range(20)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "0.parquet", row_group_size=5)
+    monkeypatch.setattr(corpora, "OPENWEBTEXT_FILES", ["0.parquet"])
+    monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: type("System", (), {
+        "open": lambda self, name: open(tmp_path / Path(name).name, "rb")})())
+    read, calls = pyarrow.parquet.ParquetFile.read_row_group, []
+
+    def fail_at_the_second(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise ConnectionError("no route")
+        return read(*arguments, **options)
+
+    flags = ("--source", "openwebtext", *SMALL, "--validation_fraction", 0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(pyarrow.parquet.ParquetFile, "read_row_group", fail_at_the_second)
+        assert "cannot read OpenWebText from the hub (ConnectionError)" in error_line(*flags)
+    done(*flags)
+    assert all_prepared() == sorted(texts)
+
+
 def test_help_shows_every_default():
     code, out, _ = run("--help")
     text = " ".join(out.split())

@@ -3,15 +3,18 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from helpers import TIMINGS, TINY, run_script, training_flags
+import jobs
+from helpers import TIMINGS, TINY, run_script, start_script, training_flags
 from model import cross_entropies
 from run import METRICS, load_run, run_tag
 from sweep_table import optimum, read_cells
+
 
 @pytest.fixture(scope="module")
 def runs(small_bins, tmp_path_factory):
@@ -66,7 +69,9 @@ def test_missing_and_foreign_runs(runs, nanogpt, small_bins, tmp_path):
     assert not (tmp_path / "mixed.csv").exists()
 
 
-def test_a_sweep_gathers_the_runs_of_its_own_flags_alone(runs, nanogpt, small_bins, tmp_path, capfd):
+def test_a_sweep_gathers_the_runs_of_its_own_flags_alone(runs, nanogpt, small_bins, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(jobs, "run_script", lambda *command: drawn.append(Path(command[0]).name))
     out_dir = shutil.copytree(runs, tmp_path / "runs")
     flags = ("--collect", "--context_lengths", 16, 32, "--seeds", 0, 1, "--train_tokens", 3000, "--train_bin",
              small_bins, "--out_dir", out_dir, *TINY, "--max_iters", 10)
@@ -77,10 +82,10 @@ def test_a_sweep_gathers_the_runs_of_its_own_flags_alone(runs, nanogpt, small_bi
                                         context_length=16, train_tokens=3000))
     done = nanogpt("sweep.py", *flags, check=False)
     assert done.returncode == 1 and "ctl16_tok3000_seed1 holds a run with n_layer 3, not 2" in done.stderr
-    assert "missing: ctl16_tok3000_seed1" in capfd.readouterr().err and len(read(tmp_path / "sweep.csv")) == 3
+    assert "missing: ctl16_tok3000_seed1" in done.stderr and len(read(tmp_path / "sweep.csv")) == 3
     done = nanogpt("sweep.py", *flags, "--n_layer", 12, check=False)
-    assert done.returncode == 2 and "none of the 4 runs" in capfd.readouterr().err
-    assert len(read(tmp_path / "sweep.csv")) == 3
+    assert done.returncode == 2 and "none of the 4 runs" in done.stderr
+    assert len(read(tmp_path / "sweep.csv")) == 3 and drawn == ["draw_loss_vs_context.py"] * 2
 
 
 def test_what_may_differ_within_a_sweep(nanogpt, small_bins, tmp_path):
@@ -262,9 +267,13 @@ def test_final_json_says_what_the_run_cost(runs):
 
 
 @pytest.mark.slow
-def test_the_benchmark_measures_both_ways(nanogpt, tmp_path):
-    nanogpt("benchmark.py", "--context_lengths", 32, "--tokens", 512, "--vocab_size", 30_000, "--n_layer", 1,
-            "--n_head", 2, "--n_embd", 16, "--rounds", 1, "--out", "out/benchmark.json")
+def test_the_benchmark_measures_both_ways(tmp_path):
+    """As users run it."""
+    process = start_script("benchmark.py", "--context_lengths", 32, "--tokens", 512, "--vocab_size", 30_000,
+                           "--n_layer", 1, "--n_head", 2, "--n_embd", 16, "--rounds", 1, "--out", "out/benchmark.json",
+                           cwd=tmp_path)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
     entry, = json.loads((tmp_path / "out" / "benchmark.json").read_text())["contexts"]
     assert entry["ours"]["tokens_per_second"][0] > 0 and entry["mfu"] is None
     assert entry["times_faster"] == entry["ours"]["tokens_per_second"][0] / entry["plain"]["tokens_per_second"][0]

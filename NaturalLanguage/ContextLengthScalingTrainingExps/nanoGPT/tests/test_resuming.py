@@ -40,7 +40,8 @@ def long_run(finished, tmp_path_factory):
     """The same run without an early stop, long enough that seconds are left of it behind its second checkpoint."""
     run_dir, flags = finished
     folder = tmp_path_factory.mktemp("long")
-    flags = [flag.replace(str(run_dir.parent), str(folder)) for flag in flags] + ["--patience", "10000"]
+    flags = [flag.replace(str(run_dir.parent), str(folder)) for flag in flags]
+    flags += ["--patience", "1000", "--max_iters", "700"]
     done = run_script("train.py", *flags)
     assert done.returncode == 0, done.stderr
     return folder / run_dir.name, flags
@@ -132,7 +133,7 @@ def test_a_second_process_on_the_same_run_is_refused(finished, tmp_path):
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(nanogpt, small_bins, tmp_path):
     flags = training_flags(small_bins, "runs", "--max_iters", 60, "--learning_rate", 1e30, "--warmup_iters", 0,
-                      "--grad_clip", 0, "--checkpoint_seconds", 0)
+                           "--grad_clip", 0, "--checkpoint_seconds", 0)
     done = nanogpt("train.py", *flags, check=False)
     assert done.returncode == 2 and "NaN or infinite in step" in done.stderr.splitlines()[-1]
     run_dir = tmp_path / "runs" / "ctl32_tok6000_seed0"

@@ -3,15 +3,14 @@
 import json
 import math
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from retrieval_preparing import PREPARE, prepare
+from helpers import start_script
+from preparing import prepare_retrieval as prepare
 
 
 def documents(folder, task, split="train"):
@@ -251,6 +250,6 @@ def test_wrong_flags_are_one_line(tmp_path, flags, said):
 
 def test_as_a_user_starts_it(tmp_path):
     flags = ["--train_tokens", "3000", "--val_tokens", "2000", "--out_dir", "out"]
-    done = subprocess.run([sys.executable, PREPARE, *flags], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0 and done.stderr == ""
+    process = start_script("data/retrieval/prepare.py", *flags, cwd=tmp_path)
+    assert process.communicate()[1] == "" and process.returncode == 0
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".bin", ".json", ".jsonl"}

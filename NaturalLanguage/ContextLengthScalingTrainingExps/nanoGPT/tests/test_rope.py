@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import model as gpt
 import rope
 from export_hf import to_neox
+from helpers import small_model
 from long_context_flags import ROPE_TYPES, rope_config
 
 # Logits of the model before it took settings: seed 3, every parameter moved, the last position of the second window.
@@ -17,15 +18,6 @@ STORED_LOGITS = [-1.21806109, -0.12865679, -0.548174441, -0.215218097, 0.7113834
 CONFIGS = [{"rope_type": "linear", "factor": 4.0}, {"rope_type": "ntk", "factor": 4.0},
            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
            {"rope_type": "yarn", "factor": 2.5, "original_max_position_embeddings": 2048}]
-
-
-def small_model(**settings):
-    torch.manual_seed(3)
-    small = gpt.GPT(97, 3, 4, 48, **settings)
-    with torch.no_grad():
-        for parameter in small.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return small
 
 
 def plain_states(small, tokens):
@@ -46,7 +38,7 @@ def plain_states(small, tokens):
 
 
 def test_without_settings_the_model_is_unchanged_to_the_bit():
-    small, tokens = small_model(), torch.arange(40).reshape(2, 20) * 37 % 97
+    small, tokens = small_model(moved=True), torch.arange(40).reshape(2, 20) * 37 % 97
     torch.testing.assert_close(small(tokens)[1, -1, :8], torch.tensor(STORED_LOGITS), rtol=1e-5, atol=1e-5)
     states = [function(tokens) for function in (small.hidden, lambda tokens: plain_states(small, tokens))]
     assert torch.equal(*states)
@@ -56,12 +48,12 @@ def test_without_settings_the_model_is_unchanged_to_the_bit():
 
 @pytest.mark.parametrize("config", [None, *CONFIGS])
 def test_logits_are_those_of_transformers_with_the_same_rope_parameters(config):
-    small, tokens = small_model(rope=config), torch.arange(128).reshape(2, 64) * 37 % 97
+    small, tokens = small_model(moved=True, rope=config), torch.arange(128).reshape(2, 64) * 37 % 97
     with torch.no_grad():
         ours, theirs = small(tokens), to_neox(small, 64, 97, 0)(tokens).logits
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
         if config is not None:
-            assert (ours - small_model()(tokens)).abs().max() > 0.01
+            assert (ours - small_model(moved=True)(tokens)).abs().max() > 0.01
 
 
 def test_the_identities_of_the_definitions():
@@ -85,7 +77,7 @@ def test_settings_that_fit():
     assert rope_config(None, None, 64, 8) is None
     assert rope_config("linear", 4, 64, 8) == {"rope_type": "linear", "factor": 4.0}
     assert rope_config("yarn", 4, 64, 8) == {"rope_type": "yarn", "factor": 4.0,
-                                                  "original_max_position_embeddings": 64}
+                                                   "original_max_position_embeddings": 64}
 
 
 @pytest.mark.parametrize("call, message", [

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from helpers import FOLDER, TIMINGS, TINY, make_texts
+from finished_runs import result
+from helpers import FOLDER, TINY, make_texts
 from slurm_jobs import control, jobs, needs_slurm, records, submit, wait_for
 
 pytestmark = [needs_slurm, pytest.mark.slow]
@@ -53,11 +54,6 @@ def limited(small_bins, tmp_path_factory):
     _, (job,) = submit(folder, *SBATCH, "--nodelist=node1", "--time=1", "--signal=B:USR1@35", "train_script.sh", "32",
                        "2p0", *FLAGS, "--max_iters", 8 * STEPS, PYTHON=sys.executable)
     return folder, job
-
-
-def result(run_dir):
-    return {name: value for name, value in json.loads((run_dir / "final.json").read_text()).items()
-            if name not in TIMINGS}
 
 
 def assert_same_bits(run_dir, other):

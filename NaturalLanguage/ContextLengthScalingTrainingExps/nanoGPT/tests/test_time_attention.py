@@ -57,6 +57,18 @@ def test_all_kinds_are_measured_and_rows_are_kept(run, tmp_path):
     assert run("--lengths", 16, 32)[0] == 0 and about.read_text() == stored
 
 
+def test_new_flags_never_keep_the_rows_of_old_ones(run, monkeypatch):
+    """Killed before the first row of --overwrite, the command without it measures all rows."""
+    measure, measured = time_attention.measure, []
+    flags = ("--attentions", "full", "--lengths", 16, 32)
+    assert run(*flags)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(time_attention, "measure", lambda *_: sys.exit(137))
+        assert run(*flags, "--window", 4, "--overwrite")[0] == 137
+    monkeypatch.setattr(time_attention, "measure", lambda *cell: measured.append(cell[1:]) or measure(*cell))
+    assert run(*flags, "--window", 4)[0] == 0 and measured == [("full", 16), ("full", 32)]
+
+
 @pytest.mark.parametrize("flags, message", [
     (("--lengths", 20), "divide the context length 20"), (("--dilated_pairs", "8:2"), "dilation 1"),
     (("--dilated_pairs", "8"), "--dilated_pairs"), (("--attentions", "linear"), "--attentions"),

@@ -257,6 +257,6 @@ def test_damaged_token_files_are_refused(nanogpt, small_bins, tmp_path):
 def test_a_gpu_gives_the_losses_of_the_cpu(nanogpt, small_bins, tmp_path):
     for device in ("cpu", "cuda"):
         nanogpt("train.py", *training_flags(small_bins, device, "--max_iters", 10, "--eval_interval", 1, "--dtype",
-                                       "float32", "--device", device))
+                                            "float32", "--device", device))
     runs = [losses(tmp_path / device / "ctl32_tok6000_seed0") for device in ("cpu", "cuda")]
     assert runs[1] == pytest.approx(runs[0], abs=1e-4)

@@ -13,6 +13,7 @@ import sys
 import tokenize
 import warnings
 from collections.abc import Callable
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -85,12 +86,25 @@ def openwebtext(seed):
     from huggingface_hub import HfFileSystem
     source = {"name": "openwebtext", "repository": OPENWEBTEXT, "revision": OPENWEBTEXT_REVISION}
     root = f"datasets/{OPENWEBTEXT}@{OPENWEBTEXT_REVISION}"
-    try:
+    with reading_the_hub():
         system = HfFileSystem()
-        return parquet(source, [system.open(f"{root}/{name}") for name in OPENWEBTEXT_FILES], "text", seed)
-    except Exception as error:  # the hub's client raises many types without a network
-        raise CorpusError(f"cannot read OpenWebText from the hub ({type(error).__name__}): check the network, or use "
-                          "--source text, dataset (a local one), docstrings or code") from error
+        corpus = parquet(source, [system.open(f"{root}/{name}") for name in OPENWEBTEXT_FILES], "text", seed)
+
+    def read(start, stop):
+        with reading_the_hub():
+            yield from corpus.read(start, stop)
+
+    return corpus._replace(read=read)
+
+
+@contextmanager
+def reading_the_hub():
+    """Raise CorpusError for what the hub's client raises without a network, which is of many types."""
+    try:
+        yield
+    except Exception as error:
+        raise CorpusError(f"cannot read OpenWebText from the hub ({type(error).__name__}): check the network and start "
+                          "again, or use --source text, dataset (a local one), docstrings or code") from error
 
 
 def load_rows(name, config, split, column):
