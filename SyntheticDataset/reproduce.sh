@@ -24,7 +24,7 @@ preset=${1:-small} n_features=10000
 [[ $# -eq 0 ]] || shift
 case $preset in
 smoke)
-    sizes=(4000 1000) lengths="22 27 36" train_sizes="4000 2000" seeds=0 bi_lengths="22 27" bi_size=4000 n_features=1000
+    sizes=(4000 1000) lengths="22 27" train_sizes="4000 2000" seeds=0 bi_lengths=22 bi_size=4000 n_features=1000
     sweep=(--hidden_size 32 --batch_size 500 --num_epochs 2) bi=(--num_epochs 2 --batch_size 500) ;;
 small)
     sizes=(2000000 20000) lengths="22 27 36 50 94" train_sizes="85000 60000 40000" seeds="0 1"

@@ -128,12 +128,16 @@ def run_cells(cells, slots, log_dir):
         raise SystemExit(1)
 
 
-def start(cell, environment, log_dir):
+def count_gpus(slot):
+    """How many GPUs a slot of `slots` has."""
+    return len(list(filter(None, slot.get("CUDA_VISIBLE_DEVICES", "").split(","))))
+
+
+def start(cell, slot, log_dir):
     """Start a cell in a session of its own, so that what it starts can be ended with it."""
-    gpus = len(list(filter(None, environment.get("CUDA_VISIBLE_DEVICES", "").split(","))))
     with open(log_dir / f"{cell.name}.log", "w") as log:
-        return subprocess.Popen(cell.arguments(gpus), stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                                env={**os.environ, **environment})
+        return subprocess.Popen(cell.arguments(count_gpus(slot)), stdout=log, stderr=subprocess.STDOUT,
+                                start_new_session=True, env={**os.environ, **slot})
 
 
 def report(index, cell, code, count, log_dir):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from files import difference, load_json, save_json
-from jobs import run_script, slots
+from jobs import count_gpus, run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
 from prepared import describe, distinct_tokens
 from run import other_arguments
 from settings import as_flags, parse
-from train_cells import count_gpus, dry_run, resources_of, train_cell
+from train_cells import dry_run, resources_of, train_cell
 from utils import choose_device, fail, say
 
 FOLDER = Path(__file__).parent

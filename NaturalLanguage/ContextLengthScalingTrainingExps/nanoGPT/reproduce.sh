@@ -25,7 +25,7 @@ PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
 small_model=(--n_layer 2 --n_head 2 --learning_rate 3e-3 --full_context_targets 1024 --threads 1)
 case $PRESET in
 smoke)
-    lengths="16 64" tokens="20000 40000" export=64
+    lengths="16 64" tokens=20000 export=64
     data=(--source docstrings --percent 100 --packages tqdm numpy --min_tokens 500 --tokenizer bpe:512)
     model=("${small_model[@]}" --n_embd 32 --tokens_per_step 1024 --eval_tokens 4096 --full_context_targets 64
         --max_iters 20 --eval_interval 10 --warmup_iters 5)

@@ -16,10 +16,10 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from collecting import collect_runs
-from jobs import add_modes, from_environment, run_script, slots
+from jobs import add_modes, count_gpus, from_environment, run_script, slots
 from prepared import describe, distinct_tokens
 from settings import estimated_hours, parse
-from train_cells import add_resources, count_gpus, dispatch_runs, dry_run, finished, resources_of, train_cell
+from train_cells import add_resources, dispatch_runs, dry_run, finished, resources_of, train_cell
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"

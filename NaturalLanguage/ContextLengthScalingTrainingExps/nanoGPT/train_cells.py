@@ -7,7 +7,7 @@ import sys
 from functools import cached_property
 from pathlib import Path
 
-from jobs import Cell, dispatch
+from jobs import Cell, count_gpus, dispatch
 from long_context_flags import model_shape
 from prepared import describe
 from run import has_finished, other_arguments, request_of, run_tag
@@ -76,11 +76,6 @@ def dispatch_runs(args, cells, launcher, collect, log_dir):
         for cell in cells:
             cell.is_done()
     dispatch(args, cells, launcher, collect, log_dir, **resources_of(args))
-
-
-def count_gpus(slot):
-    """The GPUs of a slot of jobs.slots."""
-    return len(list(filter(None, slot.get("CUDA_VISIBLE_DEVICES", "").split(","))))
 
 
 def dry_run(length, tokens, flags, slot):

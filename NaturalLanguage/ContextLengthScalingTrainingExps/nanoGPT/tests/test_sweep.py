@@ -176,10 +176,10 @@ def test_the_smoke_preset_from_nothing_and_again(tmp_path):
         assert done.returncode == 0, done.stderr
     assert len(list(out.glob("figures/*.pdf"))) == 2 and (out / "models" / "ctl64" / "config.json").exists()
     made = {path: path.read_bytes() for path in out.rglob("final.json")}
-    assert len(made) == 5
+    assert len(made) == 3
     done = bash("reproduce.sh", "smoke", OUT=str(out))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("prepared before") == 1 and done.stdout.count("finished before") == 5
+    assert done.stdout.count("prepared before") == 1 and done.stdout.count("finished before") == 3
     assert "exported before" in done.stdout and made == {path: path.read_bytes() for path in made}
 
 
