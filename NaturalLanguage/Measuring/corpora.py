@@ -3,6 +3,7 @@
 from argparse import BooleanOptionalAction
 
 import documents
+import text_corpora
 import text_files
 from utils import Parser, argument_type, fail, non_negative_int, positive_int, seed
 
@@ -67,10 +68,10 @@ def choose_source(args):
         paths = text_files.find_files(args.text_files)
         reading = text_files.Reading(args.column, args.separator, args.encoding, args.encoding_errors)
         return ({"files": len(paths), "sha256": text_files.contents_sha256(paths)},
-                lambda: documents.text_files(paths, reading, args.seed))
+                lambda: text_corpora.text_files(paths, reading, args.seed))
     if args.source == "dataset":
-        rows = documents.load_rows(args.dataset, args.config, args.split)
-        return {"fingerprint": rows._fingerprint}, lambda: documents.dataset(
+        rows = text_corpora.load_rows(args.dataset, args.config, args.split, args.column)
+        return {"fingerprint": rows._fingerprint}, lambda: text_corpora.dataset(
             rows, args.dataset, args.config, args.split, args.column, args.encoding_errors, args.seed)
     if args.source == "tokens":
         _, tokenizer_file = documents.describe_tokens(args.tokens_file)
@@ -80,4 +81,4 @@ def choose_source(args):
     if args.source == "docstrings":
         distributions = documents.installed(args.packages)
         return documents.versions(distributions), lambda: documents.docstrings(distributions, args.seed)
-    return {"revision": documents.OPENWEBTEXT_REVISION}, lambda: documents.openwebtext(args.seed)
+    return {"revision": text_corpora.OPENWEBTEXT_REVISION}, lambda: text_corpora.openwebtext(args.seed)

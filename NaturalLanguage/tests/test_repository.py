@@ -31,10 +31,10 @@ NOT_IN_BASH_3_2 = {
 
 
 @pytest.mark.parametrize("name", ["launching.sh", "jobs.py", "utils.py", "files.py", "readme_tables.py",
-                                  "text_files.py", "slurm_jobs.py"])
+                                  "text_files.py", "text_corpora.py", "slurm_jobs.py"])
 def test_the_parts_have_one_text_for_what_they_share(name):
     shared = [path for path in TRACKED if path.name == name]
-    assert len(shared) == (2 if name == "text_files.py" else 3) and len({path.read_text() for path in shared}) == 1
+    assert len(shared) == (2 if name.startswith("text_") else 3) and len({path.read_text() for path in shared}) == 1
 
 
 def test_scripts_import_run_main_before_all_else():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import documents
+import text_corpora
 from files import identity, parse_table
 from text_files import CorpusError, Reading, check_text, decode, kind_of, read_bytes
 from utils import fail
@@ -132,7 +133,7 @@ def squad(path):
 @cache
 def load_rows(name, split):
     """The rows of a data set of the hub or a directory. Exits with code 2 if they cannot be read."""
-    return or_fail(documents.load_rows, name, None, split)
+    return or_fail(text_corpora.load_rows, name, None, split)
 
 
 def dataset(name, split):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import documents
+import text_corpora
 from chunks import cut
 from files import text_hash
 from helpers import FOLDER, error_line, make_texts, run_main, run_script
@@ -92,7 +93,7 @@ def test_a_network_or_a_disk_that_fails_loses_no_batch(where, models, tmp_path, 
     import huggingface_hub
     import prepare_data
     monkeypatch.setattr(prepare_data, "DOCUMENTS_AT_ONCE", 5)
-    monkeypatch.setattr(documents, "OPENWEBTEXT_FILES", ["0.parquet"])
+    monkeypatch.setattr(text_corpora, "OPENWEBTEXT_FILES", ["0.parquet"])
     monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: type("System", (), {
         "open": lambda self, name: open(tmp_path / Path(name).name, "rb")})())
     texts = [f"document {index} " + "word " * 30 for index in range(20)]
@@ -169,7 +170,8 @@ def test_other_sources(models, tmp_path):
     for index in range(2):
         datasets.Dataset.from_dict({"text": numbered[25 * index:25 * index + 25]}).to_parquet(
             str(tmp_path / f"{index}.parquet"), batch_size=5)
-    corpus = documents.parquet({"name": "files"}, [tmp_path / f"{index}.parquet" for index in range(2)], "text", seed=1)
+    corpus = text_corpora.parquet({"name": "files"}, [tmp_path / f"{index}.parquet" for index in range(2)], "text",
+                                  seed=1)
     whole = list(corpus.read(0, 50))
     assert corpus.n_documents == 50 and sorted(whole) == sorted(numbered) != whole
     assert list(corpus.read(13, 37)) == whole[13:37]

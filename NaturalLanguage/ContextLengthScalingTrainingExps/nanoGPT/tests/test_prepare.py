@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import corpora
+import text_corpora
 from helpers import FOLDER, make_texts
 from preparing import SMALL, all_prepared, done, error_line, fake_package, prepared, run
 
@@ -117,7 +118,7 @@ def test_any_part_of_parquet_files_can_be_read_alone(tmp_path):
         table = pyarrow.table({"text": [f"{number}:{row}" for row in range(10 + number)], "other": range(10 + number)})
         files.write_table(table, tmp_path / f"{number}.parquet", row_group_size=4)
     paths = [tmp_path / f"{number}.parquet" for number in range(3)]
-    corpus = corpora.parquet({"name": "test"}, paths, "text", seed=1)
+    corpus = text_corpora.parquet({"name": "test"}, paths, "text", seed=1)
     whole = list(corpus.read(0, corpus.n_documents))
     assert corpus.n_documents == 33 and sorted(whole) == sorted(f"{n}:{row}" for n in range(3) for row in range(10 + n))
     assert whole != sorted(whole)
@@ -186,7 +187,7 @@ def test_a_network_that_fails_while_documents_are_read_is_one_line(tmp_path, mon
     import pyarrow.parquet
     texts = [f"document {index} " + "word " * 30 for index in range(20)]
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "0.parquet", row_group_size=5)
-    monkeypatch.setattr(corpora, "OPENWEBTEXT_FILES", ["0.parquet"])
+    monkeypatch.setattr(text_corpora, "OPENWEBTEXT_FILES", ["0.parquet"])
     monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: type("System", (), {
         "open": lambda self, name: open(tmp_path / Path(name).name, "rb")})())
     read, calls = pyarrow.parquet.ParquetFile.read_row_group, []

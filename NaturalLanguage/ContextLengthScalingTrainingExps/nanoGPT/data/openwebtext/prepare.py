@@ -32,6 +32,7 @@ import shutil
 from argparse import BooleanOptionalAction
 
 import corpora
+import text_corpora
 import text_files
 from bpe import END_OF_TEXT, Bpe, Gpt2, TokenizerError, train_bpe
 from corpora import CorpusError
@@ -133,16 +134,16 @@ def choose_source(args):
         paths = text_files.find_files(args.text_files)
         reading = text_files.Reading(args.column, args.separator, args.encoding, args.encoding_errors)
         return ({"files": len(paths), "sha256": text_files.contents_sha256(paths)},
-                lambda: corpora.text_files(paths, reading, args.seed))
+                lambda: text_corpora.text_files(paths, reading, args.seed))
     if args.source == "dataset":
-        rows = corpora.load_rows(args.dataset, args.config, args.split, args.column)
-        return {"fingerprint": rows._fingerprint}, lambda: corpora.dataset(
+        rows = text_corpora.load_rows(args.dataset, args.config, args.split, args.column)
+        return {"fingerprint": rows._fingerprint}, lambda: text_corpora.dataset(
             rows, args.dataset, args.config, args.split, args.column, args.encoding_errors, args.seed)
     if args.source in ("docstrings", "code"):
         distributions = corpora.installed(args.packages)
         return corpora.versions(distributions), lambda: corpora.package_texts(
             args.source, distributions, args.validation_packages, args.seed)
-    return {"revision": corpora.OPENWEBTEXT_REVISION}, lambda: corpora.openwebtext(args.seed)
+    return {"revision": text_corpora.OPENWEBTEXT_REVISION}, lambda: text_corpora.openwebtext(args.seed)
 
 
 def choose_tokenizer(args, corpus, part, path):
