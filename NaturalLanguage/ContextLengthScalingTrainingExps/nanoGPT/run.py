@@ -167,14 +167,17 @@ class Run:
         """Between two steps: save when it is time for it, when the run has stopped, and when a signal has come."""
         stopping = self.processes.any(signal.received)  # all processes end after the same step
         if is_first_process() and (stopping or self.state["stopped"] or self.checkpoints.are_due()):
-            now = time.monotonic()
-            self.state["seconds"], self.clock = self.state["seconds"] + now - self.clock, now
+            self.state["seconds"], self.clock = self.seconds(), time.monotonic()
             self.checkpoints.start({"state": self.state, **trainer.state()})
         if stopping or self.state["stopped"]:
             self.checkpoints.wait()
         if stopping:
             self.processes.wait()
             signal.end(f"saved after step {self.state['step']} in {self.directory}; {again()}")
+
+    def seconds(self):
+        """How long the run has taken, with what took it before it was killed and went on from a checkpoint."""
+        return round(self.state["seconds"] + time.monotonic() - self.clock, 2)
 
     def refuse_infinite(self, what, *values):
         if not all(map(math.isfinite, values)):
@@ -206,7 +209,7 @@ class Run:
                "learning_rate": trainer.learning_rate(step), "train_loss": state["loss_sum"] / steps,
                "valid_loss": valid_loss,
                "tokens_per_second": round(steps * args.tokens_per_step / state["training_seconds"]),
-               "seconds": round(state["seconds"] + time.monotonic() - self.clock, 2)}
+               "seconds": self.seconds()}
         state["history"].append(row)
         state["loss_sum"] = state["training_seconds"] = 0.0
         if state["best"] is None or valid_loss < state["best"]["valid_loss"]:

@@ -43,9 +43,9 @@ def train(args, run, trainer):
             run.log_evaluation(trainer.loss_by_position().mean().item(), trainer)
 
 
-def summarise(args, state, by_position, full_context, trainer):
+def summarise(args, run, by_position, full_context, trainer):
     """The contents of final.json: the swept arguments, both readings at the best step, and what the run cost."""
-    best, device = state["best"], trainer.device
+    state, best, device = run.state, run.state["best"], trainer.device
     speed = statistics.median(row["tokens_per_second"] for row in state["history"])
     flops = trainer.model.flops_per_token(args.context_length)
     peak = peak_tflops(device)
@@ -60,7 +60,7 @@ def summarise(args, state, by_position, full_context, trainer):
         "stopped": state["stopped"], "parameters": sum(value.numel() for value in state["best_weights"].values()),
         "processes": trainer.processes.world, "tokens_per_second": speed,
         "mfu": speed * flops / (peak * 1e12 * trainer.processes.world) if peak else None,
-        "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": round(state["seconds"], 2),
+        "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": run.seconds(),
         **{name: state[name] for name in ("initial_valid_loss",) if name in state},  # of --init_from, before any step
     }
 
@@ -130,7 +130,7 @@ def main():
         by_position, full_context = trainer.loss_by_position(), trainer.full_context_losses()
         if is_first_process():
             run.state["best_weights"] = merge(run.state["best_weights"])
-            result = summarise(args, run.state, by_position, full_context, trainer)
+            result = summarise(args, run, by_position, full_context, trainer)
             run.finish(result, by_position, full_context)
             say(f"{run.directory.name}: validation loss {result['best_valid_loss']:.4f} (mean over the window), "
                 f"{result['full_context_loss']:.4f} (full context) at step {result['best_step']}, "

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_a_dry_run_measures_and_writes_nothing(nanogpt, small_bins, tmp_path):
     assert cost["hours"] * 3600 == pytest.approx(steps * cost["seconds_a_step"]
                                                  + evaluations * cost["seconds_an_evaluation"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_seconds_of_a_run_hold_its_last_measurement(nanogpt, small_bins, tmp_path, monkeypatch):
+    def slow(self):
+        time.sleep(2)
+        return full_context_losses(self)
+
+    full_context_losses = trainer.Trainer.full_context_losses
+    monkeypatch.setattr(trainer.Trainer, "full_context_losses", slow)
+    nanogpt("train.py", *training_flags(small_bins, "runs", "--max_iters", 5))
+    run_dir = tmp_path / "runs" / "ctl32_tok6000_seed0"
+    assert 2 < json.loads((run_dir / "final.json").read_text())["seconds"] - losses(run_dir, "seconds")[-1] < 4
 
 
 def test_both_readings_are_those_of_brute_force(nanogpt, small_bins, tmp_path):
