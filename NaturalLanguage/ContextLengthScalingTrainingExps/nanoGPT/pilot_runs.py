@@ -15,7 +15,7 @@ from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALID
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
 from prepared import describe, distinct_tokens
 from run import other_arguments
-from settings import as_flags, parse
+from settings import as_flags, estimated_seconds, parse
 from train_cells import dry_run, resources_of, train_cell
 from utils import choose_device, fail, say
 
@@ -189,9 +189,7 @@ def make_plan(args, flags, out, began):
 
     def run_seconds(length, size):
         """Seconds of a run that takes all its steps, with its start and both readings of its best weights."""
-        run, cost = settings(size), timings[length]
-        evaluations = run.max_iters // run.eval_interval + 2 + run.full_context_targets * length / run.eval_tokens
-        return startup + run.max_iters * cost["seconds_a_step"] + evaluations * cost["seconds_an_evaluation"]
+        return startup + estimated_seconds(settings(size), settings(size).max_iters, timings[length])
 
     spent = time.monotonic() - began
     limits = Limits(corpus["tokens"], args.target_tokens, TOKENS_AN_ENTRY * corpus["vocabulary_size"],

@@ -140,10 +140,16 @@ def complete(args, total_tokens, vocabulary_size):
         args.warmup_iters = math.ceil(args.warmup_epochs * args.train_tokens / args.tokens_per_step)
 
 
-def estimated_hours(args, step_seconds, evaluation_seconds):
-    """Hours of a run that ends after --dry_run_epochs passes over its training tokens, or after --max_iters."""
-    steps = min(args.max_iters, math.ceil(args.dry_run_epochs * args.train_tokens / args.tokens_per_step))
-    return (steps * step_seconds + steps // args.eval_interval * evaluation_seconds) / 3600
+def steps_of_a_dry_run(args):
+    """The steps of a run that ends after --dry_run_epochs passes over its training tokens, or after --max_iters."""
+    return min(args.max_iters, math.ceil(args.dry_run_epochs * args.train_tokens / args.tokens_per_step))
+
+
+def estimated_seconds(args, steps, cost):
+    """Seconds of a run of `steps` steps and of both readings of its best weights; cost: what --dry_run says of it."""
+    evaluations = math.ceil(steps / args.eval_interval) + 1 + (
+        args.full_context_targets * cost["context_length"] / args.eval_tokens)
+    return steps * cost["seconds_a_step"] + evaluations * cost["seconds_an_evaluation"]
 
 
 def divisors(n, most):

@@ -18,7 +18,7 @@ from pathlib import Path
 from collecting import collect_runs
 from jobs import add_modes, count_gpus, from_environment, run_script, slots
 from prepared import describe, distinct_tokens
-from settings import estimated_hours, parse
+from settings import estimated_seconds, parse, steps_of_a_dry_run
 from train_cells import add_resources, dispatch_runs, dry_run, finished, resources_of, train_cell
 
 FOLDER = Path(__file__).parent
@@ -93,7 +93,7 @@ def print_costs(args, trainer_flags, available):
         for tokens in args.train_tokens:
             settings = parse(__doc__, [*flags, "--context_length", str(length), "--train_tokens", str(tokens),
                                        "--dry_run_epochs", str(args.dry_run_epochs)])
-            hours.append(estimated_hours(settings, cost["seconds_a_step"], cost["seconds_an_evaluation"]))
+            hours.append(estimated_seconds(settings, steps_of_a_dry_run(settings), cost) / 3600)
         total += sum(hours) * len(args.seeds)
         print(f"context {length}: {cost['peak_memory_gigabytes']:.2f} GB, {cost['windows_in_a_pass']} windows in a "
               f"pass, {cost['seconds_a_step']:.3g} s a step, {cost['seconds_an_evaluation']:.3g} s an evaluation; "

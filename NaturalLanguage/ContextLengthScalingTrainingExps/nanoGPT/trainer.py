@@ -12,7 +12,7 @@ from documents import Documents, SequentialWindows, rows_in_order
 from machine import is_out_of_memory, peak_memory
 from memory import MemoryStore
 from model import cross_entropies, summed_cross_entropy
-from settings import divisors, estimated_hours
+from settings import divisors, estimated_seconds, steps_of_a_dry_run
 from token_files import TrainingWindows, cut, full_context_starts, validation_starts
 from utils import close_bars, fail
 
@@ -221,8 +221,8 @@ class Trainer:
         starts = self.processes.share(self.valid_starts)[:args.batch_size]
         next(self.losses(starts))
         evaluation = self.seconds(lambda: next(self.losses(starts))) * len(self.valid_starts) / len(starts) / world
-        return {"context_length": args.context_length, "train_tokens": args.train_tokens, "processes": world,
+        cost = {"context_length": args.context_length, "train_tokens": args.train_tokens, "processes": world,
                 "windows_in_a_pass": args.batch_size, "passes_in_a_step": passes * world,
                 "peak_memory_gigabytes": round(peak_memory(self.device) / 1e9, 3),
-                "seconds_a_step": step, "seconds_an_evaluation": evaluation,
-                "hours": estimated_hours(args, step, evaluation)}
+                "seconds_a_step": step, "seconds_an_evaluation": evaluation}
+        return {**cost, "hours": estimated_seconds(args, steps_of_a_dry_run(args), cost) / 3600}
