@@ -147,7 +147,7 @@ def test_a_data_set_on_disk_can_be_the_corpus(tmp_path):
 # What is refused
 
 @pytest.mark.parametrize("flags, message", [
-    (("--percent", 60, "--start_from", 50), "their sum at 100 or below"),
+    (("--percent", 60, "--start_from", 50), "sum with --start_from at 100 or below"),
     (("--percent", "nan"), "argument --percent"),
     (("--seed", 2**63), "argument --seed: 9223372036854775808 is not an integer from 0"),
     (("--min_tokens", 100000), "no train document is longer than 100000 tokens (the longest of"),

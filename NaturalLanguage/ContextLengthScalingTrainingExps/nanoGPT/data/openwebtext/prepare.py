@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # the modules of this part
 
-from utils import Parser, argument_type, fail, fraction, non_negative_int, positive_int, progress, run_main, seed
+from utils import Parser, fail, fraction, positive_int, progress, run_main
 
 import os
 import shutil
@@ -33,7 +33,6 @@ from argparse import BooleanOptionalAction
 
 import corpora
 import text_corpora
-import text_files
 from bpe import END_OF_TEXT, Bpe, Gpt2, TokenizerError, train_bpe
 from corpora import CorpusError
 from files import identity, make_directory, replacing, save_json
@@ -43,38 +42,18 @@ from spool import NothingToWrite, Spool, batches, work_folder
 DOCUMENTS_AT_ONCE = 512
 DEFAULT_VALIDATION_FRACTION = 0.05
 # Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
-SOURCE_FLAGS = {"openwebtext": (), "text": ("column", "separator", "encoding", "encoding_errors"),
-                "dataset": ("column", "encoding_errors"), "docstrings": ("validation_packages",),
-                "code": ("validation_packages",)}
+SOURCE_FLAGS = {**text_corpora.SOURCE_FLAGS, "docstrings": ("validation_packages",), "code": ("validation_packages",)}
 COMMON_FLAGS = ("source", "percent", "start_from", "min_tokens", "tokenizer", "validation_fraction",
                 "max_validation_tokens", "seed")
-percent = argument_type(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
 
 
 def parse_args():
     parser = Parser(__doc__)
-    group = parser.add_argument_group("which documents").add_argument
-    group("--source", choices=tuple(SOURCE_FLAGS), default="openwebtext", help="the corpus")
-    group("--percent", type=percent, default=10.0, help="of the documents that are for training")
-    group("--start_from", type=percent, default=0.0, help="where that part begins, in percent")
-    group("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this (0: all)")
-    group("--seed", type=seed, default=114, help="of the order of the documents")
+    text_corpora.add_flags(parser, SOURCE_FLAGS)
     group = parser.add_argument_group("validation").add_argument
     group("--validation_fraction", type=fraction,
           help=f"of the documents, for validation (default: {DEFAULT_VALIDATION_FRACTION}, unless split by package)")
     group("--max_validation_tokens", type=positive_int, default=10_000_000, help="stop reading them after so many")
-    group = parser.add_argument_group("--source text").add_argument
-    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl, .json (a list), "
-          ".csv, .tsv or .parquet, also as .gz, .bz2 or .xz; a plain file, a line, an entry or a row is a document")
-    group("--separator", help="what stands between documents within a plain file (default: nothing does)")
-    group("--encoding", default="utf-8", help="of the files, except .parquet")
-    group("--encoding_errors", choices=("strict", "replace"), default="strict",
-          help="refuse what is not of this encoding, NUL too, or replace and count it")
-    group("--column", default="text", help="with the text: of all but plain files, and of data sets")
-    group = parser.add_argument_group("--source dataset").add_argument
-    group("--dataset", help="name on the hub, or directory")
-    group("--config", help="its configuration")
-    group("--split", default="train", help="its split")
     group = parser.add_argument_group("--source docstrings and --source code").add_argument
     group("--packages", nargs="+", default=list(corpora.DOCSTRING_PACKAGES),
           help="installed packages (default: those that requirements.txt pins)")
@@ -95,19 +74,11 @@ def parse_args():
 
 def check(args):
     """Exit with code 2 if flags do not fit together; sets what depends on several of them."""
-    if args.percent == 0 or args.start_from + args.percent > 100:
-        fail("--percent must lie above 0, --start_from at 0 or above, and their sum at 100 or below")
-    for source, flag in (("text", "text_files"), ("dataset", "dataset")):
-        if args.source == source and not getattr(args, flag):
-            fail(f"--source {source} needs --{flag}")
+    text_corpora.check_flags(args)
     kind, _, size = args.tokenizer.partition(":")
     if not (args.tokenizer == "gpt2" or kind == "bpe" and size.isdecimal() and int(size) > 256
             or Path(args.tokenizer).is_file()):
         fail(f"--tokenizer {args.tokenizer} is neither gpt2 nor bpe:N with N above 256 nor a file")
-    try:
-        b"x".decode(args.encoding, "ignore")
-    except (LookupError, ValueError):
-        fail(f"--encoding {args.encoding} is none that Python knows; for example utf-8, utf-16, latin-1, cp1252")
     of_packages = args.source in ("docstrings", "code")
     if args.split_by_package is None:
         args.split_by_package = args.source == "code" or args.validation_packages is not None
@@ -130,20 +101,11 @@ def check(args):
 
 def choose_source(args):
     """What identifies the inputs that the flags name, and a function that reads them into a Corpus."""
-    if args.source == "text":
-        paths = text_files.find_files(args.text_files)
-        reading = text_files.Reading(args.column, args.separator, args.encoding, args.encoding_errors)
-        return ({"files": len(paths), "sha256": text_files.contents_sha256(paths)},
-                lambda: text_corpora.text_files(paths, reading, args.seed))
-    if args.source == "dataset":
-        rows = text_corpora.load_rows(args.dataset, args.config, args.split, args.column)
-        return {"fingerprint": rows._fingerprint}, lambda: text_corpora.dataset(
-            rows, args.dataset, args.config, args.split, args.column, args.encoding_errors, args.seed)
     if args.source in ("docstrings", "code"):
         distributions = corpora.installed(args.packages)
         return corpora.versions(distributions), lambda: corpora.package_texts(
             args.source, distributions, args.validation_packages, args.seed)
-    return {"revision": text_corpora.OPENWEBTEXT_REVISION}, lambda: text_corpora.openwebtext(args.seed)
+    return text_corpora.choose_source(args)
 
 
 def choose_tokenizer(args, corpus, part, path):

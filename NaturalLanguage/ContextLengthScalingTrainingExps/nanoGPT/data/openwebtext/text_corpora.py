@@ -1,6 +1,7 @@
 """Corpora that are read from elsewhere: OpenWebText, any data set, text files. Both language parts have this file.
 
-Each is a Corpus. Its documents have a fixed, shuffled order (seed), of which any part can be read alone.
+Each is a Corpus. Its documents have a fixed, shuffled order (seed), of which any part can be read alone. A script gives
+its parser `add_flags`, and the arguments to `check_flags` and `choose_source`.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,67 @@ from typing import NamedTuple
 import numpy as np
 
 from files import text_hash
-from text_files import CorpusError, check_text, read_files
-from utils import progress
+from text_files import CorpusError, Reading, check_text, contents_sha256, find_files, read_files
+from utils import argument_type, fail, non_negative_int, progress, seed
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
 OPENWEBTEXT_FILES = [f"plain_text/train-{number:05d}-of-00080.parquet" for number in range(80)]
+# Flags that change what a source gives, beside those that do for all sources; the inputs themselves are identified.
+SOURCE_FLAGS = {"openwebtext": (), "dataset": ("column", "encoding_errors"),
+                "text": ("column", "separator", "encoding", "encoding_errors")}
+
+percentage = argument_type(float, lambda value: 0 <= value <= 100, "a number from 0 to 100")
+
+
+def add_flags(parser, sources):
+    """The flags that say which documents; sources: what --source can be. Returns the first group, for further ones."""
+    documents = parser.add_argument_group("which documents")
+    group = documents.add_argument
+    group("--source", choices=tuple(sources), default="openwebtext", help="the corpus")
+    group("--percent", type=percentage, default=10.0, help="of the documents that are for training")
+    group("--start_from", type=percentage, default=0.0, help="where that part begins, in percent")
+    group("--min_tokens", type=non_negative_int, default=3000, help="keep documents longer than this (0: all)")
+    group("--seed", type=seed, default=114, help="of the order of the documents")
+    group = parser.add_argument_group("--source text").add_argument
+    group("--text_files", nargs="+", help="files or patterns (**: any depth): plain text, .jsonl, .json (a list), "
+          ".csv, .tsv or .parquet, also as .gz, .bz2 or .xz; a plain file, a line, an entry or a row is a document")
+    group("--separator", help="what stands between documents within a plain file (default: nothing does)")
+    group("--encoding", default="utf-8", help="of the files, except .parquet")
+    group("--encoding_errors", choices=("strict", "replace"), default="strict",
+          help="refuse what is not of this encoding, NUL too, or replace and count it")
+    group("--column", default="text", help="with the text: of all but plain files, and of data sets")
+    group = parser.add_argument_group("--source dataset").add_argument
+    group("--dataset", help="name on the hub, or directory")
+    group("--config", help="its configuration")
+    group("--split", default="train", help="its split")
+    return documents
+
+
+def check_flags(args):
+    """Exit with code 2 where the flags of add_flags do not fit each other."""
+    if args.percent == 0 or args.start_from + args.percent > 100:
+        fail("--percent must lie above 0, and its sum with --start_from at 100 or below")
+    for source, flag in (("text", "text_files"), ("dataset", "dataset")):
+        if args.source == source and not getattr(args, flag):
+            fail(f"--source {source} needs --{flag}")
+    try:
+        b"x".decode(args.encoding, "ignore")
+    except (LookupError, ValueError):
+        fail(f"--encoding {args.encoding} is none that Python knows; for example utf-8, utf-16, latin-1, cp1252")
+
+
+def choose_source(args):
+    """What identifies the inputs that the flags name, and a function that reads them into a Corpus."""
+    if args.source == "text":
+        paths = find_files(args.text_files)
+        reading = Reading(args.column, args.separator, args.encoding, args.encoding_errors)
+        return ({"files": len(paths), "sha256": contents_sha256(paths)},
+                lambda: text_files(paths, reading, args.seed))
+    if args.source == "dataset":
+        rows = load_rows(args.dataset, args.config, args.split, args.column)
+        return {"fingerprint": rows._fingerprint}, lambda: dataset(rows, args)
+    return {"revision": OPENWEBTEXT_REVISION}, lambda: openwebtext(args.seed)
 
 
 class Corpus(NamedTuple):
@@ -106,15 +162,15 @@ def load_rows(name, config, split, column=None):
     return rows
 
 
-def dataset(rows, name, config, split, column, encoding_errors, seed):
+def dataset(rows, args):
     """A Corpus of the rows of a data set. A row that is no text is refused when it is read."""
-    corpus = in_memory({"name": "dataset", "dataset": name, "config": config, "split": split, "column": column,
-                        "fingerprint": rows._fingerprint}, range(len(rows)), seed)
-    texts = rows[column]
+    named = {name: getattr(args, name) for name in ("dataset", "config", "split", "column")}
+    corpus = in_memory({"name": "dataset", **named, "fingerprint": rows._fingerprint}, range(len(rows)), args.seed)
+    texts = rows[args.column]
 
     def read(start, stop):
         for index in corpus.read(start, stop):
-            yield check_text(texts[index], f"row {index} of the data set {name}", encoding_errors)[0]
+            yield check_text(texts[index], f"row {index} of the data set {args.dataset}", args.encoding_errors)[0]
 
     return corpus._replace(read=read)
 
