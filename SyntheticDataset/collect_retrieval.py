@@ -30,6 +30,7 @@ def parse_args():
     parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
                         help="training samples")
     parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
+    parser.add_argument("--list", action="store_true", help="name the directories of the runs, do nothing else")
     return parser.parse_args()
 
 
@@ -52,6 +53,8 @@ def main():
     expected = (expected_runs(args.runs, "train_retrieval", args, SWEPT)
                 or fail(f"there are no runs of train_retrieval.py below {args.runs}; make some with "
                         "reproduce_retrieval.sh"))
+    if args.list:
+        return print("\n".join(run_dir.name for run_dir in expected))
     raise SystemExit(gather(expected, finished_runs(expected), write, args.out_dir))
 
 

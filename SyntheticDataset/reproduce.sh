@@ -44,17 +44,16 @@ sweep=("${samples[@]}" "${sweep[@]}" "$@" --out_csv "$out/sweep.csv")
 bi=("${samples[@]}" --use_bi_mlp "${bi[@]}" "$@" --out_csv "$out/bi_sweep.csv" --no-draw)
 export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} TRAIN_SIZES=${TRAIN_SIZES:-$train_sizes} SEEDS=${SEEDS:-$seeds}
 bi_lengths=${BI_CONTEXT_LENGTHS:-$bi_lengths} bi_size=${BI_TRAIN_SIZE:-$bi_size} bi_seeds=${BI_SEEDS:-0}
-bi_grid() { CONTEXT_LENGTHS=$bi_lengths TRAIN_SIZES=$bi_size SEEDS=$bi_seeds WEIGHT_DECAYS=0.05 SAVE_POSITION=$out/bi_runs run "$@"; }
+bi_grid() { CONTEXT_LENGTHS=$bi_lengths TRAIN_SIZES=$bi_size SEEDS=$bi_seeds WEIGHT_DECAYS=0.05 SAVE_POSITION=$out/bi_runs "$@"; }
 
 run "$PYTHON" generate_data.py --train_size "${sizes[0]}" --valid_size "${sizes[1]}" --out_dir "$out/data"
 SAVE_POSITION=$out/runs run "$PYTHON" sweep.py "${sweep[@]}"
-bi_grid "$PYTHON" sweep.py "${bi[@]}"
-for length in $bi_lengths; do for size in $bi_size; do for seed in $bi_seeds; do
-    runs+=("$out/bi_runs/bi_mlp_ctl${length}_train${size}_wd0.05_seed$seed")
-done; done; done
+bi_grid run "$PYTHON" sweep.py "${bi[@]}"
+names=$(bi_grid "$PYTHON" sweep.py --list "${bi[@]}")
+for name in $names; do runs+=("$out/bi_runs/$name"); done
 run "$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]/%//last.pt}" \
     --validation_data_position "$out/data/valid.pt" --valid_dataset_size "$n_features"  # of the last epoch: a cleaner spectrum
 run "$PYTHON" measure_features.py "${runs[@]/%//features.pt}" --no-others --out_dir "$out/measures"
 SAVE_POSITION=$out/runs run "$PYTHON" sweep.py --collect "${sweep[@]}"
-bi_grid "$PYTHON" sweep.py --collect "${bi[@]}"
+bi_grid run "$PYTHON" sweep.py --collect "${bi[@]}"
 run "$PYTHON" draw_intrinsic_dimension.py --measures "$out/measures" --out_dir "$out/figures"

@@ -38,11 +38,13 @@ JOBS=${JOBS:-$("$PYTHON" -c "import utils; print(utils.available_cores())")}
 for seed in $SEEDS; do for size in $TRAIN_SIZES; do echo --train_dataset_size "$size" --seed "$seed"; done; done |
     xargs -P "$JOBS" -n 4 "$PYTHON" train_retrieval.py --save_position "$OUT/runs" \
     ${training[@]+"${training[@]}"} "$@"
-# shellcheck disable=SC2086  # lists of numbers
-run "$PYTHON" collect_retrieval.py --runs "$OUT/runs" --out_dir "$OUT" --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS
+# shellcheck disable=SC2206  # lists of numbers
+grid=(--runs "$OUT/runs" --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS)
+run "$PYTHON" collect_retrieval.py "${grid[@]}" --out_dir "$OUT"
 say "hidden states and their entropy"  # many files: the commands are not echoed
 runs=() features=()  # of these sizes and seeds alone
-for seed in $SEEDS; do for size in $TRAIN_SIZES; do runs+=("$OUT/runs/retrieval_train${size}_seed$seed"); done; done
+names=$("$PYTHON" collect_retrieval.py "${grid[@]}" --list)
+for name in $names; do runs+=("$OUT/runs/$name"); done
 "$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]}" --n_samples "$n_samples" --gamma 8
 for directory in "${runs[@]}"; do features+=("$directory"/features/*_gamma8_*.pt); done
 "$PYTHON" measure_features.py "${features[@]}" --no-others --out_dir "$OUT/measures" | tail -n 1

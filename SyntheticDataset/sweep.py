@@ -48,6 +48,7 @@ def parse_args():
     add_modes(parser)
     parser.add_argument("--save_position", default=os.environ.get("SAVE_POSITION") or "outputs/runs",
                         help="directory for the runs' directories")
+    parser.add_argument("--list", action="store_true", help="name the directories of the runs, do nothing else")
     parser.add_argument("--out_csv", help="table of --collect (default: sweep.csv beside the runs)")
     parser.add_argument("--draw", action=BooleanOptionalAction, default=True, help="figures of --collect")
     parser.add_argument("--runs_per_gpu", type=positive_int, default=os.environ.get("RUNS_PER_GPU") or 4,
@@ -118,6 +119,8 @@ def collect(args, cells):
 def main():
     args, flags = parse_args()
     cells = make_cells(args, flags)
+    if args.list:
+        return print("\n".join(run_dir.name for _, run_dir, _ in cells))
     dispatch(args, [cell for cell, *_ in cells], "train_model.sh", lambda: collect(args, cells),
              Path(args.save_position) / "logs", cores_per_run=args.cores_per_run, runs_per_gpu=args.runs_per_gpu)
 

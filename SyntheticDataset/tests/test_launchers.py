@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,11 +43,18 @@ def results(folder):
     return found
 
 
+def begin_a_run(run_dir):
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "args.json").write_text('{"request": {"trainer": "train_retrieval", "arguments": {}, "data": {}}}')
+
+
 @pytest.fixture
 def calls(folder):
-    """Run a launcher with a PYTHON that writes down its arguments: a list of those of each call of a script."""
+    """Run a launcher with a PYTHON that writes down its arguments, but for --list, which it obeys: those of each call
+    of a script."""
     python = folder / "python"
-    python.write_text("#!/bin/sh\nprintf '<%s>' \"$@\" >> calls.log\necho >> calls.log\n")
+    python.write_text(f"#!/bin/sh\ncase \" $* \" in *' --list '*) exec '{sys.executable}' \"$@\";; esac\n"
+                      "printf '<%s>' \"$@\" >> calls.log\necho >> calls.log\n")
     python.chmod(0o755)
 
     def calls(*command, **variables):
@@ -78,6 +86,7 @@ def test_the_steps_of_a_preset_are_of_its_own_grid_alone(folder, calls, launcher
         (run_dir / "features").mkdir(parents=True)
         for file in ("last.pt", "features.pt", "features/some_gamma8_visible4.pt"):
             (run_dir / file).touch()
+        begin_a_run(run_dir)
     made = calls(launcher, "smoke", **variables)
     assert [words[0].removesuffix(".py") for words in made] == scripts.split()
     for script in ("save_feature_tensor.py", "measure_features.py"):
@@ -154,8 +163,9 @@ def test_unknown_preset(folder):
         assert all(word in output for word in (name, "huge", "smoke", "small", "paper"))
 
 
-def test_flags_behind_a_preset_reach_the_trainer_as_they_are(calls):
+def test_flags_behind_a_preset_reach_the_trainer_as_they_are(calls, folder):
     """With a space in one."""
+    begin_a_run(folder / "outputs" / "retrieval_smoke" / "runs" / "retrieval_train100_seed0")
     trained = [words for words in calls("reproduce_retrieval.sh", "smoke", "--device", "a b")
                if words[0] == "train_retrieval.py"]
     assert len(trained) == 4 and all(words[words.index("--device") + 1] == "a b" for words in trained)

@@ -22,7 +22,7 @@ base() {  # text, documents of recall in its tokens (12 beside the gap), mixes o
     train base --context_length "$L" --train_bin "$OUT/text$L/MIX_train_L0.3_W$PACKED.bin" --train_tokens "$TOKENS" \
         ${training[@]+"${training[@]}"} ${learning[@]+"${learning[@]}"}
 }
-# What runs that begin with the base runs share, and what reads documents of recall
-from=(--init_from "$OUT/base/ctl${L}_tok${TOKENS}_seed{}" --context_length "$LONGEST" --train_tokens "$TOKENS"
+# What runs that begin with the base run of their seed share, and what reads documents of recall
+from=(--init_from "$OUT/base" --context_length "$LONGEST" --train_tokens "$TOKENS"
     --train_bin "$OUT/text$LONGEST/MIX_train_L0.3_W$PACKED.bin" "${tuning[@]}")
 tests=(--test "$OUT/recall$LONGEST/gap_test.jsonl" --lengths "$L" $((2 * L)) $((4 * L)) "$LONGEST")

@@ -42,7 +42,8 @@ def add_flags(parser):
     memory.add_argument("--memory_neighbours", type=positive_int, help="nearest ones that are used (default: 32)")
 
     tuning = parser.add_argument_group("going on from a run, positions")
-    tuning.add_argument("--init_from", metavar="RUN", help="begin with the best weights of this finished run")
+    tuning.add_argument("--init_from", metavar="RUN", help="begin with the best weights of this finished run or, of a "
+                        "directory of runs, of the one of --seed")
     tuning.add_argument("--rope_type", choices=ROPE_TYPES, help="how rotary positions are scaled (default: as in "
                         "--init_from, or not)")
     tuning.add_argument("--rope_factor", type=positive_float, help="how many times longer texts may get")
@@ -59,6 +60,17 @@ def described(run_dir):
     return load_json(run_dir / "args.json", "the arguments of the run")
 
 
+def run_of_seed(directory, seed):
+    """The directory, if it is that of a run; else the finished run of this seed in it. Exits with code 2 if not one."""
+    if (Path(directory) / "final.json").exists():
+        return directory
+    runs = [path.parent for path in sorted(Path(directory).glob("*/final.json"))]
+    found = [str(run_dir) for run_dir in runs if described(run_dir)["arguments"]["seed"] == seed]
+    if runs and len(found) != 1:
+        fail(f"--init_from {directory} has {len(found)} finished runs of seed {seed}; give the directory of one")
+    return found[0] if found else directory
+
+
 def inherit(args, defaults):
     """Take over the shape of the run of --init_from, if any, and note the identity of its weights."""
     args.attention = None if args.attention == "full" else args.attention
@@ -66,6 +78,7 @@ def inherit(args, defaults):
     check_lora(args.lora_rank, args.trainable, args.init_from, args.n_embd)
     if args.init_from is None:
         return
+    args.init_from = run_of_seed(args.init_from, args.seed)
     model = described(args.init_from)["model"]
     for name in SHAPE:
         if getattr(args, name) not in (defaults[name], model[name]):

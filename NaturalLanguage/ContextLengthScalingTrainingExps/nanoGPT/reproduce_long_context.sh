@@ -25,7 +25,7 @@ source long_context_corpus.sh
 source long_context_steps.sh
 JOBS=${JOBS:-$("$PYTHON" -c "import utils; print(utils.available_cores())")}
 
-train() {  # NAME FLAGS: a run of train.py for each seed ({} in the flags), JOBS at once
+train() {  # NAME FLAGS: a run of train.py for each seed, JOBS at once
     local name=$1; shift
     echo "train.py of $name, seeds $SEEDS: $*"
     # shellcheck disable=SC2086  # a list of numbers

@@ -271,6 +271,22 @@ def test_another_shape_or_tokenizer_than_the_run_gone_on_from_is_refused(nanogpt
     assert done.returncode == 2 and "different tokenizers" in done.stderr
 
 
+def test_a_run_goes_on_from_the_run_of_its_seed_in_a_directory(nanogpt, small_bins, tmp_path):
+    """Where there are two of a seed, or none, it is not guessed."""
+    for seed in (0, 1):
+        nanogpt("train.py", *training_flags(small_bins, "base", *STEPS, "--seed", seed))
+    for seed in (0, 1):
+        nanogpt("train.py", *training_flags(small_bins, "tuned", *STEPS, "--seed", seed, "--init_from", "base",
+                                            context_length=64))
+        assert args_of(tmp_path / f"tuned/ctl64_tok6000_seed{seed}")["arguments"]["init_from"] == \
+            f"base/ctl32_tok6000_seed{seed}"
+    nanogpt("train.py", *training_flags(small_bins, "base", *STEPS, context_length=64))
+    for seed, number in ((0, 2), (5, 0)):
+        done = nanogpt("train.py", *training_flags(small_bins, "more", *STEPS, "--init_from", "base", "--seed", seed),
+                       check=False)
+        assert done.returncode == 2 and f"base has {number} finished runs of seed {seed}" in done.stderr
+
+
 def test_a_run_with_a_memory_goes_on_with_it(nanogpt, small_bins, remembering, tmp_path):
     nanogpt("train.py", *training_flags(small_bins, "runs", *STEPS, "--init_from", remembering[0]))
     model = args_of(tmp_path / "runs" / NAME)["model"]
