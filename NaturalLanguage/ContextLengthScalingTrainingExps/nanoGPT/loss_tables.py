@@ -1,0 +1,144 @@
+"""The tables of losses that make_tables.py writes: of the files of one or more sweeps, given without their ending."""
+
+import statistics
+from collections import defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from files import load_tensors, read_table
+from paired import crossings, differences, moves
+from readme_tables import markdown
+from run import run_tag
+from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells
+
+
+def losses(reading, *paths):
+    """Mean [lowest, highest] over seeds at each training size and context length; the lowest mean of a size bold."""
+    cells = read_cells(*paths)
+    lengths = all_lengths(cells)
+    rows = []
+    for tokens, by_length in cells.items():
+        found = {length: [seed[reading] for seed in seeds.values()] for length, seeds in by_length.items()}
+        means = {length: statistics.mean(values) for length, values in found.items()}
+        row = [f"{tokens:,}"]
+        for length in lengths:
+            mark = "**" if means.get(length) == min(means.values()) else ""
+            values = found.get(length, [])
+            unfinished = any(seed["at_last_step"] for seed in by_length.get(length, {}).values())
+            row.append(f"{mean_and_range(values, mark)}{' (at the last step)' if unfinished else ''}" if values else "")
+        rows.append(row)
+    return markdown(["training tokens", *map(str, lengths)], rows)
+
+
+def optima(*paths):
+    """The optimum of each training size by both readings, with its interval, and the cost of the longest context."""
+    rows = []
+    for tokens, by_length in read_cells(*paths).items():
+        row = [f"{tokens:,}"]
+        for reading in LOSS_COLUMNS:
+            best, interval, means = optimum(by_length, reading)
+            row += [str(best) if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]",
+                    f"{means[max(means)] - means[best]:.3f}"]
+        rows.append(row)
+    return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
+                     "optimum, full context only", "cost of the longest context"], rows)
+
+
+def approximation(reading, *paths):
+    """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length."""
+    *sizes, plentiful = paths
+    (tokens, best), = read_cells(plentiful).items()
+    cells = read_cells(*sizes)
+    floor = {length: statistics.mean(seed[reading] for seed in seeds.values()) for length, seeds in best.items()}
+    return markdown(["training tokens", *map(str, floor)], [
+        *([f"{size:,}", *(f"{statistics.mean(seed[reading] for seed in by_length[length].values()) - below:.3f}"
+                          if length in by_length else "" for length, below in floor.items())]
+          for size, by_length in cells.items()),
+        [f"{tokens:,}, once: the loss", *(f"{loss:.3f}" for loss in floor.values())]])
+
+
+def compared(reading, *paths):
+    """Pairs of context lengths whose order turns with the training size, for every seed (paired.py)."""
+    return markdown(["shorter, longer context", "longer minus shorter (nats), small size", "large size",
+                     "seeds", "p of the sign tests"],
+                    [[f"{shorter}, {longer}", *(f"{row.text()} at {row.tokens:,}" for row in (small, large)),
+                      f"{len(small.values)}, {len(large.values)}", f"{small.sign_p:.2g}, {large.sign_p:.2g}"]
+                     for shorter, longer, small, large in crossings(read_cells(*paths), reading)])
+
+
+def pairs(reading, *paths):
+    """Each context length against each shorter one, paired by seed, at each training size (paired.py)."""
+    cells = read_cells(*paths)
+    lengths = all_lengths(cells)
+    rows = []
+    for shorter, longer in combinations(lengths, 2):
+        by_size = {row.tokens: row for row in differences(cells, reading, shorter, longer, least_seeds=2)}
+        rows.append([f"{longer} minus {shorter}", *(
+            f"{row.text()}, above 0: {(row.values > 0).sum()} of {len(row.values)}"
+            if (row := by_size.get(tokens)) else "" for tokens in cells)])
+    return markdown(["context lengths", *(f"{tokens:,} training tokens" for tokens in cells)], rows)
+
+
+def moved(reading, *paths):
+    """How each pair's difference changes with the training tokens, by seed (paired.py)."""
+    cells = read_cells(*paths)
+    lengths = all_lengths(cells)
+    return markdown(["context lengths", "training tokens", "change of the difference"], [
+        [f"{longer} minus {shorter}", f"{smaller:,} to {row.tokens:,}",
+         f"{row.text()}, below 0: {(row.values < 0).sum()} of {len(row.values)}"]
+        for shorter, longer in combinations(lengths, 2) for smaller, row in moves(cells, reading, shorter, longer)])
+
+
+def control(path):
+    """Training and validation loss where the latter was lowest, and at the last step: means over seeds."""
+    curves = load_tensors(Path(f"{path}.pt"), "the curves of a sweep")
+    column = curves["curve_columns"].index("train_loss")
+    found = defaultdict(lambda: defaultdict(list))
+    for row in read_table(f"{path}.csv"):
+        length, tokens, seed = (int(row[name]) for name in ("context_length", "train_tokens", "seed"))
+        last = curves["curves"][run_tag(length, tokens, seed)][-1, column].item()
+        found[tokens][length].append((float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
+                                      float(row["last_valid_loss"])))
+    lengths = sorted({length for by_length in found.values() for length in by_length})
+    rows = []
+    for tokens, by_length in sorted(found.items()):
+        means = {length: np.mean(values, axis=0) for length, values in by_length.items()}
+        for index, name in enumerate(("training, where validation was lowest", "validation, the lowest",
+                                      "training, at the last step", "validation, at the last step")):
+            rows.append([f"{tokens:,}", name, *(f"{means[length][index]:.3f}" if length in means else ""
+                                                for length in lengths)])
+    return markdown(["training tokens", "loss", *map(str, lengths)], rows)
+
+
+def variants(reading, first, *others):
+    """Mean losses, a row a training size and sweep, each with its difference from the first sweep, paired by seed."""
+    sweeps = {Path(path).stem.replace("_", " "): read_cells(path) for path in (first, *others)}
+    reference = next(iter(sweeps))
+    lengths = sorted({length for cells in sweeps.values() for length in all_lengths(cells)})
+    rows = []
+    for tokens in sweeps[reference]:
+        by_length = [{name: cells.get(tokens, {}).get(length, {}) for name, cells in sweeps.items()}
+                     for length in lengths]
+        for name in sweeps:
+            row = [f"{tokens:,}", name]
+            for runs_at in by_length:
+                values = [seed[reading] for seed in runs_at[name].values()]
+                found = differences({tokens: runs_at}, reading, reference, name, 2) if name != reference else []
+                row.append((f"{statistics.mean(values):.3f}" if values else "")
+                           + "".join(f", {difference.text()}" for difference in found))
+            rows.append(row)
+    return markdown(["training tokens", "attention", *map(str, lengths)], rows)
+
+
+def of_sweeps(table, *arguments):
+    """A kind of table of one or more sweeps, whose files are given without their ending."""
+    return lambda *paths: table(*arguments, *(f"{path}.csv" for path in paths))
+
+
+TABLES = {**{f"{prefix}{kind}": of_sweeps(table, reading)
+             for prefix, reading in (("", "best_valid_loss"), ("full_context_", "full_context_loss"))
+             for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("moves", moved),
+                                 ("variants", variants), ("approximation", approximation))},
+          "optima": of_sweeps(optima), "control": control}
