@@ -137,6 +137,7 @@ TOOLS = {  # what stands for the programs in a README: python notes what it is a
     "python": """#!/usr/bin/env bash
 if [[ $1 == -c ]]; then exec "$REAL_PYTHON" "$@"; fi
 printf '%s\\0' "$PWD" "$@" > "$(mktemp "$COMMANDS/XXXXXXXX")"
+if [[ " $* " == *" --list "* ]]; then echo a_run; fi
 """,
     "torchrun": """#!/usr/bin/env bash
 until [[ $1 == *.py || $1 == -m ]]; do shift; done
