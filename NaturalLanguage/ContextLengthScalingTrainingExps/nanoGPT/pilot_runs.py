@@ -16,7 +16,7 @@ from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALID
 from prepared import describe, distinct_tokens
 from run import other_arguments
 from settings import as_flags, estimated_seconds, parse
-from train_cells import dry_run, resources_of, train_cell
+from train_cells import TrainCell, dry_run, resources_of
 from utils import choose_device, fail, say
 
 FOLDER = Path(__file__).parent
@@ -256,9 +256,9 @@ def cells_of(args, flags, out, found):
     cells = []
     for seed in range(found["seeds"]):
         for row in found["sizes"]:
-            cells += [train_cell(length, row["train_tokens"], seed,
-                                 [*words(found["flags"]), *words(row["schedule"]), *flags, *common, "--data_seed",
-                                  str(seed)])
+            cells += [TrainCell(length, row["train_tokens"], seed,
+                                [*words(found["flags"]), *words(row["schedule"]), *flags, *common, "--data_seed",
+                                 str(seed)])
                       for length in found["context_lengths"]]
     return cells
 

@@ -19,7 +19,7 @@ from collecting import collect_runs
 from jobs import add_modes, count_gpus, from_environment, run_script, slots
 from prepared import describe, distinct_tokens
 from settings import estimated_seconds, parse, steps_of_a_dry_run
-from train_cells import add_resources, dispatch_runs, dry_run, finished, resources_of, train_cell
+from train_cells import TrainCell, add_resources, dispatch_runs, dry_run, finished, resources_of
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"
@@ -69,7 +69,7 @@ def say_overlap(args):
 def make_cells(args, trainer_flags):
     """The cells of the grid, the largest runs of a seed last."""
     flags = [*trainer_flags, "--train_bin", args.train_bin, "--out_dir", args.out_dir]
-    return [train_cell(length, tokens, number, [*flags, *(["--data_seed", str(number)] if args.vary_data else [])])
+    return [TrainCell(length, tokens, number, [*flags, *(["--data_seed", str(number)] if args.vary_data else [])])
             for number, tokens, length in itertools.product(args.seeds, args.train_tokens, args.context_lengths)]
 
 

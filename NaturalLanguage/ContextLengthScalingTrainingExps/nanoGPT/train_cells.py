@@ -19,8 +19,17 @@ RESOURCES = {"gpus_per_run": "GPUs of a run", "runs_per_gpu": "runs that share t
 TRAIN = str(Path(__file__).with_name("train.py"))
 
 
-class TrainCell(Cell):
-    """The Cell of a run of train.py; what it asks for is found out once, when it is needed."""
+class TrainCell:
+    """A run of train.py as a cell of a sweep; flags: the others of train.py."""
+
+    def __init__(self, length, tokens, seed, flags):
+        self.name = run_tag(length, tokens, seed)
+        self.command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--seed",
+                        str(seed)]
+
+    def cell(self):
+        """What jobs.dispatch takes."""
+        return Cell(self.name, self.command, self.is_done, distributed=True)
 
     @cached_property
     def run(self):
@@ -52,12 +61,6 @@ def finished(cells):
     return names
 
 
-def train_cell(length, tokens, seed, flags):
-    """The cell of a context length, a number of training tokens and a seed; `flags` are the others of train.py."""
-    command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--seed", str(seed)]
-    return TrainCell(run_tag(length, tokens, seed), command, None, distributed=True)  # is_done is a method here
-
-
 def add_resources(parser):
     """The flags that say what a run gets."""
     group = parser.add_argument_group("resources (defaults from the environment, by these names in capitals)")
@@ -75,7 +78,7 @@ def dispatch_runs(args, cells, launcher, collect, log_dir):
     if not args.collect and args.cell is None:
         for cell in cells:
             cell.is_done()
-    dispatch(args, cells, launcher, collect, log_dir, **resources_of(args))
+    dispatch(args, [cell.cell() for cell in cells], launcher, collect, log_dir, **resources_of(args))
 
 
 def dry_run(length, tokens, flags, slot):
