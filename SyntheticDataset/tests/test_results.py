@@ -19,7 +19,8 @@ SMALLER = {  # flags that make a command small; the last one given counts
     "train_transformer.py": "--width 16 --n_layer 1 --n_head 2 --batch_size 2 --cycle_steps 4 --max_cycles 1 "
                             "--settling_steps 2 --eval_contexts 2 --final_contexts 2 --device cpu --dtype float32 "
                             "--no-compile",
-    "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1 --script_train_size 500",
+    "benchmark.py": "--train_size 2000 --generation_size 2000 --kde_shapes 400x8 --repeats 1 --script_train_size 500 "
+                    "--transformer_batch_size 1",
 }
 
 
