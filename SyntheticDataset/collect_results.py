@@ -15,10 +15,9 @@ without a finished run are named on stderr, and the exit code is then 1; the CSV
 
 from utils import Parser, fail, non_negative_float, positive_int, run_main, seed
 
-from collecting import (AXES, TABLE1_AXES, expected_runs, finished_runs, gather, load_table1, spread,
-                        write_sweep, write_table1)
-from readme_tables import markdown
-from training import MODELS
+from collecting import (AXES, TABLE1_AXES, expected_runs, finished_runs, gather, print_table1, write_sweep,
+                        write_table1)
+from settings import MODELS
 
 
 def parse_args():
@@ -51,15 +50,6 @@ def asked_for(args):
                 or fail(f"there is no run in {args.runs}; make one with train_transformer.py"))
     return (expected_runs(args.runs, "train_model", args, AXES, model=args.model or "mlp")
             or fail(f"there are no such runs below {args.runs}; make some with train_model.sh"))
-
-
-def print_table1(path):
-    """Print mean, lowest and highest cross entropy over the seeds at each length as a Markdown table."""
-    rows = [(length, entry["cross_entropy"].values(), entry["bayes_risk"])
-            for length, entry in load_table1(path).items()]
-    print(markdown(["context", "cross entropy", "Bayes risk", "largest difference"],
-                   [[length, spread(losses, 4), f"{risk:.4f}", f"{max(losses) - risk:.4f}"]
-                    for length, losses, risk in rows]))
 
 
 def main():

@@ -14,13 +14,7 @@ from utils import Parser, fail, positive_int, run_main, seed
 
 from pathlib import Path
 
-import torch
-
-from collecting import describe_runs, expected_runs, finished_runs, gather
-from files import load_tensors, make_directory, save_json, save_tensors, write_csv
-from run import load_result
-
-SWEPT = ("train_dataset_size", "seed")
+from collecting import RETRIEVAL_AXES, expected_runs, finished_runs, gather, write_grids
 
 
 def parse_args():
@@ -30,32 +24,15 @@ def parse_args():
     parser.add_argument("--train_dataset_sizes", dest="train_dataset_size", type=positive_int, nargs="+",
                         help="training samples")
     parser.add_argument("--seeds", dest="seed", type=seed, nargs="+", help="of the runs")
-    parser.add_argument("--list", action="store_true", help="name the directories of the runs, do nothing else")
     return parser.parse_args()
-
-
-def write(run_dirs, out_dir):
-    """Write the three files for finished runs; exits with code 2 where their other arguments differ."""
-    out_dir, about = Path(out_dir), describe_runs(run_dirs, SWEPT)
-    rows = [load_result(run_dir) for run_dir in run_dirs]
-    grids = [load_tensors(run_dir / "grid.pt", "the grid") for run_dir in run_dirs]
-    make_directory(out_dir)
-    write_csv(out_dir / "runs.csv", rows)
-    save_tensors(out_dir / "grids.pt", {
-        "visible_lengths": grids[0]["visible_lengths"],
-        **{name: torch.tensor([row[name] for row in rows]) for name in SWEPT},
-        **{name: torch.stack([grid[name] for grid in grids]) for name in ("cross_entropy", "accuracy")}})
-    save_json(out_dir / "about.json", {name: about[name] for name in ("arguments", "environments")})
 
 
 def main():
     args = parse_args()
-    expected = (expected_runs(args.runs, "train_retrieval", args, SWEPT)
+    expected = (expected_runs(args.runs, "train_retrieval", args, RETRIEVAL_AXES)
                 or fail(f"there are no runs of train_retrieval.py below {args.runs}; make some with "
                         "reproduce_retrieval.sh"))
-    if args.list:
-        return print("\n".join(run_dir.name for run_dir in expected))
-    raise SystemExit(gather(expected, finished_runs(expected), write, args.out_dir))
+    raise SystemExit(gather(expected, finished_runs(expected), write_grids, Path(args.out_dir) / "runs.csv"))
 
 
 if __name__ == "__main__":

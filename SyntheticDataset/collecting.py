@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from files import load_json, make_directory, read_table, save_json, write_csv
+from files import load_json, load_tensors, make_directory, read_table, save_json, save_tensors, write_csv
+from readme_tables import markdown
 from run import has_finished, load_request, load_result, other_arguments, run_tag, started_runs
 from utils import fail
 
 AXES = ("context_length", "train_dataset_size", "weight_decay", "seed")  # of a sweep of train_model.py
 TABLE1_AXES = ("context_bits", "width", "n_layer", "seed")  # what says which run of train_transformer.py it is
+RETRIEVAL_AXES = ("train_dataset_size", "seed")  # likewise, of train_retrieval.py
 CURVE_COLUMNS = ("epoch", "step", "train_loss", "valid_loss")
 PER_LENGTH = ("context_length", "bayes_risk", "cross_entropy", "standard_error")
 
@@ -85,6 +87,21 @@ def write_table1(run_dirs, out_csv):
     save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), {**about, "runs": runs})
 
 
+def write_grids(run_dirs, out_csv):
+    """Write the table of finished runs of train_retrieval.py and, beside it, grids.pt and about.json."""
+    import torch  # which other tables do not need, and is slow to import
+    out_csv, about = Path(out_csv), describe_runs(run_dirs, RETRIEVAL_AXES)
+    rows = [load_result(run_dir) for run_dir in run_dirs]
+    grids = [load_tensors(run_dir / "grid.pt", "the grid") for run_dir in run_dirs]
+    make_directory(out_csv.parent)
+    write_csv(out_csv, rows)
+    save_tensors(out_csv.with_name("grids.pt"), {
+        "visible_lengths": grids[0]["visible_lengths"],
+        **{name: torch.tensor([row[name] for row in rows]) for name in RETRIEVAL_AXES},
+        **{name: torch.stack([grid[name] for grid in grids]) for name in ("cross_entropy", "accuracy")}})
+    save_json(out_csv.with_name("about.json"), {name: about[name] for name in ("arguments", "environments")})
+
+
 def gather(expected, finished, write, out):
     """Write the table of the finished runs, say how many they are and name the others. Returns the exit code.
 
@@ -148,3 +165,12 @@ def load_table1(path):
         entry["bayes_risk"] = float(row["bayes_risk"])
         entry["cross_entropy"][int(row["seed"])] = float(row["cross_entropy"])
     return table
+
+
+def print_table1(path):
+    """Print mean, lowest and highest cross entropy over the seeds at each length as a Markdown table."""
+    rows = [(length, entry["cross_entropy"].values(), entry["bayes_risk"])
+            for length, entry in load_table1(path).items()]
+    print(markdown(["context", "cross entropy", "Bayes risk", "largest difference"],
+                   [[length, spread(losses, 4), f"{risk:.4f}", f"{max(losses) - risk:.4f}"]
+                    for length, losses, risk in rows]))

@@ -5,8 +5,8 @@
 #   small   the default: 3 sizes x 5 seeds, about 10 s of one core each
 #
 # Writes outputs/retrieval_PRESET (OUT to change it) and does only what is missing there. TRAIN_SIZES="2000 8000" and
-# SEEDS="0 1 2" for other cells. Flags behind the preset go to train_retrieval.py. On a CPU as many train at once as there
-# are cores (JOBS to change it).
+# SEEDS="0 1 2" for other cells. Flags behind the preset go to train_retrieval.py. As many train at once as there are
+# slots (CORES_PER_RUN, RUNS_PER_GPU; see sweep.py).
 #SBATCH --job-name=reproduce_retrieval
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=8G
@@ -24,26 +24,23 @@ PRESET=${1:-small}
 [[ $# -eq 0 ]] || shift
 case $PRESET in
 smoke)
-    TRAIN_SIZES=${TRAIN_SIZES:-100 200}; SEEDS=${SEEDS:-0 1}; n_samples=100
+    sizes="100 200" seeds="0 1" n_samples=100
     training=(--num_steps 5 --eval_interval 5 --eval_contexts 2 --test_contexts 4 --width 16 --batch_size 16) ;;
 small)
-    TRAIN_SIZES=${TRAIN_SIZES:-2000 4000 8000}; SEEDS=${SEEDS:-0 1 2 3 4}; n_samples=2000
+    sizes="2000 4000 8000" seeds="0 1 2 3 4" n_samples=2000
     training=() ;;
 *)
     echo "reproduce_retrieval.sh: unknown preset $PRESET; use smoke or small" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/retrieval_$PRESET}
-JOBS=${JOBS:-$("$PYTHON" -c "import utils; print(utils.available_cores())")}
+export TRAIN_SIZES=${TRAIN_SIZES:-$sizes} SEEDS=${SEEDS:-$seeds} SAVE_POSITION=$OUT/runs
+sweep=(sweep.py --trainer train_retrieval ${training[@]+"${training[@]}"} "$@")
 
-for seed in $SEEDS; do for size in $TRAIN_SIZES; do echo --train_dataset_size "$size" --seed "$seed"; done; done |
-    xargs -P "$JOBS" -n 4 "$PYTHON" train_retrieval.py --save_position "$OUT/runs" \
-    ${training[@]+"${training[@]}"} "$@"
-# shellcheck disable=SC2206  # lists of numbers
-grid=(--runs "$OUT/runs" --train_dataset_sizes $TRAIN_SIZES --seeds $SEEDS)
-run "$PYTHON" collect_retrieval.py "${grid[@]}" --out_dir "$OUT"
+run "$PYTHON" "${sweep[@]}"
+run "$PYTHON" "${sweep[@]}" --collect
 say "hidden states and their entropy"  # many files: the commands are not echoed
 runs=() features=()  # of these sizes and seeds alone
-names=$("$PYTHON" collect_retrieval.py "${grid[@]}" --list)
+names=$("$PYTHON" "${sweep[@]}" --list)
 for name in $names; do runs+=("$OUT/runs/$name"); done
 "$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]}" --n_samples "$n_samples" --gamma 8
 for directory in "${runs[@]}"; do features+=("$directory"/features/*_gamma8_*.pt); done

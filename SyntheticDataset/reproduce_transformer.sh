@@ -6,8 +6,8 @@
 #   paper   60 bits, 3 layers of width 208: a GPU; without one, add --dtype float32 (--no-compile without a C++ compiler)
 #
 # Writes outputs/transformer_PRESET (OUT to change it) and does only what is missing there. SEEDS="0 1 2" for more seeds.
-# Flags behind the preset go to train_transformer.py. On a CPU as many seeds train at once as there are cores, one thread
-# each (JOBS to change it).
+# Flags behind the preset go to train_transformer.py. As many seeds train at once as there are slots (CORES_PER_RUN,
+# RUNS_PER_GPU; see sweep.py).
 #SBATCH --job-name=reproduce_transformer
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=16G
@@ -39,17 +39,16 @@ paper)
 *)
     echo "reproduce_transformer.sh: unknown preset $preset; use smoke, small or paper" >&2; exit 2 ;;
 esac
-out=${OUT:-outputs/transformer_$preset} SEEDS=${SEEDS:-0}
-jobs=$("$PYTHON" -c "import jobs, sys, utils
-print(1 if sys.argv[1] == 'paper' and not jobs.visible_gpus() else utils.available_cores())" "$preset")
+out=${OUT:-outputs/transformer_$preset}
+export SEEDS=${SEEDS:-0} SAVE_POSITION=$out/runs
+sweep=(sweep.py --trainer train_transformer --task_definition "$out/data/tasks.json" "${training[@]}" "$@")
 
 run "$PYTHON" generate_tasks.py ${tasks[@]+"${tasks[@]}"} --out "$out/data/tasks.json"
-printf '%s\n' $SEEDS | xargs -P "${JOBS:-$jobs}" -I{} "$PYTHON" train_transformer.py --task_definition \
-    "$out/data/tasks.json" --save_position "$out/runs" --seed {} "${training[@]}" "$@"
-# shellcheck disable=SC2086  # a list of numbers
-run "$PYTHON" collect_results.py --table1 --runs "$out/runs" --seeds $SEEDS --out_csv "$out/table1.csv"
+run "$PYTHON" "${sweep[@]}"
+run "$PYTHON" "${sweep[@]}" --collect
 runs=() features=()  # of these seeds alone
-for seed in $SEEDS; do runs+=("$out"/runs/transformer_*_seed"$seed"); done
+names=$("$PYTHON" "${sweep[@]}" --list)
+for name in $names; do runs+=("$out/runs/$name"); done
 run "$PYTHON" save_feature_tensor.py --model_state_dict_position "${runs[@]}" --n_samples "$n_samples"
 for directory in "${runs[@]}"; do features+=("$directory"/features/*.pt); done
 run "$PYTHON" measure_features.py "${features[@]}" --no-others --out_dir "$out/measures"

@@ -38,7 +38,7 @@ from retrieval import build_retrieval_model, draw_distances, draw_samples, featu
 from run import load_request
 from samples import load_samples
 from tasks import check_task_definition, solvable_tasks
-from training import MODELS, WIDTHS
+from settings import MODELS, WIDTHS
 from transformer import EVALUATION_CONTEXTS, TaskSampler, build_transformer, tokens, visible_lengths
 
 SETTINGS = ("model", "context_length", *WIDTHS, "output_size")

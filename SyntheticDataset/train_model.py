@@ -18,8 +18,9 @@ import torch
 from mlp import build_model
 from run import Run, load_result
 from samples import load_samples
+from settings import parse
 from tasks import bayes_risk
-from training import check_heads, epoch_order, evaluate, train_step, training_parser
+from training import epoch_order, evaluate, train_step
 
 METRICS = ("epoch", "step", "train_loss", "valid_loss", "solvable_loss", "unsolvable_loss", "seconds")
 
@@ -77,8 +78,7 @@ def summarise(args, state, tasks):
 
 
 def main():
-    args = training_parser(__doc__).parse_args()
-    check_heads(args.width, args.n_head)
+    args = parse("train_model", __doc__)
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     train_samples = load_samples(args.training_data_position, args.train_dataset_size, args.context_length, device)

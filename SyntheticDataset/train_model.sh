@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train a grid of runs of train_model.py, one process a cell. Finished cells are skipped, interrupted ones go on.
+# Train a grid of runs of train_model.py, or with --trainer of train_transformer.py or train_retrieval.py, one process a
+# cell. Finished cells are skipped, interrupted ones go on.
 #
 #   bash train_model.sh                                     # all cells, as many at once as there are slots
 #   bash train_model.sh --num_epochs 400                    # more flags go to train_model.py

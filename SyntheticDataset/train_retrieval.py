@@ -16,8 +16,7 @@ a weighted mean over distances: draw_position_weighted.py. Started again, a fini
 one goes on to the same result.
 """
 
-from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, positive_float, positive_int,
-                   progress, run_main, seed)
+from utils import choose_device, describe_environment, fail, progress, run_main
 
 import math
 
@@ -25,10 +24,10 @@ import torch
 
 from retrieval import TrainingSet, build_retrieval_model, draw_samples, measure_grid, retrieval_loss
 from run import Run, load_result
-from training import add_run_arguments, check_heads, optimizer_step
+from settings import parse
+from training import optimizer_step
 
 METRICS = ("step", "train_loss", "answerable_loss", "cut_off_loss", "accuracy", "learning_rate", "seconds")
-LENGTHS = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64)
 
 
 def draw(args, part, n, device):
@@ -77,47 +76,8 @@ def train(args, run, model, training_set, valid):
             run.save_when_due(due=step == args.num_steps)
 
 
-def parse_args():
-    parser = Parser(__doc__)
-    task = parser.add_argument_group("task")
-    task.add_argument("--n_pairs", type=positive_int, default=64, help="key-value pairs of a sample (L)")
-    task.add_argument("--n_keys", type=positive_int, default=256, help="different keys")
-    task.add_argument("--n_values", type=positive_int, default=16, help="different values")
-    task.add_argument("--visible_lengths", type=positive_int, nargs="+", default=list(LENGTHS),
-                      help="pairs that are shown, in training and when measured")
-    task.add_argument("--train_dataset_size", type=positive_int, default=2000, help="training samples")
-    task.add_argument("--test_contexts", type=positive_int, default=400, help="measured at the end, for every pair")
-    model = parser.add_argument_group("network")
-    model.add_argument("--width", type=positive_int, default=64, help="of the hidden states")
-    model.add_argument("--n_layer", type=positive_int, default=1, help="layers")
-    model.add_argument("--n_head", type=positive_int, default=2, help="attention heads; of even width")
-    model.add_argument("--rope_base", type=positive_float, default=1000.0, help="base of the rotary positions")
-    training = parser.add_argument_group("training")
-    training.add_argument("--num_steps", type=positive_int, default=500, help="steps")
-    training.add_argument("--batch_size", type=positive_int, default=128, help="samples a step")
-    training.add_argument("--unanswerable_share", type=non_negative_float, default=0.3,
-                          help="of a batch's samples: their gold pair is cut off")
-    training.add_argument("--learning_rate", type=non_negative_float, default=3e-3, help="of AdamW, after the warm-up")
-    training.add_argument("--warmup_steps", type=positive_int, default=50, help="steps of warm-up")
-    training.add_argument("--weight_decay", type=non_negative_float, default=0.5, help="of AdamW")
-    training.add_argument("--eval_interval", type=positive_int, default=250, help="steps between evaluations")
-    training.add_argument("--eval_contexts", type=positive_int, default=50, help="of an evaluation, other contexts")
-    training.add_argument("--seed", type=seed, default=0, help="of the weights, the samples and the batches")
-    add_run_arguments(parser, "outputs/retrieval/runs", checkpoint_seconds=30.0)
-    args = parser.parse_args()
-    check_heads(args.width, args.n_head)
-    args.visible_lengths = sorted(set(args.visible_lengths))
-    if args.visible_lengths[-1] > args.n_pairs:
-        fail(f"--visible_lengths {args.visible_lengths[-1]} is more than the --n_pairs {args.n_pairs}")
-    if args.n_keys < args.n_pairs:
-        fail(f"--n_keys {args.n_keys} cannot give --n_pairs {args.n_pairs} different keys; raise it")
-    if args.unanswerable_share >= 1:
-        fail("--unanswerable_share must lie below 1, or nothing can be learned")
-    return args
-
-
 def main():
-    args = parse_args()
+    args = parse("train_retrieval", __doc__)
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     run = Run("train_retrieval", vars(args), {}, describe_environment(device))

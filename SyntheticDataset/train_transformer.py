@@ -15,16 +15,14 @@ subtask can miss its plateau's end in all cycles; --unlearned_weight makes it co
 again, a finished run is skipped and an interrupted one goes on to the same result.
 """
 
-from utils import (Parser, choose_device, describe_environment, fail, non_negative_float, non_negative_int,
-                   positive_float, positive_int, progress, run_main, seed)
+from utils import choose_device, describe_environment, fail, progress, run_main
 
-from argparse import BooleanOptionalAction
 
 import torch
 
 from run import Run, load_result
+from settings import parse
 from tasks import as_lists, bayes_risk, load_task_definition
-from training import add_run_arguments, check_heads
 from transformer import (TaskSampler, build_transformer, cross_entropies, flops_per_sample, visible_lengths,
                          weighted_train_step)
 
@@ -109,48 +107,8 @@ def train(args, run, model, sampler, tasks):
             run.save_when_due(due=falls_to_0)
 
 
-def parse_args():
-    parser = Parser(__doc__)
-    add = parser.add_argument_group("task").add_argument
-    add("--task_definition", default="weighted_tasks.json", help="file of generate_tasks.py")
-    add("--context_bits", type=positive_int, default=60, help="bits of a sample (L)")
-    add("--max_masked", type=non_negative_int, default=50, help="the last 0 to so many bits of half the samples are ?")
-    add = parser.add_argument_group("network").add_argument
-    add("--width", type=positive_int, default=208, help="of the hidden states; the feed-forward layers have 4 x")
-    add("--n_layer", type=positive_int, default=3, help="layers")
-    add("--n_head", type=positive_int, default=8, help="attention heads; of even width")
-    add("--rope_base", type=positive_float, default=4000.0, help="base of the rotary positions")
-    add = parser.add_argument_group("training").add_argument
-    add("--batch_size", type=positive_int, default=20, help="contexts a step, each asked every subtask")
-    add("--cycle_steps", type=positive_int, default=5000, help="steps in which the learning rate falls to 0")
-    add("--max_cycles", type=positive_int, default=4, help="cycles at most; one is enough if every subtask is learned")
-    add("--settling_steps", type=non_negative_int, default=10000, help="steps after the cycles")
-    add("--learning_rate", type=non_negative_float, default=3e-4, help="of AdamW, after the warm-up")
-    add("--warmup_steps", type=positive_int, default=200, help="steps until the learning rate is reached")
-    add("--weight_decay", type=non_negative_float, default=0.5, help="of AdamW, in the cycles")
-    add("--settling_weight_decay", type=non_negative_float, default=1.0, help="of AdamW, in the settling steps")
-    add("--learned_loss", type=non_negative_float, default=0.35,
-        help="every subtask is learned when, with all bits visible, its loss is below this (nats)")
-    add("--unlearned_weight", type=positive_float, default=1.0,
-        help="in the cycles, a subtask not learned at the last evaluation counts so many times in the loss")
-    add("--eval_interval", type=positive_int, default=1000, help="steps between evaluations")
-    add("--eval_contexts", type=positive_int, default=64, help="of an evaluation, each asked all subtasks")
-    add("--final_contexts", type=positive_int, default=1024, help="of the last one, other contexts")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrix products in training")
-    add("--compile", action=BooleanOptionalAction, default=False, help="compile the model (a GPU)")
-    add("--seed", type=seed, default=0, help="of the weights and of the samples")
-    add_run_arguments(parser, "outputs/transformer_runs", checkpoint_seconds=30.0)
-    args = parser.parse_args()
-    check_heads(args.width, args.n_head)
-    if args.final_contexts < 2:
-        fail("--final_contexts 1 has no standard error; give 2 or more")
-    if args.max_masked > args.context_bits:
-        fail(f"--max_masked {args.max_masked} is more than the --context_bits {args.context_bits}")
-    return args
-
-
 def main():
-    args = parse_args()
+    args = parse("train_transformer", __doc__)
     torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     tasks = load_task_definition(args.task_definition)

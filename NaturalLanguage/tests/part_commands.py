@@ -58,8 +58,9 @@ def parse(words, partly=False):
         run(words)
     except Parsed as parsed:
         shown, others = parsed.args
-        if others:
-            script, = set(re.findall(r"go\s+to\s+(train\w*\.py)", shown))  # "flags not named here go to train.py"
+        if others:  # of the trainer that --trainer names, or the help: "flags not named here go to train.py"
+            named = [f"{trainer}.py" for flag, trainer in zip(words, words[1:]) if flag == "--trainer"]
+            script, = named or set(re.findall(r"go\s+to\s+(train\w*\.py)", shown))
             parse([str(Path(words[0]).with_name(script)), *others], partly=True)
         return
     raise RuntimeError("it has parsed nothing")

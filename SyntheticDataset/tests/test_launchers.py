@@ -43,11 +43,6 @@ def results(folder):
     return found
 
 
-def begin_a_run(run_dir):
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "args.json").write_text('{"request": {"trainer": "train_retrieval", "arguments": {}, "data": {}}}')
-
-
 @pytest.fixture
 def calls(folder):
     """Run a launcher with a PYTHON that writes down its arguments, but for --list, which it obeys: those of each call
@@ -58,7 +53,7 @@ def calls(folder):
     python.chmod(0o755)
 
     def calls(*command, **variables):
-        code, output = run([BASH, *command], folder, PYTHON=str(python), JOBS="1", **variables)
+        code, output = run([BASH, *command], folder, PYTHON=str(python), **variables)
         assert code == 0, output
         lines = (line[1:-1].split("><") for line in (folder / "calls.log").read_text().splitlines())
         return [words for words in lines if words[0].endswith(".py")]
@@ -71,11 +66,9 @@ def calls(folder):
      "generate_data sweep sweep save_feature_tensor measure_features sweep sweep draw_intrinsic_dimension"),
     ("reproduce_transformer.sh", {"SEEDS": "1 3"}, "transformer_smoke/runs/transformer",
      ["bits16_width32_layers2_seed1", "bits16_width32_layers2_seed3"],
-     "generate_tasks train_transformer train_transformer collect_results save_feature_tensor measure_features "
-     "draw_entropy_vs_loss"),
+     "generate_tasks sweep sweep save_feature_tensor measure_features draw_entropy_vs_loss"),
     ("reproduce_retrieval.sh", {"TRAIN_SIZES": "100", "SEEDS": "1"}, "retrieval_smoke/runs/retrieval",
-     ["train100_seed1"], "train_retrieval collect_retrieval save_feature_tensor measure_features "
-     "draw_position_weighted"),
+     ["train100_seed1"], "sweep sweep save_feature_tensor measure_features draw_position_weighted"),
 ])
 def test_the_steps_of_a_preset_are_of_its_own_grid_alone(folder, calls, launcher, variables, runs, wanted, scripts):
     """Not of the runs that an earlier grid has left beside its own."""
@@ -86,7 +79,6 @@ def test_the_steps_of_a_preset_are_of_its_own_grid_alone(folder, calls, launcher
         (run_dir / "features").mkdir(parents=True)
         for file in ("last.pt", "features.pt", "features/some_gamma8_visible4.pt"):
             (run_dir / file).touch()
-        begin_a_run(run_dir)
     made = calls(launcher, "smoke", **variables)
     assert [words[0].removesuffix(".py") for words in made] == scripts.split()
     for script in ("save_feature_tensor.py", "measure_features.py"):
@@ -163,14 +155,10 @@ def test_unknown_preset(folder):
         assert all(word in output for word in (name, "huge", "smoke", "small", "paper"))
 
 
-def test_flags_behind_a_preset_reach_the_trainer_as_they_are(calls, folder):
+def test_flags_behind_a_preset_reach_the_sweep_as_they_are(calls):
     """With a space in one."""
-    begin_a_run(folder / "outputs" / "retrieval_smoke" / "runs" / "retrieval_train100_seed0")
-    trained = [words for words in calls("reproduce_retrieval.sh", "smoke", "--device", "a b")
-               if words[0] == "train_retrieval.py"]
-    assert len(trained) == 4 and all(words[words.index("--device") + 1] == "a b" for words in trained)
-    cells = [[words[words.index(flag) + 1] for flag in ("--train_dataset_size", "--seed")] for words in trained]
-    assert cells.count(["200", "1"]) == 1
+    sweeps = [words for words in calls("reproduce_retrieval.sh", "smoke", "--device", "a b") if words[0] == "sweep.py"]
+    assert len(sweeps) == 2 and all(words[words.index("--device") + 1] == "a b" for words in sweeps)
 
 
 def test_a_failed_run_is_reported_with_its_cause_and_a_finished_one_is_kept(samples):

@@ -16,6 +16,7 @@ import collect_retrieval
 import position_weighting
 import retrieval
 import retrieval_tables
+import settings
 import train_retrieval
 from helpers import call, refused, start_script, stop_in
 
@@ -247,7 +248,24 @@ def test_a_signal_ends_the_last_measurement_and_the_next_life_begins_there(tmp_p
 
 def test_the_runs_are_collected_where_they_are_saved(monkeypatch):
     monkeypatch.setattr("sys.argv", ["script"])
-    assert train_retrieval.parse_args().save_position == collect_retrieval.parse_args().runs
+    assert settings.parse("train_retrieval", "").save_position == collect_retrieval.parse_args().runs
+
+
+def test_a_sweep_of_them_knows_which_have_finished_and_collects_them(tmp_path, monkeypatch):
+    """Of the same flags alone; into the same files as collect_retrieval.py."""
+    monkeypatch.chdir(tmp_path)
+    run_main("train_retrieval", "--train_dataset_size", 60, "--seed", 3, *TINY)
+    flags = ("--trainer", "train_retrieval", "--train_dataset_sizes", 60, "--seeds", 3, *TINY)
+    assert "all 1 cells have finished" in run_main("sweep", *flags, "--missing").stdout
+    missing = run_main("sweep", *flags, "--num_steps", 13, "--missing", code=1)
+    assert missing.stdout == "retrieval_train60_seed3\n" == run_main("sweep", *flags, "--list").stdout
+    assert "has no --weight_decays" in run_main("sweep", *flags, "--weight_decays", 1, "--list", code=2).stderr
+    run_main("sweep", *flags, "--collect")
+    run_main("collect_retrieval", "--out_dir", "again")
+    for name in ("runs.csv", "about.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "outputs" / "retrieval" / name).read_bytes()
+    grids = [torch.load(folder / "grids.pt") for folder in (tmp_path / "again", tmp_path / "outputs" / "retrieval")]
+    assert str(grids[0]) == str(grids[1])
 
 
 def test_a_signal_ends_it_after_a_checkpoint(tmp_path):

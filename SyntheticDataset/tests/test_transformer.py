@@ -189,6 +189,21 @@ def test_what_is_not_learned_counts_more_in_a_loss_of_the_same_scale():
     assert torch.equal(emphasised(frequencies, torch.tensor([False, True, False]), 1), frequencies)
 
 
+def test_a_sweep_of_transformers_knows_which_have_finished(script, tiny_tasks, tmp_path):
+    """Of the same tasks, whose contents count; without their file, those that the runs name."""
+    script("train_transformer.py", *tiny_tasks)
+    flags = ("sweep.py", "--trainer", "train_transformer", *tiny_tasks)
+    assert "all 1 cells have finished" in script(*flags, "--missing").stdout
+    missing = script(*flags, "--seeds", 0, 1, "--missing", check=False)
+    assert (missing.returncode, missing.stdout) == (1, "transformer_bits8_width16_layers2_seed1\n")
+    assert "1 finished runs of 1" in script(*flags, "--collect").stdout
+    assert len((tmp_path / "outputs" / "table1.csv").read_text().splitlines()) > 2
+    (tmp_path / "tasks.json").write_text(json.dumps(as_lists(SMALL[:-1])))
+    assert script(*flags, "--missing", check=False).returncode == 1
+    (tmp_path / "tasks.json").unlink()
+    assert "all 1 cells have finished" in script(*flags, "--missing").stdout
+
+
 def test_an_interrupted_run_ends_with_the_same_bits(script, tiny_tasks, tmp_path, monkeypatch):
     """Stopped in the first cycle, before some subtasks count more and after, right before the settling and in it;
     --overwrite replaces a finished run."""
