@@ -53,6 +53,7 @@ class Trainer(NamedTuple):
 
 
 def read_samples(arguments):
+    """Trainer.read_data of train_model.py: the samples of generate_data.py."""
     train, valid = Path(arguments.training_data_position), Path(arguments.validation_data_position)
     if not (train.exists() and valid.exists()):
         return None
@@ -61,6 +62,7 @@ def read_samples(arguments):
 
 
 def read_tasks(arguments):
+    """Trainer.read_data of train_transformer.py: the subtasks of generate_tasks.py."""
     path = arguments.task_definition
     return ({"task_definition": as_lists(load_task_definition(path))}, {}) if Path(path).exists() else None
 
