@@ -19,7 +19,7 @@ from run import AXES, SCHEDULE, request_of
 RESULTS = ("best_valid_loss", "full_context_loss", "full_context_standard_error", "best_train_loss", "best_step",
            "last_step")
 # Arguments that follow from the others, or say how a run is judged: columns, but no settings to choose from.
-NOT_CHOSEN = SCHEDULE | {"min_lr", "data_seed", "full_context_targets"}
+NOT_CHOSEN = SCHEDULE - {"max_iters"} | {"min_lr", "data_seed", "full_context_targets"}
 
 
 def read_runs(folders):

@@ -24,21 +24,22 @@ from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
-SETTINGS = {"seed": "seed", "tokens_per_step": "tokens a step", "learning_rate": "learning rate",
-            "weight_decay": "weight decay", "max_iters": "steps"}
+SETTINGS = {"train_tokens": "training tokens", "seed": "seed", "tokens_per_step": "tokens a step",
+            "learning_rate": "learning rate", "weight_decay": "weight decay", "max_iters": "steps"}
 
 
 def settings(path):
     """The losses of collect_settings.py's table: a row a setting and seed, a column a context length."""
     losses, rows = {}, read_table(f"{path}.csv")
-    names = [name for name in SETTINGS if name in rows[0]]
+    names = [name for name in SETTINGS if name in rows[0]
+             and (name != "train_tokens" or len({row[name] for row in rows}) > 1)]
     for row in rows:
         falling = " (at the last step)" if row["best_step"] == row["last_step"] else ""
         found = losses.setdefault(tuple(float(row[name]) for name in names), {})
         found[int(row["context_length"])] = f"{float(row['best_valid_loss']):.3f}{falling}"
     lengths = sorted({length for found in losses.values() for length in found})
     return markdown([*(SETTINGS[name] for name in names), *map(str, lengths)],
-                    [[*(f"{value:,g}" if value >= 1 else f"{value:g}" for value in key),
+                    [[*(f"{value:,.0f}" if value >= 1 else f"{value:g}" for value in key),
                       *(found.get(length, "") for length in lengths)] for key, found in sorted(losses.items())])
 
 

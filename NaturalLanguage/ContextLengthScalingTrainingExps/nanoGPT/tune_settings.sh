@@ -4,8 +4,9 @@
 #   LEARNING_RATES="1e-3 3e-3 1e-2" WEIGHT_DECAYS="0.03 0.1 0.3" CONTEXT_LENGTHS="64 256" TRAIN_TOKENS=50000 \
 #       bash tune_settings.sh --train_bin TOKENS.bin --max_iters 300 --lr_decay_iters 300 --n_layer 2
 #
-# LEARNING_RATES (0.0006), WEIGHT_DECAYS (0.1) and TOKENS_PER_STEP (491520) are lists, in brackets what they are if not
-# given; the lowest rate is a tenth of the highest. Further flags go to sweep.py and train.py. Writes OUT
+# LEARNING_RATES (0.0006), WEIGHT_DECAYS (0.1), TOKENS_PER_STEP (491520) and MAX_ITERS are lists, in brackets what they are
+# if not given; the lowest rate is a tenth of the highest. With MAX_ITERS a run's cosine ends at its last step, a twentieth
+# of the steps is warm-up, and there are 25 evaluations. Further flags go to sweep.py and train.py. Writes OUT
 # (outputs/settings): runs/SETTING/ and settings.csv, with the best setting at each length. Does only what is missing.
 #SBATCH --job-name=tune_settings
 #SBATCH --cpus-per-task=8
@@ -25,11 +26,16 @@ OUT=${OUT:-outputs/settings}
 for rate in ${LEARNING_RATES:-0.0006}; do
     lowest=$("$PYTHON" -c "import sys; print(float(sys.argv[1]) / 10)" "$rate")
     for decay in ${WEIGHT_DECAYS:-0.1}; do
-        for tokens in ${TOKENS_PER_STEP:-491520}; do
+        for tokens in ${TOKENS_PER_STEP:-491520}; do for steps in ${MAX_ITERS:-as_given}; do
             export OUT_DIR=$OUT/runs/rate${rate}_decay${decay}_step$tokens
+            schedule=()
+            if [[ $steps != as_given ]]; then
+                OUT_DIR+=_steps$steps schedule=(--max_iters "$steps" --lr_decay_iters "$steps"
+                    --warmup_iters $((steps / 20)) --eval_interval $(((steps + 24) / 25)))
+            fi
             run bash train_sweep.sh "$@" --learning_rate "$rate" --min_lr "$lowest" --weight_decay "$decay" \
-                --tokens_per_step "$tokens"
-        done
+                --tokens_per_step "$tokens" ${schedule[@]+"${schedule[@]}"}
+        done; done
     done
 done
 run "$PYTHON" collect_settings.py --runs "$OUT"/runs/* --out_csv "$OUT/settings.csv"

@@ -202,23 +202,24 @@ def test_the_optimum_from_nothing_and_again(tmp_path):
 
 @pytest.mark.slow
 def test_settings_are_compared_at_each_length(small_bins, tmp_path):
-    """Two rates and two lengths; the table's losses are those of the runs, the best rate that of the lowest loss."""
+    """Two rates and two schedules; the table's losses are those of the runs, the best setting that of the lowest."""
     out = tmp_path / "settings"
-    flags = ["--train_bin", str(small_bins), *map(str, TINY), "--max_iters", "10", "--lr_decay_iters", "10"]
-    done = bash("tune_settings.sh", *flags, OUT=str(out), LEARNING_RATES="1e-3 1e-2", TOKENS_PER_STEP="256",
-                CONTEXT_LENGTHS="16 32", TRAIN_TOKENS="3000")
+    done = bash("tune_settings.sh", "--train_bin", small_bins, *TINY, OUT=str(out), LEARNING_RATES="1e-3 1e-2",
+                TOKENS_PER_STEP="256", MAX_ITERS="4 10", CONTEXT_LENGTHS="16", TRAIN_TOKENS="3000")
     assert done.returncode == 0, done.stderr
     with open(out / "settings.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     losses = {}
     for row in rows:
-        run = out / "runs" / f"rate{'1e-3' if row['learning_rate'] == '0.001' else '1e-2'}_decay0.1_step256"
-        result = json.loads((run / f"ctl{row['context_length']}_tok3000_seed0" / "final.json").read_text())
+        rate = {"0.001": "1e-3", "0.01": "1e-2"}[row["learning_rate"]]
+        run = out / "runs" / f"rate{rate}_decay0.1_step256_steps{row['max_iters']}" / "ctl16_tok3000_seed0"
+        result = json.loads((run / "final.json").read_text())
+        asked = json.loads((run / "args.json").read_text())["arguments"]
         assert float(row["best_valid_loss"]) == result["best_valid_loss"]
-        losses.setdefault(row["context_length"], {})[float(row["learning_rate"])] = result["best_valid_loss"]
-    assert len(rows) == 4
-    for length, found in losses.items():
-        best = min(found, key=found.get)
-        assert f"context {length}: {found[best]:.4f} with learning_rate {best}\n" in done.stdout
+        assert str(asked["max_iters"]) == str(asked["lr_decay_iters"]) == row["max_iters"] == row["last_step"]
+        losses[float(row["learning_rate"]), row["max_iters"]] = result["best_valid_loss"]
+    rate, steps = min(losses, key=losses.get)
+    assert len(losses) == len(rows) == 4
+    assert f"context 16: {losses[rate, steps]:.4f} with learning_rate {rate}, max_iters {steps}\n" in done.stdout
     done = run_script("collect_settings.py", "--runs", tmp_path / "nothing")
     assert done.returncode == 2 and "no finished run" in done.stderr
