@@ -2,12 +2,12 @@
 
     python draw_loss_vs_context.py --results results/small/sweep.csv --out_dir results/small/figures
 
-Reads the CSV of collect_results.py and the .pt beside it. Writes, as PDF and PNG, loss_vs_context (by both readings:
-every seed a dot, hollow where its loss was lowest at the last step, so perhaps not yet at its minimum; the line through
-the means over the seeds that all lengths have; the optimum a star, hollow where one of its runs is, with the interval
-of where it lies; and the optimum against the training tokens) and loss_by_position (the loss at each position of the
-window). Prints what it draws. The interval: in each of 2,000 draws seeds are resampled, the same at all lengths; it
-spans the middle 95% of the optima.
+Reads CSVs of collect_results.py (of a run that is in several the last) and the .pt beside each. Writes, as PDF and PNG,
+loss_vs_context (by both readings: every seed a dot, hollow where its loss was lowest at the last step, so perhaps not
+yet at its minimum; the line through the means over the seeds that all lengths have; the optimum a star, hollow where
+one of its runs is, with the interval of where it lies; and the optimum against the training tokens) and
+loss_by_position (the loss at each position of the window). Prints what it draws. The interval: in each of 2,000 draws
+seeds are resampled, the same at all lengths; it spans the middle 95% of the optima.
 """
 
 from utils import Parser, fail, run_main
@@ -84,16 +84,17 @@ def draw_positions(cells, positions):
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("--results", default="outputs/sweep.csv", help="CSV of collect_results.py")
+    parser.add_argument("--results", nargs="+", default=["outputs/sweep.csv"], help="CSVs of collect_results.py")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
-    cells = read_cells(args.results)
-    positions_file = Path(args.results).with_suffix(".pt")
-    positions = load_tensors(positions_file, "losses by position").get("position_losses", {})
+    cells, positions = read_cells(*args.results), {}
+    files = [Path(path).with_suffix(".pt") for path in args.results]
+    for file in files:
+        positions |= load_tensors(file, "losses by position").get("position_losses", {})
     absent = [tag for tokens in cells for length in cells[tokens] for seed in cells[tokens][length]
               if (tag := run_tag(length, tokens, seed)) not in positions]
     if absent:
-        fail(f"{positions_file} lacks {absent[0]}; make both files again with collect_results.py")
+        fail(f"{' '.join(map(str, files))}: there is no {absent[0]}; make table and .pt again with collect_results.py")
     colour = {tokens: plt.cm.viridis(0.9 * index / max(len(cells) - 1, 1)) for index, tokens in enumerate(cells)}
     save_figure(draw_losses(cells, colour), args.out_dir, "loss_vs_context")
     save_figure(draw_positions(cells, positions), args.out_dir, "loss_by_position")

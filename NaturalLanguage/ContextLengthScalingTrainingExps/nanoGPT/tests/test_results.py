@@ -108,6 +108,13 @@ def test_the_figures_are_drawn_from_the_table_alone(runs, nanogpt, tmp_path, mon
     text = (tmp_path / "all.csv").read_text().splitlines()
     (tmp_path / "all.csv").write_text("\n".join([*text[:2], text[2].removesuffix("1") + "0", *text[3:]]) + "\n")
     done = nanogpt("draw_loss_vs_context.py", "--results", "all.csv", "--out_dir", "figures")
+    for name, part in (("one", text[1:3]), ("two", text[3:])):  # of both, what all has but for the changed cell
+        (tmp_path / f"{name}.csv").write_text("\n".join([text[0], *part]) + "\n")
+        (tmp_path / f"{name}.pt").write_bytes((tmp_path / "all.pt").read_bytes())
+    both = nanogpt("draw_loss_vs_context.py", "--results", "one.csv", "two.csv", "--out_dir", "both")
+    said, expected = ([line.rpartition(" over ")[0] for line in drawn.stdout.splitlines() if line.count("[") == 1]
+                      for drawn in (both, done))
+    assert said == expected and len(said) == 4  # two lengths by both readings
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == \
         [f"{stem}.{suffix}" for stem in ("loss_by_position", "loss_vs_context") for suffix in ("pdf", "png")]
     cells = read_cells(tmp_path / "all.csv")
