@@ -76,8 +76,14 @@ def write_sweep(run_dirs, out_csv):
     save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), about)
 
 
+def in_order(run_dirs, axes):
+    """The directories of runs in the order of these of their arguments."""
+    return sorted(run_dirs, key=lambda run_dir: [load_request(run_dir)["arguments"][axis] for axis in axes])
+
+
 def write_table1(run_dirs, out_csv):
     """Write the table of finished runs of train_transformer.py, a row a seed and length, and how they were made."""
+    run_dirs = in_order(run_dirs, TABLE1_AXES)
     out_csv, about = Path(out_csv), describe_runs(run_dirs, ("seed",))
     results = [load_result(run_dir) for run_dir in run_dirs]
     make_directory(out_csv.parent)
@@ -90,6 +96,7 @@ def write_table1(run_dirs, out_csv):
 def write_grids(run_dirs, out_csv):
     """Write the table of finished runs of train_retrieval.py and, beside it, grids.pt and about.json."""
     import torch  # which other tables do not need, and is slow to import
+    run_dirs = in_order(run_dirs, RETRIEVAL_AXES)
     out_csv, about = Path(out_csv), describe_runs(run_dirs, RETRIEVAL_AXES)
     rows = [load_result(run_dir) for run_dir in run_dirs]
     grids = [load_tensors(run_dir / "grid.pt", "the grid") for run_dir in run_dirs]

@@ -22,6 +22,7 @@ cd "$here"
 source launching.sh
 preset=${1:-small} n_features=10000
 [[ $# -eq 0 ]] || shift
+refuse_modes "$@"
 case $preset in
 smoke)
     sizes=(4000 1000) lengths="22 27" train_sizes="4000 2000" seeds=0 bi_lengths=22 bi_size=4000 n_features=1000

@@ -22,6 +22,7 @@ cd "$here"
 source launching.sh
 PRESET=${1:-small}
 [[ $# -eq 0 ]] || shift
+refuse_modes "$@"
 case $PRESET in
 smoke)
     sizes="100 200" seeds="0 1" n_samples=100

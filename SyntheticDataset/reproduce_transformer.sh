@@ -23,6 +23,7 @@ cd "$here"
 source launching.sh
 preset=${1:-small}
 [[ $# -eq 0 ]] || shift
+refuse_modes "$@"
 tasks=(--context_bits 16 --first_max_bit 5) n_samples=10000
 case $preset in
 smoke)

@@ -2,8 +2,8 @@
 
     python save_feature_tensor.py --model_state_dict_position outputs/runs/bi_mlp_*
     python save_feature_tensor.py --model_state_dict_position RUN --visible_context_length 27 --save_position here.pt
-    python save_feature_tensor.py --model_state_dict_position outputs/transformer_runs/*
-    python save_feature_tensor.py --model_state_dict_position outputs/retrieval/runs/* --gamma 8 --n_samples 2000
+    python save_feature_tensor.py --model_state_dict_position outputs/transformer_runs/transformer_*
+    python save_feature_tensor.py --model_state_dict_position outputs/retrieval/runs/retrieval_* --gamma 8
 
 Writes dictionaries with "features", float32 (n, width), the "dtype" in which they were computed, what they are the
 features of, and the "request" that made them; what is there already for the same request is kept.
@@ -37,8 +37,8 @@ from mlp import build_model
 from retrieval import build_retrieval_model, draw_distances, draw_samples, features_name
 from run import load_request
 from samples import load_samples
-from tasks import check_task_definition, solvable_tasks
 from settings import MODELS, WIDTHS
+from tasks import check_task_definition, solvable_tasks
 from transformer import EVALUATION_CONTEXTS, TaskSampler, build_transformer, tokens, visible_lengths
 
 SETTINGS = ("model", "context_length", *WIDTHS, "output_size")

@@ -44,12 +44,14 @@ class Trainer(NamedTuple):
     """What a sweep knows of a trainer beside its flags.
 
     grid: its axes and their default values; read_data: what describes the data that its arguments name, and the
-    arguments that follow from it, or None where the files are not there; write: its table, called `table`.
+    arguments that follow from it, or None where the files are not there; write: its table, called `table`; show: what
+    --collect shows of the finished runs.
     """
     grid: dict
     read_data: Callable
     write: Callable
     table: str
+    show: Callable
 
 
 def read_samples(arguments):
@@ -67,12 +69,24 @@ def read_tasks(arguments):
     return ({"task_definition": as_lists(load_task_definition(path))}, {}) if Path(path).exists() else None
 
 
+def draw_sweep(args):
+    """Trainer.show of train_model.py: the figures, of one weight decay."""
+    if args.draw and len(args.weight_decay) > 1:
+        print("no figures of several weight decays: give --collect one, and an --out_csv in a folder of its own")
+    elif args.draw:
+        table, figures = Path(args.out_csv), str(Path(args.out_csv).parent / "figures")
+        run_script(HERE / "draw_loss_vs_context.py", "--results", table, "--out_dir", figures)
+        run_script(HERE / "draw_training_curves.py", "--results", table.with_name(f"{table.stem}_curves.csv"),
+                   "--out_dir", figures)
+
+
 TRAINERS = {
     "train_model": Trainer(dict(zip(AXES, ("27 32 36 43 63 94", PAPER_SIZES, "8e-4", "0"))), read_samples, write_sweep,
-                           "sweep.csv"),
-    "train_transformer": Trainer({"seed": "0"}, read_tasks, write_table1, "table1.csv"),
+                           "sweep.csv", draw_sweep),
+    "train_transformer": Trainer({"seed": "0"}, read_tasks, write_table1, "table1.csv",
+                                 lambda args: print_table1(args.out_csv)),
     "train_retrieval": Trainer(dict(zip(RETRIEVAL_AXES, ("2000 4000 8000", "0 1 2 3 4"))), lambda _: ({}, {}),
-                               write_grids, "runs.csv"),
+                               write_grids, "runs.csv", lambda args: None),
 }
 
 
@@ -89,12 +103,13 @@ def parse_args():
     parser.add_argument("--save_position", default=os.environ.get("SAVE_POSITION"),
                         help="directory for the runs' directories (default: the trainer's)")
     parser.add_argument("--list", action="store_true", help="name the directories of the runs, do nothing else")
-    parser.add_argument("--out_csv", help="table of --collect (default: beside the runs)")
-    parser.add_argument("--draw", action=BooleanOptionalAction, default=True, help="figures of --collect")
+    parser.add_argument("--out_csv", help="table of --collect, in a folder of its own (default: beside the runs)")
+    parser.add_argument("--draw", action=BooleanOptionalAction, default=True,
+                        help="figures of --collect, of train_model.py")
     parser.add_argument("--runs_per_gpu", type=positive_int, default=os.environ.get("RUNS_PER_GPU") or 4,
                         help="runs at once on each GPU")
-    parser.add_argument("--cores_per_run", type=positive_int, default=os.environ.get("CORES_PER_RUN") or 1,
-                        help="threads of a run")
+    parser.add_argument("--cores_per_run", "--threads", type=positive_int,
+                        default=os.environ.get("CORES_PER_RUN") or 1, help="threads of a run")
     args, flags = parser.parse_known_args()
     trainer = TRAINERS[args.trainer]
     for axis, (flag, kind, _, variable) in FLAGS.items():
@@ -102,7 +117,7 @@ def parse_args():
             fail(f"a sweep of {args.trainer}.py has no {flag}; leave it out")
         if axis in trainer.grid and not getattr(args, axis):
             setattr(args, axis, from_environment(variable, trainer.grid[axis], kind))
-    taken = {f"--{axis}": FLAGS[axis][0] for axis in trainer.grid} | {"--threads": "--cores_per_run"}
+    taken = {f"--{axis}": FLAGS[axis][0] for axis in trainer.grid}
     for flag in flags:
         if flag.partition("=")[0] in taken:
             fail(f"a sweep takes {taken[flag.partition('=')[0]]}, not {flag}")
@@ -140,22 +155,14 @@ def make_cells(args, flags):
 
 def collect(args, cells):
     """Write the table and draw the figures of the finished cells; returns 1 where cells are missing, else 0."""
-    finished = {run_dir: request for cell, run_dir, request in cells if cell.is_done()}
+    finished = [run_dir for cell, run_dir, _ in cells if cell.is_done()]
     for _, run_dir, request in cells:
         if run_dir not in finished and (other := other_arguments(run_dir, request)):
             print(f"{run_dir.name} is a run with {other}: give the flags that it was made with")
-    code = gather([run_dir for _, run_dir, _ in cells], [*finished], TRAINERS[args.trainer].write, args.out_csv)
-    if finished and args.trainer == "train_transformer":
-        print_table1(args.out_csv)
-    if not (args.draw and finished and args.trainer == "train_model"):
-        return code
-    if len({request["arguments"]["weight_decay"] for request in finished.values()}) > 1:
-        print("no figures of several weight decays: give --collect one, and an --out_csv in a folder of its own")
-        return code
-    table, figures = Path(args.out_csv), str(Path(args.out_csv).parent / "figures")
-    run_script(HERE / "draw_loss_vs_context.py", "--results", table, "--out_dir", figures)
-    run_script(HERE / "draw_training_curves.py", "--results", table.with_name(f"{table.stem}_curves.csv"),
-               "--out_dir", figures)
+    trainer = TRAINERS[args.trainer]
+    code = gather([run_dir for _, run_dir, _ in cells], finished, trainer.write, args.out_csv)
+    if finished:
+        trainer.show(args)
     return code
 
 

@@ -17,7 +17,6 @@ again, a finished run is skipped and an interrupted one goes on to the same resu
 
 from utils import choose_device, describe_environment, fail, progress, run_main
 
-
 import torch
 
 from run import Run, load_result

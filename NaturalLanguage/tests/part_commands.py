@@ -23,6 +23,17 @@ class Parsed(BaseException):
     """The first parser of a script has taken its arguments: its help, and the arguments that it leaves to others."""
 
 
+def raise_at_return(frame, error):
+    """Have an error come when a function returns a value: when it has checked what its parser took."""
+    def trace(frame, event, value):
+        if event == "return" and value is not None:
+            raise error
+        return trace
+
+    sys.settrace(lambda *_: None)
+    frame.f_trace = trace
+
+
 def stop_after(name, partly):
     """What stands for a method of ArgumentParser: the method, and then the end of the script."""
     def instead(parser, *arguments, **options):
@@ -31,7 +42,11 @@ def stop_after(name, partly):
                 entry.required = False
         replace_methods(METHODS)
         found = METHODS[name](parser, *arguments, **options)
-        raise Parsed(parser.format_help(), found[1] if name == "parse_known_args" else [])
+        parsed = Parsed(parser.format_help(), found[1] if name == "parse_known_args" else [])
+        if name != "parse_known_args" or partly:
+            raise parsed
+        raise_at_return(sys._getframe(1), parsed)
+        return found
     return instead
 
 

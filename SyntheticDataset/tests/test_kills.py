@@ -31,9 +31,9 @@ STAGES = [  # script, arguments, in the order in which they need each other's fi
     ("train_transformer.py", TRANSFORMER),
     ("train_retrieval.py", RETRIEVAL),
     ("save_feature_tensor.py", ("--model_state_dict_position", "outputs/runs/*_seed0", "outputs/transformer_runs/*",
-                                "outputs/retrieval/runs/*", "--n_samples", 2000)),
-    ("measure_features.py", ("outputs/runs/*/features.pt", "outputs/transformer_runs/*/features/*.pt",
-                             "outputs/retrieval/runs/*/features/*.pt")),
+                                "outputs/retrieval/runs/retrieval_*", "--n_samples", 2000)),
+    ("measure_features.py", ("outputs/runs/*/features.pt", "outputs/transformer_runs/transformer_*/features/*.pt",
+                             "outputs/retrieval/runs/retrieval_*/features/*.pt")),
     ("collect_results.py", ("--use_bi_mlp",)),
     ("collect_retrieval.py", ()),
 ]

@@ -155,6 +155,13 @@ def test_unknown_preset(folder):
         assert all(word in output for word in (name, "huge", "smoke", "small", "paper"))
 
 
+@pytest.mark.parametrize("launcher", ["reproduce.sh", "reproduce_transformer.sh", "reproduce_retrieval.sh"])
+@pytest.mark.parametrize("flag", ["--submit", "--cell=1"])
+def test_what_a_sweep_is_to_do_is_refused_behind_a_preset(folder, launcher, flag):
+    code, output = run(["bash", launcher, "smoke", "--device", "cpu", flag], folder)
+    assert code == 2 and output.count("\n") == 1 and f"{launcher}: {flag} is of a sweep" in output
+
+
 def test_flags_behind_a_preset_reach_the_sweep_as_they_are(calls):
     """With a space in one."""
     sweeps = [words for words in calls("reproduce_retrieval.sh", "smoke", "--device", "a b") if words[0] == "sweep.py"]

@@ -254,11 +254,12 @@ def test_the_runs_are_collected_where_they_are_saved(monkeypatch):
 def test_a_sweep_of_them_knows_which_have_finished_and_collects_them(tmp_path, monkeypatch):
     """Of the same flags alone; into the same files as collect_retrieval.py."""
     monkeypatch.chdir(tmp_path)
-    run_main("train_retrieval", "--train_dataset_size", 60, "--seed", 3, *TINY)
-    flags = ("--trainer", "train_retrieval", "--train_dataset_sizes", 60, "--seeds", 3, *TINY)
-    assert "all 1 cells have finished" in run_main("sweep", *flags, "--missing").stdout
+    for size, number in ((60, 3), (60, 4), (40, 3), (40, 4)):
+        run_main("train_retrieval", "--train_dataset_size", size, "--seed", number, *TINY)
+    flags = ("--trainer", "train_retrieval", "--train_dataset_sizes", 60, 40, "--seeds", 4, 3, *TINY)
+    assert "all 4 cells have finished" in run_main("sweep", *flags, "--missing").stdout
     missing = run_main("sweep", *flags, "--num_steps", 13, "--missing", code=1)
-    assert missing.stdout == "retrieval_train60_seed3\n" == run_main("sweep", *flags, "--list").stdout
+    assert len(missing.stdout.split()) == 4 and missing.stdout == run_main("sweep", *flags, "--list").stdout
     assert "has no --weight_decays" in run_main("sweep", *flags, "--weight_decays", 1, "--list", code=2).stderr
     run_main("sweep", *flags, "--collect")
     run_main("collect_retrieval", "--out_dir", "again")

@@ -102,7 +102,7 @@ def test_a_run_of_other_arguments_or_samples_is_not_this_one(script, run_dir, tm
     other = script(*flags, "--missing", check=False)  # another learning rate
     assert other.returncode == 1 and other.stdout.strip() == run_dir.name
     assert "a sweep takes --seeds" in script(*flags, "--seed=1", check=False).stderr
-    assert "a sweep takes --cores_per_run" in script(*flags, "--threads", 2, check=False).stderr
+    assert "all 1 cells" in script(*flags, "--missing", "--learning_rate=5e-2", "--threads", 2).stdout  # of no account
     collected = script(*flags, "--collect", check=False)
     assert "learning_rate 0.05, not 0.001" in collected.stdout and run_dir.name in collected.stderr
     script("generate_data.py", "--train_size", 700, "--valid_size", 300, "--context_bits", 10, "--seed", 1,

@@ -41,3 +41,9 @@ fi
 export PYTHON=${PYTHON:-python}
 say() { echo; echo "== $*"; }
 run() { echo "\$ $*"; "$@"; }
+refuse_modes() {  # FLAGS, of a preset: it runs and collects its sweeps itself
+    local flag
+    for flag; do case $flag in --submit | --collect | --missing | --list | --cell | --cell=*)
+        echo "$(basename "$0"): $flag is of a sweep, which a preset runs and collects; leave it out" >&2; exit 2 ;;
+    esac; done
+}

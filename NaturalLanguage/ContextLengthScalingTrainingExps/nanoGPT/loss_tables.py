@@ -12,6 +12,7 @@ from paired import crossings, differences, moves
 from readme_tables import markdown
 from run import run_tag
 from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells
+from utils import fail
 
 
 def losses(reading, *paths):
@@ -49,7 +50,10 @@ def optima(*paths):
 def approximation(reading, *paths):
     """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length."""
     *sizes, plentiful = paths
-    (tokens, best), = read_cells(plentiful).items()
+    plentiful_cells = read_cells(plentiful)
+    if not sizes or len(plentiful_cells) != 1:
+        fail(f"a table approximation names tables of sizes, and then one of a single size, unlike {plentiful}")
+    (tokens, best), = plentiful_cells.items()
     cells = read_cells(*sizes)
     floor = {length: statistics.mean(seed[reading] for seed in seeds.values()) for length, seeds in best.items()}
     return markdown(["training tokens", *map(str, floor)], [

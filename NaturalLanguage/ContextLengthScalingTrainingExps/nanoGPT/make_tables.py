@@ -39,7 +39,7 @@ def settings(path):
         found[int(row["context_length"])] = f"{float(row['best_valid_loss']):.3f}{falling}"
     lengths = sorted({length for found in losses.values() for length in found})
     return markdown([*(SETTINGS[name] for name in names), *map(str, lengths)],
-                    [[*(f"{value:,.0f}" if value >= 1 else f"{value:g}" for value in key),
+                    [[*(f"{value:,.0f}" if value.is_integer() else f"{value:g}" for value in key),
                       *(found.get(length, "") for length in lengths)] for key, found in sorted(losses.items())])
 
 

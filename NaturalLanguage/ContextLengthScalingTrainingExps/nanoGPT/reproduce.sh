@@ -22,6 +22,7 @@ cd "$here"
 source launching.sh
 
 PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
+refuse_modes "$@"
 small_model=(--n_layer 2 --n_head 2 --learning_rate 3e-3 --full_context_targets 1024 --threads 1)
 case $PRESET in
 smoke)

@@ -21,6 +21,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here"
 source launching.sh
 PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
+refuse_modes "$@"
 length=128
 model=(--n_layer 2 --n_head 2 --n_embd 64 --untied --init_std 0.07 --document_mask --weight_decay 0.01 --threads 1
     --tokens_per_step 2048 --full_context_targets 128 --learning_rate 3e-3 --min_lr 3e-4 --patience 100)

@@ -177,7 +177,7 @@ class Run:
 
     def seconds(self):
         """How long the run has taken, with what took it before it was killed and went on from a checkpoint."""
-        return round(self.state["seconds"] + time.monotonic() - self.clock, 2)
+        return self.state["seconds"] + time.monotonic() - self.clock
 
     def refuse_infinite(self, what, *values):
         if not all(map(math.isfinite, values)):
@@ -209,7 +209,7 @@ class Run:
                "learning_rate": trainer.learning_rate(step), "train_loss": state["loss_sum"] / steps,
                "valid_loss": valid_loss,
                "tokens_per_second": round(steps * args.tokens_per_step / state["training_seconds"]),
-               "seconds": self.seconds()}
+               "seconds": round(self.seconds(), 2)}
         state["history"].append(row)
         state["loss_sum"] = state["training_seconds"] = 0.0
         if state["best"] is None or valid_loss < state["best"]["valid_loss"]:

@@ -147,7 +147,7 @@ def steps_of_a_dry_run(args):
 
 def estimated_seconds(args, steps, cost):
     """Seconds of a run of `steps` steps and of both readings of its best weights; cost: what --dry_run says of it."""
-    evaluations = math.ceil(steps / args.eval_interval) + 1 + (
+    evaluations = bool(args.init_from) + math.ceil(steps / args.eval_interval) + 1 + (
         args.full_context_targets * cost["context_length"] / args.eval_tokens)
     return steps * cost["seconds_a_step"] + evaluations * cost["seconds_an_evaluation"]
 

@@ -87,7 +87,7 @@ def print_costs(args, trainer_flags, available):
     """Run train.py --dry_run at each context length, one after another, and print what the grid will cost."""
     total, most = 0.0, max(args.train_tokens)
     for length in args.context_lengths:
-        flags = [*trainer_flags, "--train_bin", args.train_bin]
+        flags = [*trainer_flags, "--train_bin", args.train_bin, "--seed", str(args.seeds[0])]
         cost = dry_run(length, most, flags, available[0])
         hours = []
         for tokens in args.train_tokens:

@@ -60,7 +60,7 @@ def summarise(args, run, by_position, full_context, trainer):
         "stopped": state["stopped"], "parameters": sum(value.numel() for value in state["best_weights"].values()),
         "processes": trainer.processes.world, "tokens_per_second": speed,
         "mfu": speed * flops / (peak * 1e12 * trainer.processes.world) if peak else None,
-        "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": run.seconds(),
+        "peak_memory_gigabytes": round(peak_memory(device) / 1e9, 3), "seconds": round(run.seconds(), 2),
         **{name: state[name] for name in ("initial_valid_loss",) if name in state},  # of --init_from, before any step
     }
 

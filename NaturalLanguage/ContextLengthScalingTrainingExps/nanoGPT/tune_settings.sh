@@ -6,7 +6,7 @@
 #
 # LEARNING_RATES (0.0006), WEIGHT_DECAYS (0.1), TOKENS_PER_STEP (491520) and MAX_ITERS are lists, in brackets what they are
 # if not given; the lowest rate is a tenth of the highest. With MAX_ITERS a run's cosine ends at its last step, a twentieth
-# of the steps is warm-up, and there are 25 evaluations. Further flags go to sweep.py and train.py. Writes OUT
+# of the steps is warm-up, and there are at most 25 evaluations. Further flags go to sweep.py and train.py. Writes OUT
 # (outputs/settings): runs/SETTING/ and settings.csv, with the best setting at each length. Does only what is missing.
 #SBATCH --job-name=tune_settings
 #SBATCH --cpus-per-task=8
@@ -23,6 +23,9 @@ cd "$here"
 source launching.sh
 
 OUT=${OUT:-outputs/settings}
+for steps in ${MAX_ITERS:-}; do
+    [[ $steps =~ ^[1-9][0-9]*$ ]] || { echo "tune_settings.sh: MAX_ITERS has $steps; give numbers of steps" >&2; exit 2; }
+done
 for rate in ${LEARNING_RATES:-0.0006}; do
     lowest=$("$PYTHON" -c "import sys; print(float(sys.argv[1]) / 10)" "$rate")
     for decay in ${WEIGHT_DECAYS:-0.1}; do

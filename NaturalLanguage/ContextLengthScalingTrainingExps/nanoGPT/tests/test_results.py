@@ -108,9 +108,11 @@ def test_the_figures_are_drawn_from_the_table_alone(runs, nanogpt, tmp_path, mon
     text = (tmp_path / "all.csv").read_text().splitlines()
     (tmp_path / "all.csv").write_text("\n".join([*text[:2], text[2].removesuffix("1") + "0", *text[3:]]) + "\n")
     done = nanogpt("draw_loss_vs_context.py", "--results", "all.csv", "--out_dir", "figures")
-    for name, part in (("one", text[1:3]), ("two", text[3:])):  # of both, what all has but for the changed cell
-        (tmp_path / f"{name}.csv").write_text("\n".join([text[0], *part]) + "\n")
-        (tmp_path / f"{name}.pt").write_bytes((tmp_path / "all.pt").read_bytes())
+    positions = torch.load(tmp_path / "all.pt", weights_only=True)["position_losses"]
+    tags = [run_tag(*line.split(",")[:3]) for line in text[1:]]  # of both, what all has but for the changed cell
+    for name, part in (("one", slice(2)), ("two", slice(2, None))):
+        (tmp_path / f"{name}.csv").write_text("\n".join([text[0], *text[1:][part]]) + "\n")
+        torch.save({"position_losses": {tag: positions[tag] for tag in tags[part]}}, tmp_path / f"{name}.pt")
     both = nanogpt("draw_loss_vs_context.py", "--results", "one.csv", "two.csv", "--out_dir", "both")
     said, expected = ([line.rpartition(" over ")[0] for line in drawn.stdout.splitlines() if line.count("[") == 1]
                       for drawn in (both, done))

@@ -221,5 +221,7 @@ def test_settings_are_compared_at_each_length(small_bins, tmp_path):
     rate, steps = min(losses, key=losses.get)
     assert len(losses) == len(rows) == 4
     assert f"context 16: {losses[rate, steps]:.4f} with learning_rate {rate}, max_iters {steps}\n" in done.stdout
+    done = bash("tune_settings.sh", MAX_ITERS="10 1e3", OUT=str(out))
+    assert done.returncode == 2 and done.stderr == "tune_settings.sh: MAX_ITERS has 1e3; give numbers of steps\n"
     done = run_script("collect_settings.py", "--runs", tmp_path / "nothing")
     assert done.returncode == 2 and "no finished run" in done.stderr
