@@ -160,7 +160,7 @@ def noting_tools(folder):
         (folder / "tools" / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     return environment | {"PATH": f"{folder / 'tools'}{os.pathsep}{os.environ['PATH']}", "REAL_PYTHON": sys.executable,
-                          "COMMANDS": str(folder / "commands"), "PYTHON": "python", "JOBS": "1"}
+                          "COMMANDS": str(folder / "commands"), "PYTHON": "python"}
 
 
 def noted(folder):

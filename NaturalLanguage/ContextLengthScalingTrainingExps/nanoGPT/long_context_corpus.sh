@@ -19,10 +19,10 @@ base() {  # text, documents of recall in its tokens (12 beside the gap), mixes o
     for length in "$L" "$LONGEST"; do
         recall "$length"; mix "text$length" "recall$length/gap_SPLIT.bin" "corpus/$text" 0.3
     done
-    train base --context_length "$L" --train_bin "$OUT/text$L/MIX_train_L0.3_W$PACKED.bin" --train_tokens "$TOKENS" \
+    train base --context_lengths "$L" --train_bin "$OUT/text$L/MIX_train_L0.3_W$PACKED.bin" --train_tokens "$TOKENS" \
         ${training[@]+"${training[@]}"} ${learning[@]+"${learning[@]}"}
 }
 # What runs that begin with the base run of their seed share, and what reads documents of recall
-from=(--init_from "$OUT/base" --context_length "$LONGEST" --train_tokens "$TOKENS"
+from=(--init_from "$OUT/base" --context_lengths "$LONGEST" --train_tokens "$TOKENS"
     --train_bin "$OUT/text$LONGEST/MIX_train_L0.3_W$PACKED.bin" "${tuning[@]}")
 tests=(--test "$OUT/recall$LONGEST/gap_test.jsonl" --lengths "$L" $((2 * L)) $((4 * L)) "$LONGEST")

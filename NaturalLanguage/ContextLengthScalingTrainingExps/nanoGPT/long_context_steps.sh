@@ -7,22 +7,22 @@ measure_memory() {
         --test_units $((FAR / 5)) $((FAR / 2)) "$FAR" --out_dir "$OUT/gap"
     for tokens in 0 $((FAR * 5 / 4)); do  # in the first block, whose keys the local attention teaches
         remember=(); [[ $tokens == 0 ]] || remember=(--memory_tokens "$tokens" --memory_layer 1)
-        train "memory_$tokens" --context_length "$L" --train_bin "$OUT/gap/gap_train.bin" "${remembering[@]}" \
-            ${remember[@]+"${remember[@]}"}
+        train "memory_$tokens" --context_lengths "$L" --train_bin "$OUT/gap/gap_train.bin" --train_tokens all \
+            "${remembering[@]}" ${remember[@]+"${remember[@]}"}
     done
-    evaluate memory "$OUT/memory_$tokens"/* --test "$OUT/gap/gap_test.jsonl" \
+    evaluate memory "$OUT/memory_$tokens"/ctl* --test "$OUT/gap/gap_test.jsonl" \
         --memory_tokens 0 $((FAR / 8)) $((FAR / 4)) $((FAR / 2)) "$FAR" $((FAR * 5 / 4)) $((FAR * 2))
-    evaluate memory_without "$OUT"/memory_0/* --test "$OUT/gap/gap_test.jsonl" --windowed
+    evaluate memory_without "$OUT"/memory_0/ctl* --test "$OUT/gap/gap_test.jsonl" --windowed
 }
 measure_memory_text() {  # the loss on text, of runs that read it in order
     local tokens remember
     base
     for tokens in 0 "$((LONGEST / 2))"; do
         remember=(); [[ $tokens == 0 ]] || remember=(--memory_tokens "$tokens")
-        train "text_memory_$tokens" --context_length "$L" --train_bin "$OUT/corpus/${text/SPLIT/train}" \
+        train "text_memory_$tokens" --context_lengths "$L" --train_bin "$OUT/corpus/${text/SPLIT/train}" \
             --train_tokens "$TOKENS" ${training[@]+"${training[@]}"} ${remember[@]+"${remember[@]}"}
     done
-    evaluate memory_text "$OUT"/text_memory_*/* --texts text="$OUT/corpus/${text/SPLIT/val}" \
+    evaluate memory_text "$OUT"/text_memory_*/ctl* --texts text="$OUT/corpus/${text/SPLIT/val}" \
         --lengths "$L" "$LONGEST" --windows 512 \
         --memory_tokens 0 $((LONGEST / 16)) $((LONGEST / 8)) $((LONGEST / 4)) $((LONGEST / 2)) "$LONGEST"
 }
@@ -31,7 +31,7 @@ measure_positions() {
     base
     train tuned_none "${from[@]}"
     for kind in $kinds; do train "tuned_$kind" "${from[@]}" --rope_type "$kind" --rope_factor 8; done
-    evaluate positions "$OUT"/base/* "$OUT"/tuned_*/* --texts text="$OUT/corpus/${text/SPLIT/val}" "${tests[@]}" \
+    evaluate positions "$OUT"/base/ctl* "$OUT"/tuned_*/ctl* --texts text="$OUT/corpus/${text/SPLIT/val}" "${tests[@]}" \
         --rope_types none linear ntk dynamic yarn
 }
 measure_mixes() {
@@ -47,9 +47,9 @@ measure_mixes() {
     # shellcheck disable=SC2086  # a list of numbers
     mix mixes "longs/MIX_SPLIT_L0.3_W$PACKED.bin" "shorts/MIX_SPLIT_L0.3_W$PACKED.bin" $shares
     for share in $shares; do
-        train "mix_$share" --context_length "$LONGEST" --train_bin "$OUT/mixes/MIX_train_L${share}_W$PACKED.bin" \
+        train "mix_$share" --context_lengths "$LONGEST" --train_bin "$OUT/mixes/MIX_train_L${share}_W$PACKED.bin" \
             --train_tokens "$TOKENS" --document_mask ${training[@]+"${training[@]}"}
-        runs+=("$OUT/mix_$share"/*)
+        runs+=("$OUT/mix_$share"/ctl*)
     done
     evaluate mixes "${runs[@]}" "${tests[@]}" \
         --texts long="$OUT/long/${whole/SPLIT/val}" short="$OUT/short/${whole/SPLIT/val}"
@@ -63,7 +63,7 @@ measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in
     train tune_lora_both "${tune[@]}" --lora_rank 8 --trainable norms embeddings
     train tune_full_longer "${tune[@]}" "${longer[@]}"
     train tune_shifted_sparse_longer "${tune[@]}" "${longer[@]}" --attention shifted_sparse
-    evaluate tuning "$OUT"/tune_*/* "${tests[@]}" --texts text="$OUT/corpus/${text/SPLIT/val}"
+    evaluate tuning "$OUT"/tune_*/ctl* "${tests[@]}" --texts text="$OUT/corpus/${text/SPLIT/val}"
 }
 measure_sweeps() {
     base

@@ -4,7 +4,8 @@
 #   smoke   every step once; learns nothing      small   the default: 2 layers, 2 cores      paper   its model, GPUs
 #
 # Writes outputs/long_context_PRESET (OUT to change it), and does only what is missing there. SEEDS="0 1 2" for more seeds,
-# STEPS for some of: time memory memory_text positions mixes tuning sweeps. Flags behind the preset go to train.py.
+# STEPS for some of: time memory memory_text positions mixes tuning sweeps. Flags behind the preset go to train.py. As many
+# seeds train at once as there are slots (CORES_PER_RUN, GPUS_PER_RUN; see sweep.py).
 #SBATCH --job-name=reproduce_long_context
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
@@ -19,18 +20,16 @@ here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here"
 source launching.sh
 PRESET=${1:-small}; [[ $# -eq 0 ]] || shift
+refuse_modes "$@"
 OUT=${OUT:-outputs/long_context_$PRESET} SEEDS=${SEEDS:-0} more=("$@")
 source long_context_presets.sh
 source long_context_corpus.sh
 source long_context_steps.sh
-JOBS=${JOBS:-$("$PYTHON" -c "import utils; print(utils.available_cores())")}
 
-train() {  # NAME FLAGS: a run of train.py for each seed, JOBS at once
+train() {  # NAME FLAGS: a run of train.py for each seed, as many at once as there are slots
     local name=$1; shift
-    echo "train.py of $name, seeds $SEEDS: $*"
     # shellcheck disable=SC2086  # a list of numbers
-    printf '%s\n' $SEEDS | xargs -P "$JOBS" -I '{}' "$PYTHON" train.py --out_dir "$OUT/$name" --seed '{}' \
-        "${model[@]}" "$@" ${more[@]+"${more[@]}"}
+    run "$PYTHON" sweep.py --out_dir "$OUT/$name" --seeds $SEEDS "${model[@]}" "$@" ${more[@]+"${more[@]}"}
 }
 evaluate() { local name=$1; shift; run "$PYTHON" evaluate_long_context.py --out_csv "$OUT/$name.csv" "$@"; }
 sweep() {  # NAME FLAGS: a sweep of train_sweep.sh with its table

@@ -28,6 +28,11 @@ SWEPT = {"--seed": "--seeds", "--context_length": "--context_lengths",
          "--block_size": "--context_lengths"}  # flag of train.py: flag of the sweep
 
 
+def tokens_or_all(text):
+    """An argparse type: a number of tokens, or "all"."""
+    return text if text == "all" else positive_int(text)
+
+
 def parse_args():
     """The sweep's own flags, and the others, which are train.py's."""
     parser = Parser(__doc__)
@@ -35,8 +40,8 @@ def parse_args():
     grid = parser.add_argument_group("grid (defaults from the environment, by these names in capitals)")
     grid.add_argument("--context_lengths", type=positive_int, nargs="+", help="tokens of a window",
                       default=from_environment("CONTEXT_LENGTHS", PAPER_LENGTHS, positive_int))
-    grid.add_argument("--train_tokens", type=positive_int, nargs="+", help="tokens to train on",
-                      default=from_environment("TRAIN_TOKENS", PAPER_TOKENS, positive_int))
+    grid.add_argument("--train_tokens", type=tokens_or_all, nargs="+", help="tokens to train on, or all",
+                      default=from_environment("TRAIN_TOKENS", PAPER_TOKENS, tokens_or_all))
     grid.add_argument("--seeds", type=seed, nargs="+", default=from_environment("SEEDS", "0", seed),
                       help="of the runs")
     grid.add_argument("--vary_data", action=BooleanOptionalAction, default=False,
@@ -108,6 +113,8 @@ def print_costs(args, trainer_flags, available):
 
 def main():
     args, trainer_flags = parse_args()
+    args.train_tokens = [describe(args.train_bin)[0]["tokens"] if tokens == "all" else tokens
+                         for tokens in args.train_tokens]
     if args.dry_run:
         return print_costs(args, trainer_flags, slots(**resources_of(args)))
     cells = make_cells(args, trainer_flags)

@@ -200,6 +200,14 @@ def test_the_optimum_from_nothing_and_again(tmp_path):
     assert done.returncode == 0 and done.stdout.count("finished before") == 4, done.stderr
 
 
+def test_all_tokens_are_those_of_a_run_without_a_number(nanogpt, small_bins):
+    flags = ("--train_bin", small_bins, *TINY, "--max_iters", 5, "--out_dir", "runs")
+    nanogpt("train.py", "--context_length", 16, *flags)
+    sweep = ("sweep.py", "--context_lengths", 16, *flags, "--missing", "--train_tokens")
+    assert "all 1 cells have finished" in nanogpt(*sweep, "all").stdout
+    assert "some is not" in nanogpt(*sweep, "some", check=False).stderr
+
+
 @pytest.mark.slow
 def test_settings_are_compared_at_each_length(small_bins, tmp_path):
     """Two rates and two schedules; the table's losses are those of the runs, the best setting that of the lowest."""
