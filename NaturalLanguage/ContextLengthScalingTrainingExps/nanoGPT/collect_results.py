@@ -8,7 +8,7 @@ position of the window and the evaluations of each run) and _about.json (the arg
 hardware and versions). The cells expected are all combinations of the given context lengths, token counts and seeds;
 what is not given is read off the run directories, unfinished ones included. Cells without a finished run are named on
 stderr, and the exit code is then 1; the table holds the others. Runs whose other arguments differ are refused; the
-schedule (steps, warm-up, evaluations) may be tuned to each number of training tokens.
+schedule (steps, warm-up, evaluations) may be tuned to each number of training tokens and length.
 """
 
 from utils import Parser, positive_int, run_main, seed

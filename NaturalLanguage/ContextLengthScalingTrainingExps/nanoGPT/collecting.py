@@ -30,14 +30,15 @@ def read_row(run_dir, description):
 def refuse_different_runs(descriptions):
     """Exit with code 2 if runs, {tag: contents of args.json}, differ in more than what a sweep varies.
 
-    The schedule may be tuned to each number of training tokens; at one of them it is the same.
+    The schedule may be tuned to each number of training tokens and context length; the seeds of both have the same.
     """
     first = {}
     for tag, description in descriptions.items():
         request = request_of(description)
         shared = {name: value for name, value in request.items() if name not in SWEPT | SCHEDULE}
         schedule = {name: request.get(name) for name in SCHEDULE}
-        for key, part in (("all", shared), (request["train_tokens"], schedule)):
+        cell = request["train_tokens"], request["context_length"]
+        for key, part in (("all", shared), (cell, schedule)):
             other_tag, other = first.setdefault(key, (tag, part))
             different = difference(other, part)
             if different:

@@ -28,7 +28,7 @@ from utils import StopSignal, again, describe_environment, fail, is_first_proces
 RUN_FILES = ("final.json", "ckpt_last.pt", "ckpt_prev.pt", "best.pt", "losses.pt", "metrics.csv", "args.json",
              "tokenizer.json")
 AXES = ("context_length", "train_tokens", "seed")  # of a sweep: what a run's directory is named by
-# Arguments of the schedule, which may be tuned to each number of training tokens.
+# Arguments of the schedule, which may be tuned to each number of training tokens and context length.
 SCHEDULE = {"max_iters", "lr_decay_iters", "warmup_iters", "eval_interval", "patience"}
 METRICS = ("step", "tokens", "epochs", "learning_rate", "train_loss", "valid_loss", "tokens_per_second", "seconds")
 # Arguments that say where and how a run is made, not what comes out of it (but for the last bits).

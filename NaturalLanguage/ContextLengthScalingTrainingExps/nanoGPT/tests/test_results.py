@@ -62,8 +62,12 @@ def test_missing_and_foreign_runs(runs, nanogpt, small_bins, tmp_path):
                                (("--runs", copy, "--seeds", 7), "none of the 2 runs")):
         done = nanogpt("collect_results.py", *arguments, check=False)
         assert done.returncode == 2 and message in done.stderr
-    shutil.rmtree(copy / "ctl16_tok3000_seed0")
+    shutil.rmtree(copy / "ctl16_tok3000_seed0")  # the only one that has finished there
     nanogpt("train.py", *training_flags(small_bins, copy, "--max_iters", 5, context_length=16, train_tokens=3000))
+    done = nanogpt("collect_results.py", "--runs", copy, "--out_csv", "tuned.csv", "--seeds", 0)
+    assert "2 finished runs of 2" in done.stdout  # each length has its schedule
+    shutil.rmtree(copy / "ctl32_tok3000_seed0")
+    nanogpt("train.py", *training_flags(small_bins, copy, "--max_iters", 5, context_length=32, train_tokens=3000))
     done = nanogpt("collect_results.py", "--runs", copy, "--out_csv", "mixed.csv", check=False)
     assert done.returncode == 2 and "different experiments: max_iters" in done.stderr
     assert not (tmp_path / "mixed.csv").exists()
