@@ -48,7 +48,10 @@ def optima(*paths):
 
 
 def approximation(reading, *paths):
-    """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length."""
+    """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length.
+
+    Means are over the seeds that all lengths of a size have, or over those that there are where they share none.
+    """
     *sizes, plentiful = paths
     plentiful_cells = read_cells(plentiful)
     if not sizes or len(plentiful_cells) != 1:
@@ -56,11 +59,15 @@ def approximation(reading, *paths):
     (tokens, best), = plentiful_cells.items()
     cells = read_cells(*sizes)
     floor = {length: statistics.mean(seed[reading] for seed in seeds.values()) for length, seeds in best.items()}
-    return markdown(["training tokens", *map(str, floor)], [
-        *([f"{size:,}", *(f"{statistics.mean(seed[reading] for seed in by_length[length].values()) - below:.3f}"
-                          if length in by_length else "" for length, below in floor.items())]
-          for size, by_length in cells.items()),
-        [f"{tokens:,}, once: the loss", *(f"{loss:.3f}" for loss in floor.values())]])
+    rows = []
+    for size, by_length in cells.items():
+        shared = set.intersection(*map(set, by_length.values()))
+        means = {length: statistics.mean(seeds[seed][reading] for seed in shared or seeds)
+                 for length, seeds in by_length.items()}
+        rows.append([f"{size:,}", *(f"{means[length] - below:.3f}" if length in means else ""
+                                    for length, below in floor.items())])
+    rows.append([f"{tokens:,}, once: the loss", *(f"{loss:.3f}" for loss in floor.values())])
+    return markdown(["training tokens", *map(str, floor)], rows)
 
 
 def compared(reading, *paths):

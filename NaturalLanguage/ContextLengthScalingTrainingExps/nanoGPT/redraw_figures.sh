@@ -11,6 +11,8 @@ done
     --longer 1024 --out_dir "$out/optimum"
 "$PYTHON" draw_paired_losses.py --results results/optimum_code/{sweep,larger}.csv --shorter 256 --longer 1024 \
     --out_dir "$out/optimum_code"
+"$PYTHON" draw_loss_vs_context.py --results results/optimum_code/{chosen,larger,chosen_larger}.csv \
+    --out_dir "$out/optimum_code"
 for name in synthetic small wikitext; do
     "$PYTHON" draw_optimal_context.py --fit "results/optimal_context/$name/fit.json" --out_dir "$out/optimal_context/$name"
 done
