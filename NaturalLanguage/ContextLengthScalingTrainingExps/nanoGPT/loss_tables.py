@@ -11,7 +11,7 @@ from files import load_tensors, read_table
 from paired import crossings, differences, moves
 from readme_tables import markdown
 from run import run_tag
-from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells
+from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells, shared_losses
 from utils import fail
 
 
@@ -50,7 +50,7 @@ def optima(*paths):
 def approximation(reading, *paths):
     """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length.
 
-    Means are over the seeds that all lengths of a size have, or over those that there are where they share none.
+    Means are over sweep_table.shared_losses.
     """
     *sizes, plentiful = paths
     plentiful_cells = read_cells(plentiful)
@@ -61,10 +61,8 @@ def approximation(reading, *paths):
     floor = {length: statistics.mean(seed[reading] for seed in seeds.values()) for length, seeds in best.items()}
     rows = []
     for size, by_length in cells.items():
-        shared = set.intersection(*map(set, by_length.values()))
-        means = {length: statistics.mean(seeds[seed][reading] for seed in shared or seeds)
-                 for length, seeds in by_length.items()}
-        rows.append([f"{size:,}", *(f"{means[length] - below:.3f}" if length in means else ""
+        found, _ = shared_losses(by_length, reading)
+        rows.append([f"{size:,}", *(f"{found[length].mean() - below:.3f}" if length in found else ""
                                     for length, below in floor.items())])
     rows.append([f"{tokens:,}, once: the loss", *(f"{loss:.3f}" for loss in floor.values())])
     return markdown(["training tokens", *map(str, floor)], rows)

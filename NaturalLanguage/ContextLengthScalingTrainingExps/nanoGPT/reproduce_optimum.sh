@@ -23,6 +23,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 [[ -f $here/train.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
 cd "$here"
 source launching.sh
+source schedule.sh
 
 PRESET=${1:-docstrings}; [[ $# -eq 0 ]] || shift
 model=(--n_layer 2 --n_head 2 --n_embd 64 --init_std 0.07 --tokens_per_step 4096 --learning_rate 3e-3 --min_lr 3e-4
@@ -43,11 +44,10 @@ export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} SEEDS=${SEEDS:-$seeds} OUT_D
 
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --out_dir "$OUT/data"
 bins=("$OUT"/data/LONGCONTEXTSUBSET_train_*.bin); export TRAIN_BIN=${bins[0]}
-for schedule in ${SCHEDULES:-$schedules}; do
-    steps=${schedule#*:}
-    export TRAIN_TOKENS=${schedule%:*}
-    run bash train_sweep.sh "${model[@]}" --vary_data --max_iters "$steps" --lr_decay_iters "$steps" \
-        --warmup_iters $((steps / 20)) --eval_interval $(((steps + 24) / 25)) "$@"
+for cell in ${SCHEDULES:-$schedules}; do
+    schedule_of "${cell#*:}"
+    export TRAIN_TOKENS=${cell%:*}
+    run bash train_sweep.sh "${model[@]}" --vary_data "${schedule[@]}" "$@"
 done
 [[ " $* " != *" --dry_run "* && " $* " != *" --submit "* ]] || exit 0
 run "$PYTHON" collect_results.py --runs "$OUT_DIR" --out_csv "$OUT/sweep.csv"

@@ -45,21 +45,29 @@ def all_lengths(cells):
     return sorted({length for by_length in cells.values() for length in by_length})
 
 
+def shared_losses(by_length, reading):
+    """{context length: losses (seeds,)} of the seeds that all lengths have, and how many these are.
+
+    by_length: of one training size in read_cells' table. The runs of a seed share the initial weights, the order of the
+    batches and, where seeds differ in it, the part of the corpus. Without a shared seed the losses are of the seeds
+    that there are.
+    """
+    shared = sorted(set.intersection(*map(set, by_length.values())))
+    return {length: np.array([seeds[seed][reading] for seed in shared or seeds])
+            for length, seeds in by_length.items()}, len(shared)
+
+
 def optimum(by_length, reading, draws=2000):
     """The context length with the lowest mean loss, its 95% interval under resampled seeds or None, and the means.
 
-    by_length: of one training size in read_cells' table. The runs of a seed share the initial weights, the order of the
-    batches and, where seeds differ in it, the part of the corpus: means are over the seeds that all lengths have, and a
-    draw takes the same seeds at all lengths. Fewer than two such seeds give no interval; without one, means are over
-    the seeds that there are.
+    Means are over shared_losses, and a draw takes the same seeds at all lengths. Fewer than two shared seeds give no
+    interval.
     """
-    lengths = list(by_length)
-    shared = sorted(set.intersection(*map(set, by_length.values())))
-    losses = [np.array([seeds[seed][reading] for seed in shared or seeds]) for seeds in by_length.values()]
-    means = {length: loss.mean() for length, loss in zip(lengths, losses)}
+    losses, n_shared = shared_losses(by_length, reading)
+    means = {length: loss.mean() for length, loss in losses.items()}
     best = min(means, key=means.get)
-    if len(shared) < 2:
+    if n_shared < 2:
         return best, None, means
-    drawn = np.random.default_rng(0).integers(len(shared), size=(draws, len(shared)))
-    optima = np.array(lengths)[np.stack(losses)[:, drawn].mean(2).argmin(0)]
+    drawn = np.random.default_rng(0).integers(n_shared, size=(draws, n_shared))
+    optima = np.array(list(losses))[np.stack([*losses.values()])[:, drawn].mean(2).argmin(0)]
     return best, np.quantile(optima, (0.025, 0.975), method="inverted_cdf"), means

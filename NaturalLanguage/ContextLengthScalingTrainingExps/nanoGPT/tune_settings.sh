@@ -21,6 +21,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 [[ -f $here/train.py ]] || here=${SLURM_SUBMIT_DIR:?submit this file from its own folder}  # Slurm runs a copy
 cd "$here"
 source launching.sh
+source schedule.sh
 
 OUT=${OUT:-outputs/settings}
 for steps in ${MAX_ITERS:-}; do
@@ -33,8 +34,8 @@ for rate in ${LEARNING_RATES:-0.0006}; do
             export OUT_DIR=$OUT/runs/rate${rate}_decay${decay}_step$tokens
             schedule=()
             if [[ $steps != as_given ]]; then
-                OUT_DIR+=_steps$steps schedule=(--max_iters "$steps" --lr_decay_iters "$steps"
-                    --warmup_iters $((steps / 20)) --eval_interval $(((steps + 24) / 25)))
+                OUT_DIR+=_steps$steps
+                schedule_of "$steps"
             fi
             run bash train_sweep.sh "$@" --learning_rate "$rate" --min_lr "$lowest" --weight_decay "$decay" \
                 --tokens_per_step "$tokens" ${schedule[@]+"${schedule[@]}"}
