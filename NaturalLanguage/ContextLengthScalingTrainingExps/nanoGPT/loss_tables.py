@@ -90,6 +90,22 @@ def pairs(reading, *paths):
     return markdown(["context lengths", *(f"{tokens:,} training tokens" for tokens in cells)], rows)
 
 
+def above_the_best(reading, *paths):
+    """By how much each length's loss is above that of its size's best one, by seed (paired.py), and for how many seeds.
+
+    The best is chosen from the same losses, which favours it a little.
+    """
+    cells = read_cells(*paths)
+    lengths, rows = all_lengths(cells), []
+    for tokens, by_length in cells.items():
+        best, _, _ = optimum(by_length, reading)
+        found = {length: differences({tokens: by_length}, reading, best, length, 2) for length in by_length}
+        texts = {length: f"{rows[0].text()}, {(rows[0].values > 0).sum()} of {len(rows[0].values)}"
+                 for length, rows in found.items() if rows} | {best: "**best**"}
+        rows.append([f"{tokens:,}", *(texts.get(length, "") for length in lengths)])
+    return markdown(["training tokens", *map(str, lengths)], rows)
+
+
 def moved(reading, *paths):
     """How each pair's difference changes with the training tokens, by seed (paired.py)."""
     cells = read_cells(*paths)
@@ -100,16 +116,17 @@ def moved(reading, *paths):
         for shorter, longer in combinations(lengths, 2) for smaller, row in moves(cells, reading, shorter, longer)])
 
 
-def control(path):
+def control(*paths):
     """Training and validation loss where the latter was lowest, and at the last step: means over seeds."""
-    curves = load_tensors(Path(f"{path}.pt"), "the curves of a sweep")
-    column = curves["curve_columns"].index("train_loss")
     found = defaultdict(lambda: defaultdict(list))
-    for row in read_table(f"{path}.csv"):
-        length, tokens, seed = (int(row[name]) for name in ("context_length", "train_tokens", "seed"))
-        last = curves["curves"][run_tag(length, tokens, seed)][-1, column].item()
-        found[tokens][length].append((float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
-                                      float(row["last_valid_loss"])))
+    for path in paths:
+        curves = load_tensors(Path(f"{path}.pt"), "the curves of a sweep")
+        column = curves["curve_columns"].index("train_loss")
+        for row in read_table(f"{path}.csv"):
+            length, tokens, seed = (int(row[name]) for name in ("context_length", "train_tokens", "seed"))
+            last = curves["curves"][run_tag(length, tokens, seed)][-1, column].item()
+            found[tokens][length].append((float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
+                                          float(row["last_valid_loss"])))
     lengths = sorted({length for by_length in found.values() for length in by_length})
     rows = []
     for tokens, by_length in sorted(found.items()):
@@ -149,5 +166,6 @@ def of_sweeps(table, *arguments):
 TABLES = {**{f"{prefix}{kind}": of_sweeps(table, reading)
              for prefix, reading in (("", "best_valid_loss"), ("full_context_", "full_context_loss"))
              for kind, table in (("losses", losses), ("crossings", compared), ("pairs", pairs), ("moves", moved),
-                                 ("variants", variants), ("approximation", approximation))},
+                                 ("variants", variants), ("approximation", approximation),
+                                 ("above_the_best", above_the_best))},
           "optima": of_sweeps(optima), "control": control}

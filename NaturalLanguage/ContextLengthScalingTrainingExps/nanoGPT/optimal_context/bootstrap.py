@@ -21,8 +21,8 @@ def widening(freedom):
 
 
 def standardized_residual(fit, cells):
-    """The residuals (n,) in nats, each scaled for what the fit has taken of it (its leverage)."""
-    residual = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
+    """The straight residuals (n,) in nats, each scaled for what the fit has taken of it (its leverage)."""
+    residual = cells.straight(cells.losses - predict(fit, cells.lengths, cells.sizes)[1])
     leverage = (orthonormal(tangents(fit, cells))**2).sum(1)
     return residual / np.sqrt(1 - np.minimum(leverage, 0.95))
 
@@ -45,7 +45,7 @@ def moved_residuals(residual, cells, draws, generator):
 
 
 def resampled_losses(fit, cells, noise, alike, draws, generator, misfit=False):
-    """Losses (draws, n) as another experiment might have found them, if the fit were the truth.
+    """Straight losses (draws, n) as another experiment might have found them, if the fit were the truth.
 
     noise: that of the cells; alike: whether the seeds of all cells vary alike, in all their readings.
     Seeds: each cell's are drawn again (deviations from their mean, scaled for the mean's degree of freedom): from those
@@ -63,10 +63,11 @@ def resampled_losses(fit, cells, noise, alike, draws, generator, misfit=False):
     else:
         moved = generator.choice((-1.0, 1.0), size=(draws, len(residual))) * residual
     wide = widening(len(cells.losses) - len(fit.theta))
-    losses = predict(fit, cells.lengths, cells.sizes)[1] + wide * np.sqrt(unexplained) * moved
+    losses = cells.straight(predict(fit, cells.lengths, cells.sizes)[1]) + wide * np.sqrt(unexplained) * moved
     if not seeded:
         return losses
-    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1)) for seeds in cells.seeds]
+    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1))
+                  for seeds in cells.straight_seeds]
     of_all = np.concatenate([own for own in deviations if len(own) > 1])
     wide = widening(noise.freedom)
     for index, own in enumerate(deviations):

@@ -23,13 +23,17 @@ BEYOND = (1.33, 2, 4)  # sizes that are asked for, in units of the largest one o
 
 @dataclass(frozen=True)
 class Truth:
-    """A law loss(x, D), the noise in nats and the seeds of a cell, and the grid; outlier: one cell is 0.1 too high."""
+    """A law loss(x, D), the noise in nats and the seeds of a cell, and the grid; outlier: one cell is 0.1 too high.
+
+    parts: standard deviation of what each seed adds to the losses of a size at all lengths; 0: its seeds have no names.
+    """
     loss: Callable
     noise: float
     seeds: int
     lengths: np.ndarray
     sizes: np.ndarray
     outlier: bool = False
+    parts: float = 0.0
 
     def optima(self, sizes):
         """The true optimum of each size, found on a fine grid that reaches far beyond the table's lengths."""
@@ -45,6 +49,9 @@ class Truth:
         if self.outlier:
             size, length = self.sizes[len(self.sizes) // 2], self.lengths[len(self.lengths) // 2]
             cells[size, length] = cells[size, length] + 0.1
+        if self.parts:
+            added = dict(zip(self.sizes, self.parts * generator.standard_normal((len(self.sizes), self.seeds))))
+            cells = {(size, length): dict(enumerate(losses + added[size])) for (size, length), losses in cells.items()}
         return from_losses(cells)
 
 
@@ -70,6 +77,7 @@ def saturation(loss):
 
 TRUTHS = {
     "chinchilla": Truth(lambda x, D: bayes(x) + (0.45 + 0.18 * x**0.9) * D**-0.4, 0.005, 3, PAPER_LENGTHS, PAPER_SIZES),
+    "parts": Truth(lambda x, D: bayes(x) + (0.45 + 0.18 * x**0.9) * D**-0.4, 0.01, 4, LENGTHS, SIZES, parts=0.1),
     "exponent_of_length": Truth(lambda x, D: bayes(x) + 0.45 * D**-0.6 + 0.18 * x**0.9 * D**(-0.4 + 0.05 * np.log(x)),
                                 0.005, 2, LENGTHS, SIZES),
     "no_minimum": Truth(lambda x, D: 2.3 + 1.2 * x**-0.3 + 0.5 * D**-0.4, 0.02, 2, PAPER_LENGTHS, PAPER_SIZES),

@@ -37,12 +37,13 @@ class Noise:
 
 
 def seed_noise(cells):
-    """The Noise of a table, pooled over its cells unless these differ."""
-    groups = [seeds for seeds in cells.seeds if len(seeds) > 1]
+    """The Noise of a table, straight, pooled over its cells unless these differ."""
+    all_seeds = cells.straight_seeds
+    groups = [seeds for seeds in all_seeds if len(seeds) > 1]
     if not groups:
         return Noise(None, 0)
-    counts = np.array([len(seeds) for seeds in cells.seeds])
-    own = np.array([seeds.var(ddof=1) if len(seeds) > 1 else np.nan for seeds in cells.seeds])
+    counts = np.array([len(seeds) for seeds in all_seeds])
+    own = np.array([seeds.var(ddof=1) if len(seeds) > 1 else np.nan for seeds in all_seeds])
     freedom = sum(len(seeds) - 1 for seeds in groups)
     pooled = np.nansum(own * (counts - 1)) / freedom
     positive = [seeds for seeds in groups if np.ptp(seeds) > 0]
@@ -64,8 +65,8 @@ def noise_of_all(cells):
 
 
 def in_rows(cells, shapes):
-    """Shapes (n, k) of the cells as columns (N, k) over all their readings: 0 in the other one."""
-    return np.concatenate([reading.scale * shapes * (reading.reading == cells.reading)
+    """Shapes (n, k) of the cells as straight columns (N, k) over all their readings: 0 in the other one."""
+    return np.concatenate([reading.scale * reading.straight(shapes.T).T * (reading.reading == cells.reading)
                            for reading in cells.readings])
 
 

@@ -152,19 +152,23 @@ def read_as(fit, cells):
 
 
 def fitted(law, theta, reference, cells):
-    """The losses (batch, N) of all readings of cells, and their slopes (batch, N, p), in units of their scales."""
-    found = [(reading.scale, parts(replace(law, reading=reading.reading), theta, reference, reading.lengths,
-                                   reading.sizes, True)) for reading in cells.readings]
-    return tuple(np.concatenate([scale * pair[index] for scale, pair in found], 1) for index in (0, 1))
+    """The losses (batch, N) of all readings of cells and their slopes (batch, N, p), as in Cells.targets."""
+    losses, slopes = [], []
+    for reading in cells.readings:
+        loss, slope = parts(replace(law, reading=reading.reading), theta, reference, reading.lengths, reading.sizes,
+                            True)
+        losses.append(reading.scale * reading.straight(loss))
+        slopes.append(reading.scale * (slope if reading.root is None else reading.root @ slope))
+    return np.concatenate(losses, 1), np.concatenate(slopes, 1)
 
 
 def tangents(fit, cells):
-    """The slopes (N, p) of the fitted losses of the cells, of all their readings, by the parameters."""
+    """The slopes (N, p) of the fitted targets of the cells by the parameters."""
     return fitted(fit.law, fit.theta[None], fit.reference, cells)[1][0]
 
 
 def residuals(fit, cells):
-    """What a fit leaves of the losses (N,) of all readings of the cells, in units of their scales."""
+    """What a fit leaves of the targets (N,) of the cells."""
     return cells.targets - fitted(fit.law, fit.theta[None], fit.reference, cells)[0][0]
 
 

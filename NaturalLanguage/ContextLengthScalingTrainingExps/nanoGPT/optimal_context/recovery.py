@@ -1,12 +1,14 @@
 """How often the bootstrap's intervals of a law hold the truth, on tables drawn from that law with a sweep's noise."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from optimal_context.bootstrap import bootstrap, intervals
 from optimal_context.law import described, optimum, predict
 from optimal_context.selection import span
 from optimal_context.solver import fit_law
-from optimal_context.table import Cells
+from optimal_context.table import from_losses
 
 
 def quantities(fit, cells, draws=False):
@@ -24,9 +26,13 @@ def quantities(fit, cells, draws=False):
 def recovered(truth, cells, draws, generator, seed):
     """One table: {name: whether its interval holds the truth}, and {name: its estimate}."""
     losses = predict(truth, cells.lengths, cells.sizes)[1]
-    seeds = tuple(loss + measured.std(ddof=1) * generator.standard_normal(len(measured))
-                  for loss, measured in zip(losses, cells.seeds))
-    table = Cells(cells.lengths, cells.sizes, np.array([values.mean() for values in seeds]), seeds)
+    noise = tuple(measured.std(ddof=1) * generator.standard_normal(len(measured)) for measured in cells.straight_seeds)
+    if cells.root is not None:  # noise of seeds that vary together, out of straight noise
+        noise = replace(cells, seeds=noise, root=np.linalg.inv(cells.root)).straight_seeds
+    seeds = [loss + own for loss, own in zip(losses, noise)]
+    if cells.names is not None:
+        seeds = [dict(zip(names, own)) for names, own in zip(cells.names, seeds)]
+    table = from_losses(dict(zip(zip(cells.sizes, cells.lengths), seeds)))
     fit = bootstrap(fit_law(truth.law, table, seed=seed), table, draws, seed)
     true, estimate, drawn = quantities(truth, cells), quantities(fit, cells), quantities(fit, cells, draws=True)
     inside = {}

@@ -61,6 +61,10 @@ def print_law(found):
           f"  {names}\n  l_ref {found['reference']['context_length']:.4g}, D_ref "
           f"{found['reference']['train_tokens']:.4g}; R^2 {found['r_squared']:.4f}, residuals "
           f"{found['residual_rms']:.4f} nats (root mean square){seeds}\n  lack of fit: {tests or 'cannot be tested'}")
+    if found["paired"]:
+        print("  the losses of a seed are high or low at all lengths together, so lengths are compared by seed"
+              + (f"; {found['runs_left_out']} runs of seeds that not all lengths of their size have are left out"
+                 if found["runs_left_out"] else ""))
     if found["near_laws"]:
         print(f"  laws that count beside it: {', '.join(found['near_laws'])}")
 

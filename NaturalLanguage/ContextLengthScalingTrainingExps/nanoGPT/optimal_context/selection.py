@@ -116,7 +116,7 @@ def weights(candidates, cells):
     Those under LEAST_WEIGHT, and so hardly more than noise of the bootstrap, get none.
     """
     noise, count = seed_noise(cells).variance, len(cells.losses)
-    squares = np.array([((cells.losses - predict(candidate.fit, cells.lengths, cells.sizes)[1])**2).sum()
+    squares = np.array([(cells.straight(cells.losses - predict(candidate.fit, cells.lengths, cells.sizes)[1])**2).sum()
                         for candidate in candidates])
     misfit = count * np.log(squares / count + 1e-30) if noise is None else squares / noise.mean()
     criterion = misfit + np.log(count) * np.array([len(candidate.law.parameters) for candidate in candidates])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from files import read_table
+from optimal_context.pairing import paired
 from utils import argument_type, fail
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
@@ -25,7 +26,8 @@ class Cells:
     """Mean losses (n,) in nats at context lengths and training sizes (n,), and the losses of each cell's seeds (n).
 
     reading: "full" or "mean" (law.py). beside: the same cells in the other reading, where both are fitted at once; then
-    a fit takes the losses of each times its `scale`.
+    a fit takes the losses of each times its `scale`. names: of the seeds of each cell; None: not known. root: a matrix
+    (n, n) where seeds vary together (pairing.py), block by size; left_out: how many runs were left out for it.
     """
     lengths: np.ndarray
     sizes: np.ndarray
@@ -34,6 +36,9 @@ class Cells:
     reading: str = "full"
     beside: "Cells | None" = None
     scale: float = 1.0
+    names: tuple | None = None
+    root: np.ndarray | None = None
+    left_out: int = 0
 
     @property
     def readings(self):
@@ -43,13 +48,31 @@ class Cells:
 
     @property
     def targets(self):
-        """The losses (N,) of all readings, in units of their scales."""
-        return np.concatenate([cells.scale * cells.losses for cells in self.readings])
+        """The losses (N,) of all readings, straight and in units of their scales."""
+        return np.concatenate([cells.scale * cells.straight(cells.losses) for cells in self.readings])
+
+    def straight(self, values):
+        """Values (..., n) of the cells times the root: what seeds share is taken out as far as it is noise."""
+        return values if self.root is None else values @ self.root
+
+    @property
+    def straight_seeds(self):
+        """The losses of each cell's seeds, straight."""
+        if self.root is None:
+            return self.seeds
+        found = [None] * len(self.seeds)
+        for size in np.unique(self.sizes):
+            rows = np.flatnonzero(self.sizes == size)
+            for row, losses in zip(rows, self.root[np.ix_(rows, rows)] @ np.array([self.seeds[row] for row in rows])):
+                found[row] = losses
+        return tuple(found)
 
     def part(self, keep):
-        """The cells of a mask (n,)."""
-        return replace(self, lengths=self.lengths[keep], sizes=self.sizes[keep], losses=self.losses[keep],
-                       seeds=tuple(seeds for seeds, kept in zip(self.seeds, keep) if kept),
+        """The cells of a mask (n,); of whole sizes, where they are to be fitted."""
+        seeds, names = (values and tuple(value for value, kept in zip(values, keep) if kept)
+                        for values in (self.seeds, self.names))
+        return replace(self, lengths=self.lengths[keep], sizes=self.sizes[keep], losses=self.losses[keep], seeds=seeds,
+                       names=names, root=None if self.root is None else self.root[np.ix_(keep, keep)],
                        beside=self.beside and self.beside.part(keep))
 
     def of_size(self, size):
@@ -58,11 +81,17 @@ class Cells:
 
 
 def from_losses(losses):
-    """Cells, by size and length, of {(size, length): losses of the seeds}."""
-    keys = sorted(losses)
+    """Cells, by size and length, of {(size, length): losses of the seeds, or {seed: loss}}, paired if these vary alike.
+
+    All of one kind. Exits with code 2 as `pairing.paired` does.
+    """
+    keys, names = sorted(losses), None
+    if all(isinstance(cell, dict) for cell in losses.values()):
+        names = tuple(tuple(losses[key]) for key in keys)
+        losses = {key: list(cell.values()) for key, cell in losses.items()}
     seeds = tuple(np.array(losses[key], float) for key in keys)
-    return Cells(np.array([length for _, length in keys], float), np.array([size for size, _ in keys], float),
-                 np.array([values.mean() for values in seeds]), seeds)
+    return paired(Cells(np.array([length for _, length in keys], float), np.array([size for size, _ in keys], float),
+                        np.array([values.mean() for values in seeds]), seeds, names=names))
 
 
 def find_columns(path, header, columns):
@@ -149,7 +178,8 @@ def read_losses(paths, columns=Columns()):
             found.append((size, length, loss))
         if not seed_name and columns.seed != "none":
             refuse_other_settings(path, rows, names, found)
-    return from_losses({key: list(cell.values()) for key, cell in losses.items()})
+    named = columns.seed != "none" and all(isinstance(name, str) for cell in losses.values() for name in cell)
+    return from_losses(losses if named else {key: list(cell.values()) for key, cell in losses.items()})
 
 
 def refuse_what_cannot_carry_a_fit(cells):

@@ -83,17 +83,40 @@ def test_the_control_has_the_training_loss_beside_the_validation_loss(tmp_path):
         ["1,000", "validation, at the last step", "5.500", "7.000"]]
 
 
-def test_losses_above_those_of_one_pass_over_plentiful_tokens(tmp_path):
-    """Means over the seed that both lengths have; a length that was not run at a size is blank."""
+def write_losses(folder, tables):
+    """Tables {name: rows of length, size, seed and both losses}; returns their paths without ending, as one text."""
     columns = ["context_length", "train_tokens", "seed", "at_last_step", "best_valid_loss", "full_context_loss"]
-    tables = {"small": [(16, 1000, 0, 5, 8), (16, 1000, 1, 6, 8), (64, 1000, 0, 5.25, 8)],
-              "larger": [(64, 2000, 1, 4, 7)], "once": [(16, 9000, 1, 3.5, 7.5), (64, 9000, 1, 3, 6)]}
     for name, rows in tables.items():
-        with open(tmp_path / f"{name}.csv", "w", newline="") as file:
+        with open(folder / f"{name}.csv", "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows([*row[:3], 0, *row[3:]] for row in rows)
-    path, of = tmp_path / "README.md", " ".join(str(tmp_path / name) for name in tables)
+    return " ".join(str(folder / name) for name in tables)
+
+
+def test_losses_above_that_of_the_best_length_by_seed(tmp_path):
+    """Differences by hand; a length with one shared seed has none, one that was not run is blank."""
+    path = tmp_path / "README.md"
+    of = write_losses(tmp_path, {"small": [(16, 1000, 0, 5, 8), (16, 1000, 1, 6.25, 7), (64, 1000, 0, 4.5, 9),
+                                           (64, 1000, 1, 5.5, 9), (256, 1000, 0, 9, 9)],
+                                 "larger": [(64, 2000, 0, 4, 7), (64, 2000, 1, 4, 7), (256, 2000, 0, 3.75, 6),
+                                            (256, 2000, 1, 4, 6.5)]})
+    for kind, expected in (
+            ("above_the_best", ["1,000 | +0.625 [-0.963, +2.213], 2 of 2 | **best** |",
+                                "2,000 |  | +0.125 [-1.463, +1.713], 1 of 2 | **best**"]),
+            ("full_context_above_the_best", ["1,000 | **best** | +1.500 [-4.853, +7.853], 2 of 2 |",
+                                             "2,000 |  | +0.750 [-2.427, +3.927], 2 of 2 | **best**"])):
+        path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
+        assert run_script("make_tables.py", "--readme", path).returncode == 0
+        assert [line[2:-2].strip() for line in path.read_text().splitlines()[-4:-2]] == expected
+
+
+def test_losses_above_those_of_one_pass_over_plentiful_tokens(tmp_path):
+    """Means over the seed that both lengths have; a length that was not run at a size is blank."""
+    path = tmp_path / "README.md"
+    of = write_losses(tmp_path, {
+        "small": [(16, 1000, 0, 5, 8), (16, 1000, 1, 6, 8), (64, 1000, 0, 5.25, 8)], "larger": [(64, 2000, 1, 4, 7)],
+        "once": [(16, 9000, 1, 3.5, 7.5), (64, 9000, 1, 3, 6)]})
     for kind, expected in (("approximation", [["1,000", "1.500", "2.250"], ["2,000", "", "1.000"],
                                               ["9,000, once: the loss", "3.500", "3.000"]]),
                            ("full_context_approximation", [["1,000", "0.500", "2.000"], ["2,000", "", "1.000"],
