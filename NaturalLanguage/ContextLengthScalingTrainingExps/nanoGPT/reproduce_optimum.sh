@@ -5,11 +5,11 @@
 #   docstrings   the default: docstrings of installed packages; hours of a core, which --dry_run estimates
 #   code         the source code of installed packages; validation on packages that no run was trained on
 #
-# Each seed has its own weights, batches and part of the corpus, and each training size its own schedule: a cosine that
-# ends behind the lowest validation loss, so that no run stops before its minimum. Writes outputs/optimum_PRESET (OUT to
-# change it) and does only what is missing there. SCHEDULES ("TOKENS:STEPS ..."), CONTEXT_LENGTHS and SEEDS name a part of
-# the grid; flags behind the preset go to sweep.py and train.py (--dry_run: what the grid costs; --submit: on a cluster,
-# and then the same without it for table and figures).
+# Each seed has its own weights, batches and part of the corpus, and each training size its own schedule, of code each
+# length too: a cosine that ends behind the lowest validation loss, so that no run stops before its minimum. Writes
+# outputs/optimum_PRESET (OUT to change it) and does only what is missing there. SCHEDULES ("TOKENS:STEPS[:LENGTH,...] ..."),
+# CONTEXT_LENGTHS and SEEDS name a part of the grid; flags behind the preset go to sweep.py and train.py (--dry_run: what
+# the grid costs; --submit: on a cluster, and then the same without it for table and figures).
 #SBATCH --job-name=reproduce_optimum
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
@@ -36,17 +36,25 @@ smoke)
     model+=(--n_embd 32 --tokens_per_step 1024 --eval_tokens 4096 --full_context_targets 64)
     schedules="20000:10 40000:20" lengths="16 64" seeds="1 2" ;;
 docstrings) data+=(--source docstrings --validation_fraction 0.1) ;;
-code)       data+=(--source code) ;;
+code)
+    data+=(--source code); model+=(--full_context_targets 24576)
+    schedules="50000:150 100000:300 200000:300:16,32,64,128 200000:600:256,512,1024 400000:500:16,32,64,128
+        400000:1000:256,512,1024 1600000:4000:16,32 1600000:8000:64,128,256,512,1024"
+    lengths="16 32 64 128 256 512 1024" seeds="1 2 3 4" ;;
 *)  echo "reproduce_optimum.sh: unknown preset $PRESET; use smoke, docstrings or code" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/optimum_$PRESET}
-export CONTEXT_LENGTHS=${CONTEXT_LENGTHS:-$lengths} SEEDS=${SEEDS:-$seeds} OUT_DIR=$OUT/runs
+lengths=${CONTEXT_LENGTHS:-$lengths}
+export SEEDS=${SEEDS:-$seeds} OUT_DIR=$OUT/runs TRAIN_TOKENS CONTEXT_LENGTHS
 
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --out_dir "$OUT/data"
 bins=("$OUT"/data/LONGCONTEXTSUBSET_train_*.bin); export TRAIN_BIN=${bins[0]}
 for cell in ${SCHEDULES:-$schedules}; do
-    schedule_of "${cell#*:}"
-    export TRAIN_TOKENS=${cell%:*}
+    IFS=: read -r TRAIN_TOKENS steps of_cell <<< "$cell"
+    of_cell=${of_cell:-${lengths// /,}} CONTEXT_LENGTHS=
+    for length in ${of_cell//,/ }; do [[ " $lengths " != *" $length "* ]] || CONTEXT_LENGTHS+="$length "; done
+    [[ -n $CONTEXT_LENGTHS ]] || continue
+    schedule_of "$steps"
     run bash train_sweep.sh "${model[@]}" --vary_data "${schedule[@]}" "$@"
 done
 [[ " $* " != *" --dry_run "* && " $* " != *" --submit "* ]] || exit 0

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -187,8 +188,11 @@ def test_the_smoke_preset_from_nothing_and_again(tmp_path):
 def test_the_optimum_from_nothing_and_again(tmp_path):
     """Two sizes with their own schedules, a seed on a part of the corpus of its own; --dry_run writes no run."""
     out = tmp_path / "an optimum"
-    done = bash("reproduce_optimum.sh", "smoke", "--dry_run", OUT=str(out), SEEDS="2", CONTEXT_LENGTHS="16")
+    done = bash("reproduce_optimum.sh", "smoke", "--dry_run", OUT=str(out), SEEDS="2", CONTEXT_LENGTHS="16 32",
+                SCHEDULES="20000:10 40000:20:32,64 40000:30:64")
     assert done.returncode == 0 and not (out / "runs").exists(), done.stderr
+    assert re.findall(r"--max_iters (\d+)|^(\d+) runs", done.stdout, re.M) == [
+        ("10", ""), ("", "2"), ("20", ""), ("", "1")]
     done = bash("reproduce_optimum.sh", "smoke", OUT=str(out), SEEDS="2")
     assert done.returncode == 0, done.stderr
     runs = {path.parent: json.loads(path.read_text())["arguments"] for path in out.glob("runs/*/args.json")}
