@@ -10,7 +10,7 @@ window of l tokens (mean), as best_valid_loss of train.py is. With both, one set
 of window means and to that of full context, each by its noise over seeds (optimal_context/readings.py); laws are
 compared on the window mean, and what the kept one says of full context stands under "other_reading" of the JSON.
 Where the losses of a seed are high or low at all lengths together, as where each seed is a part of the corpus, lengths
-are compared by seed (optimal_context/pairing.py); of each size the seeds count then that all its lengths have.
+are compared by seed (optimal_context/pairing.py), and so are the errors that laws are compared by.
 Candidate laws are compared by leaving one training size out: each is fitted to the other sizes and predicts the losses
 at the left-out size's best length and the lengths on either side. A law that leaves more than noise of the table
 (optimal_context/lack_of_fit.py) is put aside, unless all do. Of those within one standard error of the lowest mean

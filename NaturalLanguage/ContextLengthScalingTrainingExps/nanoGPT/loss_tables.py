@@ -93,12 +93,14 @@ def pairs(reading, *paths):
 def above_the_best(reading, *paths):
     """By how much each length's loss is above that of its size's best one, by seed (paired.py), and for how many seeds.
 
-    The best is chosen from the same losses, which favours it a little.
+    Of the seeds that all lengths of the size have, from which the best is chosen too, which favours it a little.
     """
     cells = read_cells(*paths)
     lengths, rows = all_lengths(cells), []
     for tokens, by_length in cells.items():
         best, _, _ = optimum(by_length, reading)
+        shared = set.intersection(*map(set, by_length.values()))
+        by_length = {length: {seed: seeds[seed] for seed in shared} for length, seeds in by_length.items()}
         found = {length: differences({tokens: by_length}, reading, best, length, 2) for length in by_length}
         texts = {length: f"{rows[0].text()}, {(rows[0].values > 0).sum()} of {len(rows[0].values)}"
                  for length, rows in found.items() if rows} | {best: "**best**"}
@@ -117,20 +119,23 @@ def moved(reading, *paths):
 
 
 def control(*paths):
-    """Training and validation loss where the latter was lowest, and at the last step: means over seeds."""
-    found = defaultdict(lambda: defaultdict(list))
+    """Training and validation loss where the latter was lowest, and at the last step: means over seeds.
+
+    A run that is in several tables is that of the last one.
+    """
+    found = defaultdict(lambda: defaultdict(dict))
     for path in paths:
         curves = load_tensors(Path(f"{path}.pt"), "the curves of a sweep")
         column = curves["curve_columns"].index("train_loss")
         for row in read_table(f"{path}.csv"):
             length, tokens, seed = (int(row[name]) for name in ("context_length", "train_tokens", "seed"))
             last = curves["curves"][run_tag(length, tokens, seed)][-1, column].item()
-            found[tokens][length].append((float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
-                                          float(row["last_valid_loss"])))
+            found[tokens][length][seed] = (float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
+                                           float(row["last_valid_loss"]))
     lengths = sorted({length for by_length in found.values() for length in by_length})
     rows = []
     for tokens, by_length in sorted(found.items()):
-        means = {length: np.mean(values, axis=0) for length, values in by_length.items()}
+        means = {length: np.mean(list(seeds.values()), axis=0) for length, seeds in by_length.items()}
         for index, name in enumerate(("training, where validation was lowest", "validation, the lowest",
                                       "training, at the last step", "validation, at the last step")):
             rows.append([f"{tokens:,}", name, *(f"{means[length][index]:.3f}" if length in means else ""

@@ -5,11 +5,12 @@
 #   docstrings   the default: docstrings of installed packages; hours of a core, which --dry_run estimates
 #   code         the source code of installed packages; validation on packages that no run was trained on
 #
-# Each seed has its own weights, batches and part of the corpus, and each training size its own schedule, of code each
-# length too: a cosine that ends behind the lowest validation loss, so that no run stops before its minimum. Writes
-# outputs/optimum_PRESET (OUT to change it) and does only what is missing there. SCHEDULES ("TOKENS:STEPS[:LENGTH,...] ..."),
-# CONTEXT_LENGTHS and SEEDS name a part of the grid; flags behind the preset go to sweep.py and train.py (--dry_run: what
-# the grid costs; --submit: on a cluster, and then the same without it for table and figures).
+# Each seed has its own weights, batches and part of the corpus, and each training size, of code each length too, its own
+# schedule: a cosine meant to end behind the lowest validation loss (tables mark the runs where it does not). Writes
+# outputs/optimum_PRESET (OUT to change it) and does only what is missing there. SCHEDULES, "TOKENS:STEPS" or
+# "TOKENS:STEPS:LENGTH,LENGTH ...", CONTEXT_LENGTHS and SEEDS name a part of the grid; flags behind the preset go to
+# sweep.py and train.py (--dry_run: what the grid costs; --submit: on a cluster, and then the same without it for table
+# and figures).
 #SBATCH --job-name=reproduce_optimum
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
@@ -44,16 +45,20 @@ code)
 *)  echo "reproduce_optimum.sh: unknown preset $PRESET; use smoke, docstrings or code" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/optimum_$PRESET}
-lengths=${CONTEXT_LENGTHS:-$lengths}
+lengths=$(echo ${CONTEXT_LENGTHS:-$lengths})  # with single spaces
 export SEEDS=${SEEDS:-$seeds} OUT_DIR=$OUT/runs TRAIN_TOKENS CONTEXT_LENGTHS
+for cell in ${SCHEDULES:=$schedules}; do
+    [[ $cell =~ ^[1-9][0-9]*:[1-9][0-9]*(:[0-9,]+)?$ ]] || {
+        echo "reproduce_optimum.sh: SCHEDULES has $cell; give TOKENS:STEPS or TOKENS:STEPS:LENGTH,LENGTH" >&2; exit 2; }
+done
 
 run "$PYTHON" data/openwebtext/prepare.py "${data[@]}" --out_dir "$OUT/data"
 bins=("$OUT"/data/LONGCONTEXTSUBSET_train_*.bin); export TRAIN_BIN=${bins[0]}
-for cell in ${SCHEDULES:-$schedules}; do
+for cell in $SCHEDULES; do
     IFS=: read -r TRAIN_TOKENS steps of_cell <<< "$cell"
     of_cell=${of_cell:-${lengths// /,}} CONTEXT_LENGTHS=
     for length in ${of_cell//,/ }; do [[ " $lengths " != *" $length "* ]] || CONTEXT_LENGTHS+="$length "; done
-    [[ -n $CONTEXT_LENGTHS ]] || continue
+    [[ -n $CONTEXT_LENGTHS ]] || { echo "$cell: none of its lengths is asked for ($lengths)"; continue; }
     schedule_of "$steps"
     run bash train_sweep.sh "${model[@]}" --vary_data "${schedule[@]}" "$@"
 done

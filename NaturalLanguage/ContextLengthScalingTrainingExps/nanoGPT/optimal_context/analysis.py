@@ -220,7 +220,7 @@ def describe(analysis, predict_sizes, seed):
     return {
         "trusted": not reasons, "reasons": reasons, "reading": law.reading, "joint": law.joint, "law": law.name,
         "alpha": law.exponent, "bounded": law.bounded, "offset": law.offset, "given_ceiling": law.ceiling,
-        "paired": cells.root is not None, "runs_left_out": cells.left_out,
+        "paired": cells.pairing is not None,
         "near_laws": [fit.law.name for fit in analysis.answer.others],
         "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),
         "parameters": {name: interval(values[name], draws[name]) for name in values},

@@ -66,12 +66,12 @@ def resampled_losses(fit, cells, noise, alike, draws, generator, misfit=False):
     losses = cells.straight(predict(fit, cells.lengths, cells.sizes)[1]) + wide * np.sqrt(unexplained) * moved
     if not seeded:
         return losses
-    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1))
-                  for seeds in cells.straight_seeds]
-    of_all = np.concatenate([own for own in deviations if len(own) > 1])
+    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1)) for seeds in cells.seeds]
+    of_all = (np.concatenate([own for own in deviations if len(own) > 1]) if cells.pairing is None else
+              cells.pairing.deviations)
     wide = widening(noise.freedom)
     for index, own in enumerate(deviations):
-        source = of_all if alike or len(own) == 1 else own
+        source = of_all if alike or cells.pairing or len(own) == 1 else own
         losses[:, index] += wide * generator.choice(source, size=(draws, len(own))).mean(1)
     return losses
 

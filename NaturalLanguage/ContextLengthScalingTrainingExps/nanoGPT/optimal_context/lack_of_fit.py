@@ -37,13 +37,14 @@ class Noise:
 
 
 def seed_noise(cells):
-    """The Noise of a table, straight, pooled over its cells unless these differ."""
-    all_seeds = cells.straight_seeds
-    groups = [seeds for seeds in all_seeds if len(seeds) > 1]
+    """The Noise of a table's straight means, pooled over its cells unless these differ."""
+    if cells.pairing is not None:
+        return Noise(cells.pairing.alone, cells.pairing.freedom, alike=True)
+    groups = [seeds for seeds in cells.seeds if len(seeds) > 1]
     if not groups:
         return Noise(None, 0)
-    counts = np.array([len(seeds) for seeds in all_seeds])
-    own = np.array([seeds.var(ddof=1) if len(seeds) > 1 else np.nan for seeds in all_seeds])
+    counts = np.array([len(seeds) for seeds in cells.seeds])
+    own = np.array([seeds.var(ddof=1) if len(seeds) > 1 else np.nan for seeds in cells.seeds])
     freedom = sum(len(seeds) - 1 for seeds in groups)
     pooled = np.nansum(own * (counts - 1)) / freedom
     positive = [seeds for seeds in groups if np.ptp(seeds) > 0]
@@ -194,10 +195,10 @@ def lack_of_fit(fit, cells):
 def effect_of_length(cells):
     """p of the F test that the loss depends on the length at all: a parabola in log l that turns with the size."""
     length, size = scaled(cells.lengths), scaled(cells.sizes)
-    means = (cells.sizes[:, None] == np.unique(cells.sizes)).astype(float)
-    basis = means / np.linalg.norm(means, axis=0)
-    residual = cells.losses - basis @ (basis.T @ cells.losses)
-    shapes = np.stack([length, length**2, length * size, length**2 * size], 1)
+    means = cells.straight((np.unique(cells.sizes)[:, None] == cells.sizes).astype(float)).T
+    basis, losses = means / np.linalg.norm(means, axis=0), cells.straight(cells.losses)
+    residual = losses - basis @ (basis.T @ losses)
+    shapes = cells.straight(np.stack([length, length**2, length * size, length**2 * size])).T
     return explained(beside(shapes, basis, 4), residual, seed_noise(cells), len(residual) - basis.shape[1])[1]
 
 

@@ -158,7 +158,7 @@ def fitted(law, theta, reference, cells):
         loss, slope = parts(replace(law, reading=reading.reading), theta, reference, reading.lengths, reading.sizes,
                             True)
         losses.append(reading.scale * reading.straight(loss))
-        slopes.append(reading.scale * (slope if reading.root is None else reading.root @ slope))
+        slopes.append(reading.scale * np.swapaxes(reading.straight(np.swapaxes(slope, 1, 2)), 1, 2))
     return np.concatenate(losses, 1), np.concatenate(slopes, 1)
 
 

@@ -1,80 +1,120 @@
 """Seeds that vary together: the losses of one seed are high or low at all context lengths of a training size at once.
 
 They are where a seed is a part of the corpus (train.py's --data_seed): parts differ in how hard they are, on text ten
-times as much as lengths do, and this says nothing of the lengths. The losses of a size are then a mean for each length,
-what a seed adds at all of them, and noise. Of n lengths, noise variance v and a share b of the seeds, the means over S
-seeds have the covariance (v I + b J) / S, J being all ones; `root` = I - (1 - k) J / n with k^2 = v / (v + n b) makes
-it v / S I. Fits, noise and tests work with losses, seeds and slopes that are multiplied by it (Cells.straight), so that
-a shift of a whole curve counts little and a difference between lengths much. Whether seeds vary together is asked of
-the table by the F test of a two-way analysis of variance, pooled over the sizes.
+times as much as lengths do, and this says nothing of the lengths. A loss is then a mean of its length and size, what
+its seed adds at all lengths of the size, and noise of variance v. What seeds add has the variance b, which may change
+with the size D as a power of it. The means over seeds of two lengths of a size then have the covariance
+b |both| / (|one| |other|), counting seeds, and each the variance v / |seeds| more. Fits, noise and tests work with
+losses and slopes that are multiplied by the matrix that makes this v / |seeds| alone (Cells.straight): a shift of a
+whole curve counts little, a difference between lengths much. v and b are those of the two-way analysis of variance of
+each size, seeds beside lengths; its F test says whether seeds vary together at all.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.stats import f as f_distribution
 
-from utils import fail
-
 TOGETHER = 0.01  # p of the F test below which seeds are said to vary together
+LEAST = 1e-6     # v is at least this share of b
 
 
-def shared_losses(cells, size):
-    """The losses (lengths, seeds) of the seeds that all lengths of a training size have, and the names of these."""
+@dataclass(frozen=True)
+class Pairing:
+    """The noise of n cells whose seeds vary together.
+
+    covariance (n, n): of the cells' means, and alone (n,) their variances v / |seeds| without what seeds add; noise: v,
+    with its degrees of freedom; shares (n,): b; deviations (runs,): what neither length nor seed explains of each run,
+    scaled to the variance v.
+    """
+    covariance: np.ndarray
+    alone: np.ndarray
+    noise: float
+    freedom: int
+    shares: np.ndarray
+    deviations: np.ndarray
+
+    @cached_property
+    def root(self):
+        """The matrix (n, n) that turns noise of this covariance into independent noise of the variances `alone`."""
+        scale = np.sqrt(self.alone)
+        values, vectors = np.linalg.eigh(self.covariance / np.outer(scale, scale))
+        return (scale[:, None] * (vectors / np.sqrt(values)) @ vectors.T) / scale
+
+    def part(self, keep):
+        """The same of the cells of a mask (n,)."""
+        return replace(self, covariance=self.covariance[np.ix_(keep, keep)], alone=self.alone[keep],
+                       shares=self.shares[keep])
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """The analysis of variance of one size: squares and degrees of freedom of seeds beside lengths, and of the rest.
+
+    counted: by how much b enters the expected squares of the seeds. rest (runs,): residuals of all runs, cell by cell.
+    """
+    seeds: float
+    seeds_freedom: int
+    counted: float
+    rest: np.ndarray
+    freedom: int
+
+
+def two_way(cells, size):
+    """The TwoWay of one training size; every length may have seeds of its own."""
     rows = np.flatnonzero(cells.sizes == size)
-    names = sorted(set.intersection(*(set(cells.names[row]) for row in rows)))
-    return np.array([[cells.seeds[row][cells.names[row].index(name)] for name in names] for row in rows]), names
+    losses = np.concatenate([cells.seeds[row] for row in rows])
+    length = np.repeat(np.arange(len(rows)), [len(cells.seeds[row]) for row in rows])
+    _, seed = np.unique([str(name) for row in rows for name in cells.names[row]], return_inverse=True)
+    columns = np.c_[losses, np.eye(seed.max() + 1)[seed]]
+    for index in range(len(rows)):
+        columns[length == index] -= columns[length == index].mean(0)
+    losses, seeds = columns[:, 0], columns[:, 1:]
+    rank = int(np.linalg.matrix_rank(seeds))
+    fitted = seeds @ np.linalg.lstsq(seeds, losses, rcond=None)[0]
+    return TwoWay(float((fitted**2).sum()), rank, float((seeds**2).sum()), losses - fitted,
+                  len(losses) - len(rows) - rank)
 
 
-def variances(tables):
-    """Of (lengths, seeds) losses of each size: the noise v and what seeds share b, and p of the F test of b = 0.
+def shares_of(noise, tables, sizes):
+    """b of each training size: a power of the size, fitted to the squares of its seeds by maximum likelihood.
 
-    None, None, 1 where no size has two seeds and two lengths.
+    A power of 0 is the likeliest beforehand, with a standard deviation of 1, since few seeds tell it badly.
     """
-    within = between = freedom_within = freedom_between = 0.0
-    shares = []
-    for losses in tables:
-        lengths, seeds = losses.shape
-        if lengths < 2 or seeds < 2:
-            continue
-        deviations = losses - losses.mean(1, keepdims=True)
-        common = deviations.mean(0)
-        within += ((deviations - common)**2).sum()
-        between += lengths * (common**2).sum()
-        freedom_within += (seeds - 1) * (lengths - 1)
-        freedom_between += seeds - 1
-        shares.append((lengths, seeds - 1, lengths * (common**2).sum()))
-    if not shares:
-        return None, None, 1.0
-    noise = within / freedom_within
-    share = sum((square - freedom * noise) / lengths for lengths, freedom, square in shares) / freedom_between
-    ratio = between / freedom_between / max(noise, 1e-300)
-    return noise, max(share, 0.0), float(f_distribution.sf(ratio, freedom_between, freedom_within))
+    counted, freedom, squares = (np.array([getattr(table, name) for table in tables])
+                                 for name in ("counted", "seeds_freedom", "seeds"))
+    pooled, log_size = (squares - noise * freedom).sum() / counted.sum(), np.log(sizes) - np.log(sizes).mean()
+    known = freedom > 0
+
+    def cost(parameters):
+        level, power = parameters
+        expected = noise + (counted / np.maximum(freedom, 1) * pooled * np.exp(level + power * log_size))[known]
+        return (freedom[known] * np.log(expected) + squares[known] / expected).sum() + power**2
+
+    level, power = minimize(cost, (0.0, 0.0), method="Nelder-Mead").x
+    return pooled * np.exp(level + power * log_size)
 
 
-def paired(cells):
-    """The cells with their `root`, and of each size the seeds alone that all its lengths have, if seeds vary together.
-
-    Else the cells as they are, as without names of the seeds. Exits with code 2 if seeds vary together and a size has
-    no seed at all of its lengths: its curve is then one of the seeds.
-    """
+def pair(cells):
+    """The cells with their Pairing, if seeds vary together; else, or where seeds have no names, as they are."""
     if cells.names is None:
         return cells
     sizes = np.unique(cells.sizes)
-    tables, names = zip(*(shared_losses(cells, size) for size in sizes))
-    noise, share, p = variances(table for table in tables if table.size)
-    if p > TOGETHER or not share:
+    tables = [two_way(cells, size) for size in sizes]
+    freedom, seeds_freedom = (sum(getattr(table, name) for table in tables) for name in ("freedom", "seeds_freedom"))
+    if not freedom or not seeds_freedom:
         return cells
-    if not all(map(len, names)):
-        alone = sizes[[not found for found in names]][0]
-        fail(f"the losses of one seed are high or low together at all lengths, and no seed has all context lengths of "
-             f"the size {alone:g}; train these of one seed, or leave the size out")
-    root, rows = np.eye(len(cells.sizes)), [np.flatnonzero(cells.sizes == size) for size in sizes]
-    for own in rows:
-        root[np.ix_(own, own)] -= (1 - np.sqrt(noise / (noise + len(own) * share))) / len(own)
-    seeds = {index: losses for own, table in zip(rows, tables) for index, losses in zip(own, table)}
-    seeds = tuple(seeds[index] for index in range(len(cells.sizes)))
-    left_out = sum(map(len, cells.seeds)) - sum(map(len, seeds))
-    kept = {index: tuple(found) for own, found in zip(rows, names) for index in own}
-    return replace(cells, losses=np.array([losses.mean() for losses in seeds]), seeds=seeds, root=root,
-                   names=tuple(kept[index] for index in range(len(cells.sizes))), left_out=left_out)
+    rest = np.concatenate([table.rest for table in tables if table.freedom])
+    squares, noise = sum(table.seeds for table in tables), (rest**2).sum() / freedom
+    ratio = squares / seeds_freedom / max(noise, 1e-300)
+    if squares <= 1e-20 * (cells.losses**2).sum() or f_distribution.sf(ratio, seeds_freedom, freedom) > TOGETHER:
+        return cells
+    noise = max(noise, LEAST * squares / sum(table.counted for table in tables))
+    shares = shares_of(noise, tables, sizes)[np.searchsorted(sizes, cells.sizes)]
+    counts = np.array([len(seeds) for seeds in cells.seeds])
+    both = np.array([[len(set(one) & set(other)) for other in cells.names] for one in cells.names])
+    covariance = shares * both / np.outer(counts, counts) * (cells.sizes[:, None] == cells.sizes)
+    return replace(cells, pairing=Pairing(covariance + np.diag(noise / counts), noise / counts, noise, freedom, shares,
+                                          rest * np.sqrt(len(rest) / freedom)))

@@ -18,7 +18,9 @@ READINGS = ("full", "mean", "both")
 
 def seed_variance(cells):
     """The variance of a straight loss over seeds, pooled over the cells; None with one seed a cell."""
-    groups = [seeds for seeds in cells.straight_seeds if len(seeds) > 1]
+    if cells.pairing is not None:
+        return cells.pairing.noise
+    groups = [seeds for seeds in cells.seeds if len(seeds) > 1]
     freedom = sum(len(seeds) - 1 for seeds in groups)
     return sum(((seeds - seeds.mean())**2).sum() for seeds in groups) / freedom if groups else None
 

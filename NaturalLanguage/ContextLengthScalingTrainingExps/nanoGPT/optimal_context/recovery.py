@@ -1,7 +1,5 @@
 """How often the bootstrap's intervals of a law hold the truth, on tables drawn from that law with a sweep's noise."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from optimal_context.bootstrap import bootstrap, intervals
@@ -26,10 +24,17 @@ def quantities(fit, cells, draws=False):
 def recovered(truth, cells, draws, generator, seed):
     """One table: {name: whether its interval holds the truth}, and {name: its estimate}."""
     losses = predict(truth, cells.lengths, cells.sizes)[1]
-    noise = tuple(measured.std(ddof=1) * generator.standard_normal(len(measured)) for measured in cells.straight_seeds)
-    if cells.root is not None:  # noise of seeds that vary together, out of straight noise
-        noise = replace(cells, seeds=noise, root=np.linalg.inv(cells.root)).straight_seeds
-    seeds = [loss + own for loss, own in zip(losses, noise)]
+    if cells.pairing is None:
+        spread = [measured.std(ddof=1) for measured in cells.seeds]
+        added = [0.0] * len(spread)
+    else:
+        spread = [np.sqrt(cells.pairing.noise)] * len(losses)
+        of_runs = {run: generator.standard_normal() for run in dict.fromkeys(
+            (size, name) for size, names in zip(cells.sizes, cells.names) for name in names)}
+        added = [np.sqrt(share) * np.array([of_runs[size, name] for name in names])
+                 for share, size, names in zip(cells.pairing.shares, cells.sizes, cells.names)]
+    seeds = [loss + own + wide * generator.standard_normal(len(measured))
+             for loss, own, wide, measured in zip(losses, added, spread, cells.seeds)]
     if cells.names is not None:
         seeds = [dict(zip(names, own)) for names, own in zip(cells.names, seeds)]
     table = from_losses(dict(zip(zip(cells.sizes, cells.lengths), seeds)))

@@ -55,16 +55,15 @@ def print_law(found):
     lack = found["lack_of_fit"][found["law"]]
     tests = ", ".join(f"{name} p = {lack[name]:.2g}" for name in ("pooled", "smooth", "lean", "outlier")
                       if lack[name] is not None)
-    seeds = "" if lack["seed_error"] is None else f" beside {lack['seed_error']:.4f} of the seeds' means"
+    seeds = ("" if lack["seed_error"] is None else f"; by their degrees of freedom {lack['residual_error']:.4f}, "
+             f"beside {lack['seed_error']:.4f} of the seeds' means")
     print(f"law kept: {found['law']} (alpha {found['alpha']}, {'bounded' if found['bounded'] else 'not bounded'}"
           f"{', with a part that does not depend on l' if found['offset'] else ''})\n"
           f"  {names}\n  l_ref {found['reference']['context_length']:.4g}, D_ref "
           f"{found['reference']['train_tokens']:.4g}; R^2 {found['r_squared']:.4f}, residuals "
           f"{found['residual_rms']:.4f} nats (root mean square){seeds}\n  lack of fit: {tests or 'cannot be tested'}")
     if found["paired"]:
-        print("  the losses of a seed are high or low at all lengths together, so lengths are compared by seed"
-              + (f"; {found['runs_left_out']} runs of seeds that not all lengths of their size have are left out"
-                 if found["runs_left_out"] else ""))
+        print("  the losses of a seed are high or low at all lengths together, so lengths are compared by seed")
     if found["near_laws"]:
         print(f"  laws that count beside it: {', '.join(found['near_laws'])}")
 

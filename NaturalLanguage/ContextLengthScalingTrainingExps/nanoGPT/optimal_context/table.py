@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from files import read_table
-from optimal_context.pairing import paired
+from optimal_context.pairing import Pairing, pair
 from utils import argument_type, fail
 
 SIZE_COLUMNS = ("train_tokens", "train_dataset_size")
@@ -26,8 +26,8 @@ class Cells:
     """Mean losses (n,) in nats at context lengths and training sizes (n,), and the losses of each cell's seeds (n).
 
     reading: "full" or "mean" (law.py). beside: the same cells in the other reading, where both are fitted at once; then
-    a fit takes the losses of each times its `scale`. names: of the seeds of each cell; None: not known. root: a matrix
-    (n, n) where seeds vary together (pairing.py), block by size; left_out: how many runs were left out for it.
+    a fit takes the losses of each times its `scale`. names: of the seeds of each cell; None: not known. pairing: the
+    noise where seeds vary together (pairing.py).
     """
     lengths: np.ndarray
     sizes: np.ndarray
@@ -37,8 +37,7 @@ class Cells:
     beside: "Cells | None" = None
     scale: float = 1.0
     names: tuple | None = None
-    root: np.ndarray | None = None
-    left_out: int = 0
+    pairing: Pairing | None = None
 
     @property
     def readings(self):
@@ -52,27 +51,15 @@ class Cells:
         return np.concatenate([cells.scale * cells.straight(cells.losses) for cells in self.readings])
 
     def straight(self, values):
-        """Values (..., n) of the cells times the root: what seeds share is taken out as far as it is noise."""
-        return values if self.root is None else values @ self.root
-
-    @property
-    def straight_seeds(self):
-        """The losses of each cell's seeds, straight."""
-        if self.root is None:
-            return self.seeds
-        found = [None] * len(self.seeds)
-        for size in np.unique(self.sizes):
-            rows = np.flatnonzero(self.sizes == size)
-            for row, losses in zip(rows, self.root[np.ix_(rows, rows)] @ np.array([self.seeds[row] for row in rows])):
-                found[row] = losses
-        return tuple(found)
+        """Values (..., n) of the cells, so combined that their noise is independent where seeds vary together."""
+        return values if self.pairing is None else values @ self.pairing.root.T
 
     def part(self, keep):
-        """The cells of a mask (n,); of whole sizes, where they are to be fitted."""
+        """The cells of a mask (n,)."""
         seeds, names = (values and tuple(value for value, kept in zip(values, keep) if kept)
                         for values in (self.seeds, self.names))
         return replace(self, lengths=self.lengths[keep], sizes=self.sizes[keep], losses=self.losses[keep], seeds=seeds,
-                       names=names, root=None if self.root is None else self.root[np.ix_(keep, keep)],
+                       names=names, pairing=self.pairing and self.pairing.part(keep),
                        beside=self.beside and self.beside.part(keep))
 
     def of_size(self, size):
@@ -81,17 +68,14 @@ class Cells:
 
 
 def from_losses(losses):
-    """Cells, by size and length, of {(size, length): losses of the seeds, or {seed: loss}}, paired if these vary alike.
-
-    All of one kind. Exits with code 2 as `pairing.paired` does.
-    """
+    """Cells, by size and length, of {(size, length): losses of the seeds, or in each {seed: loss}} (pairing.py)."""
     keys, names = sorted(losses), None
     if all(isinstance(cell, dict) for cell in losses.values()):
         names = tuple(tuple(losses[key]) for key in keys)
         losses = {key: list(cell.values()) for key, cell in losses.items()}
     seeds = tuple(np.array(losses[key], float) for key in keys)
-    return paired(Cells(np.array([length for _, length in keys], float), np.array([size for size, _ in keys], float),
-                        np.array([values.mean() for values in seeds]), seeds, names=names))
+    return pair(Cells(np.array([length for _, length in keys], float), np.array([size for size, _ in keys], float),
+                      np.array([values.mean() for values in seeds]), seeds, names=names))
 
 
 def find_columns(path, header, columns):
@@ -257,9 +241,9 @@ def compared(truth, predicted):
     Exits with code 2 if they have no length in common.
 
     steps: of the grid of lengths between the two optima; near_error: the largest error of the loss (nats) at the
-    measured optimum and at the length on either side; near_square: their mean square; near_noise: the largest standard
-    error of these measured losses over seeds (None for one seed); regret: what the predicted optimum costs, in measured
-    nats above the best length.
+    measured optimum and at the length on either side; near_square: their mean square, straight (Cells); near_noise: the
+    largest standard error of these measured losses over seeds (None for one seed); regret: what the predicted optimum
+    costs, in measured nats above the best length.
     """
     keep = np.array([length in predicted for length in truth.lengths])
     if not keep.any():
@@ -269,11 +253,12 @@ def compared(truth, predicted):
     best, chosen = int(losses.argmin()), int(guess.argmin())
     around = slice(max(best - 1, 0), best + 2)
     near = (guess - losses)[around]
+    straight = truth.part(np.isin(truth.lengths, truth.lengths[keep][around])).straight(near)
     seeds = [values for values, kept in zip(truth.seeds, keep) if kept][around]
     noise = [float(values.std(ddof=1) / np.sqrt(len(values))) for values in seeds if len(values) > 1]
     return {"train_tokens": truth.sizes[0], "measured_optimum": truth.lengths[keep][best],
             "steps": chosen - best, "near_noise": max(noise, default=None), "near_error": float(np.abs(near).max()),
-            "near_square": float((near**2).mean()), "regret": float(losses[chosen] - losses[best])}
+            "near_square": float((straight**2).mean()), "regret": float(losses[chosen] - losses[best])}
 
 
 def summary(rows):

@@ -95,16 +95,18 @@ def write_losses(folder, tables):
 
 
 def test_losses_above_that_of_the_best_length_by_seed(tmp_path):
-    """Differences by hand; a length with one shared seed has none, one that was not run is blank."""
+    """Differences by hand, of the seeds that all lengths of the size have; a length that was not run is blank."""
     path = tmp_path / "README.md"
     of = write_losses(tmp_path, {"small": [(16, 1000, 0, 5, 8), (16, 1000, 1, 6.25, 7), (64, 1000, 0, 4.5, 9),
+                                           (16, 1000, 2, 1, 9), (64, 1000, 2, 9, 1), (256, 1000, 1, 9.5, 10),
                                            (64, 1000, 1, 5.5, 9), (256, 1000, 0, 9, 9)],
                                  "larger": [(64, 2000, 0, 4, 7), (64, 2000, 1, 4, 7), (256, 2000, 0, 3.75, 6),
                                             (256, 2000, 1, 4, 6.5)]})
     for kind, expected in (
-            ("above_the_best", ["1,000 | +0.625 [-0.963, +2.213], 2 of 2 | **best** |",
+            ("above_the_best", ["1,000 | +0.625 [-0.963, +2.213], 2 of 2 | **best** | +4.250 [+1.073, +7.427], 2 of 2",
                                 "2,000 |  | +0.125 [-1.463, +1.713], 1 of 2 | **best**"]),
-            ("full_context_above_the_best", ["1,000 | **best** | +1.500 [-4.853, +7.853], 2 of 2 |",
+            ("full_context_above_the_best", ["1,000 | **best** | +1.500 [-4.853, +7.853], 2 of 2 | "
+                                             "+2.000 [-10.706, +14.706], 2 of 2",
                                              "2,000 |  | +0.750 [-2.427, +3.927], 2 of 2 | **best**"])):
         path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
         assert run_script("make_tables.py", "--readme", path).returncode == 0
