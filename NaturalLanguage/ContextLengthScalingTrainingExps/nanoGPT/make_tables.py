@@ -24,13 +24,14 @@ from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
+CODE = ("chosen", "chosen_lengths", "chosen_sizes", "larger", "chosen_larger")  # the tables of its grid
 SETTINGS = {"train_tokens": "training tokens", "seed": "seed", "tokens_per_step": "tokens a step",
             "learning_rate": "learning rate", "weight_decay": "weight decay", "max_iters": "steps"}
 
 
-def settings(path):
-    """The losses of collect_settings.py's table: a row a setting and seed, a column a context length."""
-    losses, rows = {}, read_table(f"{path}.csv")
+def settings(*paths):
+    """The losses of collect_settings.py's tables: a row a setting and seed, a column a context length."""
+    losses, rows = {}, [row for path in paths for row in read_table(f"{path}.csv")]
     names = [name for name in SETTINGS if name in rows[0]
              and (name != "train_tokens" or len({row[name] for row in rows}) > 1)]
     for row in rows:
@@ -133,19 +134,27 @@ def check(path):
                      "loss measured, mean [lowest, highest] over seeds", "above the best"], rows)
 
 
-def summary():
-    """What is reproduced, in a row a figure: the command, our number, the paper's."""
-    cells = read_cells(RESULTS / "small" / "sweep.csv")
+def optima_in_words(cells):
+    """The optimum at each training size by both readings, with its interval: one line."""
     found = {reading: [] for reading in LOSS_COLUMNS}
     for tokens, by_length in cells.items():
         for reading in LOSS_COLUMNS:
             best, interval, _ = optimum(by_length, reading)
             found[reading].append(f"{best}" + ("" if interval is None else f" [{interval[0]:g}, {interval[1]:g}]")
                                   + f" at {tokens:,}")
-    ours = "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in LOSS_COLUMNS.items())
+    return "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in LOSS_COLUMNS.items())
+
+
+def summary():
+    """What is reproduced, in a row a figure: the command, our number, the paper's."""
+    code = RESULTS / "optimum_code"
     return markdown(["figure", "command", "ours", "the paper's"], [
         ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens, with 95% intervals",
-         "`bash NaturalLanguage/reproduce.sh`", ours, "an optimum at every size, growing with the size"]])
+         "`bash NaturalLanguage/reproduce.sh`", optima_in_words(read_cells(RESULTS / "small" / "sweep.csv")),
+         "an optimum at every size, growing with the size"],
+        ["the same on source code, each seed on a part of its own, validation on packages that no run has seen",
+         "`bash NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT/reproduce_optimum.sh code`",
+         optima_in_words(read_cells(*(code / f"{name}.csv" for name in CODE))), "the same"]])
 
 
 KINDS = {**loss_tables.TABLES, "parts": parts, "runs": runs, "cost": cost, "benchmark": benchmark,

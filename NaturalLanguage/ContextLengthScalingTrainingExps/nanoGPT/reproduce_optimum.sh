@@ -39,7 +39,7 @@ smoke)
 docstrings) data+=(--source docstrings --validation_fraction 0.1) ;;
 code)
     data+=(--source code); model+=(--full_context_targets 24576)
-    schedules="50000:150 100000:300 200000:300:16,32,64,128 200000:600:256,512,1024 400000:500:16,32,64,128
+    schedules="50000:150 100000:300 200000:300:16,32,64 200000:600:128,256,512,1024 400000:500:16,32,64,128
         400000:1000:256,512,1024 1600000:4000:16,32 1600000:8000:64,128,256,512,1024"
     lengths="16 32 64 128 256 512 1024" seeds="1 2 3 4" ;;
 *)  echo "reproduce_optimum.sh: unknown preset $PRESET; use smoke, docstrings or code" >&2; exit 2 ;;
@@ -47,8 +47,9 @@ esac
 OUT=${OUT:-outputs/optimum_$PRESET}
 lengths=$(echo ${CONTEXT_LENGTHS:-$lengths})  # with single spaces
 export SEEDS=${SEEDS:-$seeds} OUT_DIR=$OUT/runs TRAIN_TOKENS CONTEXT_LENGTHS
+form='^[1-9][0-9]*:[1-9][0-9]*(:[0-9,]+)?$'
 for cell in ${SCHEDULES:=$schedules}; do
-    [[ $cell =~ ^[1-9][0-9]*:[1-9][0-9]*(:[0-9,]+)?$ ]] || {
+    [[ $cell =~ $form ]] || {
         echo "reproduce_optimum.sh: SCHEDULES has $cell; give TOKENS:STEPS or TOKENS:STEPS:LENGTH,LENGTH" >&2; exit 2; }
 done
 

@@ -1,7 +1,8 @@
 """Tests of what a law leaves of a table: is it more than the noise, has it a shape, does it lean near the optimum?
 
 The residuals of the cells' means, projected off the law's tangents, are held against the pure error, the variance over
-seeds. With one seed a cell there is none: then what a few smooth shapes explain of the residuals is held against what
+seeds; where seeds vary together (pairing.py), off a constant for each size too, so that the shape in the length is
+tested. With one seed a cell there is none: then what a few smooth shapes explain of the residuals is held against what
 they leave. Every test is an F test.
 """
 
@@ -69,6 +70,17 @@ def in_rows(cells, shapes):
     """Shapes (n, k) of the cells as straight columns (N, k) over all their readings: 0 in the other one."""
     return np.concatenate([reading.scale * reading.straight(shapes.T).T * (reading.reading == cells.reading)
                            for reading in cells.readings])
+
+
+def levels(cells):
+    """Straight columns (N, k), a constant for each size of a reading whose seeds vary together.
+
+    What seeds add to a whole size is known from few seeds, too badly to hold a residual against.
+    """
+    readings, sizes = cells.readings, np.unique(cells.sizes)
+    columns = [np.concatenate([other.straight((sizes[:, None] == other.sizes) * float(other is reading)).T
+                               for other in readings]) for reading in readings if reading.pairing is not None]
+    return np.concatenate([np.zeros((len(cells.targets), 0)), *columns], 1)
 
 
 def orthonormal(columns):
@@ -168,7 +180,7 @@ def lack_of_fit(fit, cells):
     None with one seed a cell), and `excess`: how many times larger the error of the shape that is found is than that of
     noise of the same mean square, at least 1.
     """
-    noise, basis = noise_of_all(cells), orthonormal(tangents(fit, cells))
+    noise, basis = noise_of_all(cells), orthonormal(np.c_[tangents(fit, cells), levels(cells)])
     residual = residuals(fit, cells)
     residual = residual - basis @ (basis.T @ residual)
     freedom = len(residual) - basis.shape[1]

@@ -129,7 +129,7 @@ def test_the_tests_of_lack_of_fit_keep_their_level_where_parts_differ_by_size():
     parts = 0.2 * (SIZES / SIZES[0])**-0.4
     found = []
     for seed in range(60):
-        cells = from_losses(tables_with_parts(seed, of_law, parts=parts, seeds=3))
+        cells = from_losses(tables_with_parts(seed, of_law, parts=parts, seeds=2))
         found.append(lack_of_fit(fit_law(BY_NAME["power_constant"], cells), cells))
     shares = {name: np.mean([lack[name] < 0.05 for lack in found]) for name in ("pooled", "smooth", "lean", "outlier")}
     assert max(shares.values()) <= 0.17, shares  # 3.5 standard errors above 0.05
