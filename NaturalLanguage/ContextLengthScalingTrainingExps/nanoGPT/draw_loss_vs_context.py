@@ -5,13 +5,15 @@
 Reads CSVs of collect_results.py (of a run that is in several the last) and the .pt beside each. Writes, as PDF and PNG,
 loss_vs_context (by both readings: every seed a dot, hollow where its loss was lowest at the last step, so perhaps not
 yet at its minimum; the line through the means over the seeds that all lengths have; the optimum a star, hollow where
-one of its runs is, with the interval of where it lies; and the optimum against the training tokens) and
+one of its runs is, with the interval of where it lies; and the optimum against the training tokens; with --by_seed the
+dots are those of these seeds, less what each adds to all lengths of a size, as parts of the corpus do) and
 loss_by_position (the loss at each position of the window). Prints what it draws. The interval: in each of 2,000 draws
 seeds are resampled, the same at all lengths; it spans the middle 95% of the optima.
 """
 
 from utils import Parser, fail, run_main
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,18 @@ from run import run_tag
 from sweep_table import LOSS_COLUMNS, all_lengths, optimum, read_cells
 
 
-def draw_losses(cells, colour):
+def without_levels(by_length, reading):
+    """by_length with the seeds that all lengths have, the losses of each less its own mean plus that of all."""
+    shared = sorted(set.intersection(*map(set, by_length.values())))
+    if not shared:
+        fail("--by_seed needs a seed that all context lengths of a size have; leave it out")
+    losses = np.array([[seeds[seed][reading] for seed in shared] for seeds in by_length.values()])
+    losses = losses - losses.mean(0) + losses.mean()
+    return {length: {seed: {**by_length[length][seed], reading: loss} for seed, loss in zip(shared, row)}
+            for length, row in zip(by_length, losses.tolist())}
+
+
+def draw_losses(cells, colour, by_seed=False):
     """The figure of losses, a row for each reading, and of the optima. Prints means, ranges, optima and intervals."""
     lengths_of_all = all_lengths(cells)
     figure, axes = plt.subplots(2, len(cells) + 1, figsize=(2.5 * len(cells) + 2.7, 5), squeeze=False)
@@ -33,9 +46,11 @@ def draw_losses(cells, colour):
             best, interval, means = optimum(by_length, reading)
             unfinished = {length: [seed["at_last_step"] for seed in seeds.values()]
                           for length, seeds in by_length.items()}
+            for length, seeds in (without_levels(by_length, reading) if by_seed else by_length).items():
+                for seed in seeds.values():
+                    axis.plot(length, seed[reading], ".", color=colour[tokens],
+                              fillstyle="none" if seed["at_last_step"] else "full")
             for length, loss in zip(lengths, losses):
-                for value, hollow in zip(loss, unfinished[length]):
-                    axis.plot(length, value, ".", color=colour[tokens], fillstyle="none" if hollow else "full")
                 print(f"{tokens} tokens, context {length}, {title}: {loss.mean():.4f} [{loss.min():.4f}, "
                       f"{loss.max():.4f}] over {len(loss)} seeds"
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
@@ -52,10 +67,12 @@ def draw_losses(cells, colour):
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
             axis.set(title=f"{tokens_label(tokens)} training tokens", xscale="log")
             set_ticks(axis.xaxis, lengths_of_all)
+            axis.tick_params("x", rotation=45 if len(lengths_of_all) > 5 else 0)
         row[0].set_ylabel(f"validation loss (nats),\n{title}")
         row[-1].set(title="optimal context length", xscale="log", yscale="log",
                     ylim=(0.8 * lengths_of_all[0], 1.25 * lengths_of_all[-1]))
         set_ticks(row[-1].xaxis, list(cells), tokens_label)
+        row[-1].tick_params("x", rotation=45 if len(cells) > 4 else 0)
         set_ticks(row[-1].yaxis, lengths_of_all)
         row[-1].margins(x=0.2)
     for axis in axes[1, :-1]:
@@ -85,6 +102,8 @@ def draw_positions(cells, positions):
 def main():
     parser = Parser(__doc__)
     parser.add_argument("--results", nargs="+", default=["outputs/sweep.csv"], help="CSVs of collect_results.py")
+    parser.add_argument("--by_seed", action=BooleanOptionalAction, default=False,
+                        help="take out of the dots what a seed adds to all context lengths")
     parser.add_argument("--out_dir", default="outputs/figures", help="directory for the figures")
     args = parser.parse_args()
     cells, positions = read_cells(*args.results), {}
@@ -96,7 +115,7 @@ def main():
     if absent:
         fail(f"{' '.join(map(str, files))}: there is no {absent[0]}; make table and .pt again with collect_results.py")
     colour = {tokens: plt.cm.viridis(0.9 * index / max(len(cells) - 1, 1)) for index, tokens in enumerate(cells)}
-    save_figure(draw_losses(cells, colour), args.out_dir, "loss_vs_context")
+    save_figure(draw_losses(cells, colour, args.by_seed), args.out_dir, "loss_vs_context")
     save_figure(draw_positions(cells, positions), args.out_dir, "loss_by_position")
 
 

@@ -130,6 +130,10 @@ def test_the_figures_are_drawn_from_the_table_alone(runs, nanogpt, tmp_path, mon
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == \
         [(length, loss) for length in losses for loss in losses[length]]
     assert [line.get_fillstyle() for line in dots] == ["none", "full", "none", "none"]
+    nanogpt("draw_loss_vs_context.py", "--results", "all.csv", "--by_seed", "--out_dir", "by_seed")
+    dots, table = figures[4][1][0, 0].get_lines(), np.array(list(losses.values()))
+    shown = np.reshape([line.get_ydata()[0] for line in dots if line.get_marker() == "."], table.shape)
+    assert np.allclose(shown, table - table.mean(0) + table.mean()) and not np.allclose(shown, table)
     (tmp_path / "all.pt").write_bytes(b"no tensors")
     done = nanogpt("draw_loss_vs_context.py", "--results", "all.csv", check=False)
     assert done.returncode == 2 and "damaged" in done.stderr
