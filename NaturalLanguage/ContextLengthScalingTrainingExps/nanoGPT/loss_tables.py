@@ -101,9 +101,9 @@ def above_the_best(reading, *paths):
         best, _, _ = optimum(by_length, reading)
         shared = set.intersection(*map(set, by_length.values()))
         by_length = {length: {seed: seeds[seed] for seed in shared} for length, seeds in by_length.items()}
-        found = {length: differences({tokens: by_length}, reading, best, length, 2) for length in by_length}
-        texts = {length: f"{rows[0].text()}, {(rows[0].values > 0).sum()} of {len(rows[0].values)}"
-                 for length, rows in found.items() if rows} | {best: "**best**"}
+        texts = {length: f"{found.text()}, {(found.values > 0).sum()} of {len(found.values)}" for length in by_length
+                 for found in differences({tokens: by_length}, reading, best, length, least_seeds=2)}
+        texts[best] = "**best**"
         rows.append([f"{tokens:,}", *(texts.get(length, "") for length in lengths)])
     return markdown(["training tokens", *map(str, lengths)], rows)
 
