@@ -21,12 +21,12 @@ import numpy as np
 from files import load_tensors
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
-from sweep_table import LOSS_COLUMNS, all_lengths, optimum, read_cells
+from sweep_table import LOSS_COLUMNS, all_lengths, optimum, read_cells, shared_seeds
 
 
 def without_levels(by_length, reading):
     """by_length with the seeds that all lengths have, the losses of each less its own mean plus that of all."""
-    shared = sorted(set.intersection(*map(set, by_length.values())))
+    shared = shared_seeds(by_length)
     if not shared:
         fail("--by_seed needs a seed that all context lengths of a size have; leave it out")
     losses = np.array([[seeds[seed][reading] for seed in shared] for seeds in by_length.values()])

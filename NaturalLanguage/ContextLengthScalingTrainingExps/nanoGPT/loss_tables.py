@@ -11,7 +11,8 @@ from files import load_tensors, read_table
 from paired import crossings, differences, moves
 from readme_tables import markdown
 from run import run_tag
-from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells, shared_losses
+from sweep_table import (LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells, shared_losses, shared_seeds,
+                         with_interval)
 from utils import fail
 
 
@@ -40,8 +41,7 @@ def optima(*paths):
         row = [f"{tokens:,}"]
         for reading in LOSS_COLUMNS:
             best, interval, means = optimum(by_length, reading)
-            row += [str(best) if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]",
-                    f"{means[max(means)] - means[best]:.3f}"]
+            row += [with_interval(best, interval), f"{means[max(means)] - means[best]:.3f}"]
         rows.append(row)
     return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
                      "optimum, full context only", "cost of the longest context"], rows)
@@ -98,8 +98,7 @@ def above_the_best(reading, *paths):
     cells = read_cells(*paths)
     lengths, rows = all_lengths(cells), []
     for tokens, by_length in cells.items():
-        best, _, _ = optimum(by_length, reading)
-        shared = set.intersection(*map(set, by_length.values()))
+        (best, _, _), shared = optimum(by_length, reading), shared_seeds(by_length)
         by_length = {length: {seed: seeds[seed] for seed in shared} for length, seeds in by_length.items()}
         texts = {length: f"{found.text()}, {(found.values > 0).sum()} of {len(found.values)}" for length in by_length
                  for found in differences({tokens: by_length}, reading, best, length, least_seeds=2)}

@@ -19,7 +19,7 @@ from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
 from prepared import distinct_tokens
 from readme_tables import markdown, run_make_tables, table_maker
-from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells
+from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells, with_interval
 
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
@@ -140,8 +140,7 @@ def optima_in_words(cells):
     for tokens, by_length in cells.items():
         for reading in LOSS_COLUMNS:
             best, interval, _ = optimum(by_length, reading)
-            found[reading].append(f"{best}" + ("" if interval is None else f" [{interval[0]:g}, {interval[1]:g}]")
-                                  + f" at {tokens:,}")
+            found[reading].append(f"{with_interval(best, interval)} at {tokens:,}")
     return "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in LOSS_COLUMNS.items())
 
 

@@ -40,9 +40,19 @@ def mean_and_range(values, mark=""):
     return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
 
 
+def with_interval(best, interval):
+    """An optimum and its interval, or None for one without, in print."""
+    return f"{best}" if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]"
+
+
 def all_lengths(cells):
     """The context lengths of read_cells' table, of all its training sizes, ascending."""
     return sorted({length for by_length in cells.values() for length in by_length})
+
+
+def shared_seeds(by_length):
+    """The seeds, ascending, that all context lengths of a training size in read_cells' table have."""
+    return sorted(set.intersection(*map(set, by_length.values())))
 
 
 def shared_losses(by_length, reading):
@@ -52,7 +62,7 @@ def shared_losses(by_length, reading):
     batches and, where seeds differ in it, the part of the corpus. Without a shared seed the losses are of the seeds
     that there are.
     """
-    shared = sorted(set.intersection(*map(set, by_length.values())))
+    shared = shared_seeds(by_length)
     return {length: np.array([seeds[seed][reading] for seed in shared or seeds])
             for length, seeds in by_length.items()}, len(shared)
 

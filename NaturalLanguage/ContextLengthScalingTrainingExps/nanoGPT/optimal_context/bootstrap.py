@@ -44,6 +44,15 @@ def moved_residuals(residual, cells, draws, generator):
     return moved
 
 
+def noise_of_seeds(cells, alike):
+    """For each cell what the straight noise of its seeds is drawn from: that of all cells, or its own (n arrays)."""
+    if cells.pairing is not None:
+        return [cells.pairing.deviations] * len(cells.losses)
+    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1)) for seeds in cells.seeds]
+    of_all = np.concatenate([own for own in deviations if len(own) > 1])
+    return [of_all if alike or len(own) == 1 else own for own in deviations]
+
+
 def resampled_losses(fit, cells, noise, alike, draws, generator, misfit=False):
     """Straight losses (draws, n) as another experiment might have found them, if the fit were the truth.
 
@@ -66,13 +75,9 @@ def resampled_losses(fit, cells, noise, alike, draws, generator, misfit=False):
     losses = cells.straight(predict(fit, cells.lengths, cells.sizes)[1]) + wide * np.sqrt(unexplained) * moved
     if not seeded:
         return losses
-    deviations = [(seeds - seeds.mean()) * np.sqrt(len(seeds) / max(len(seeds) - 1, 1)) for seeds in cells.seeds]
-    of_all = (np.concatenate([own for own in deviations if len(own) > 1]) if cells.pairing is None else
-              cells.pairing.deviations)
     wide = widening(noise.freedom)
-    for index, own in enumerate(deviations):
-        source = of_all if alike or cells.pairing or len(own) == 1 else own
-        losses[:, index] += wide * generator.choice(source, size=(draws, len(own))).mean(1)
+    for index, source in enumerate(noise_of_seeds(cells, alike)):
+        losses[:, index] += wide * generator.choice(source, size=(draws, len(cells.seeds[index]))).mean(1)
     return losses
 
 

@@ -66,10 +66,15 @@ def noise_of_all(cells):
                  min(noise.freedom for noise in noises))
 
 
-def in_rows(cells, shapes):
-    """Shapes (n, k) of the cells as straight columns (N, k) over all their readings: 0 in the other one."""
-    return np.concatenate([reading.scale * reading.straight(shapes.T).T * (reading.reading == cells.reading)
+def in_rows(cells, shapes, name=None):
+    """Shapes (n, k) of the cells in the reading of this name, None: their own, as straight columns (N, k); else 0."""
+    return np.concatenate([reading.scale * reading.straight(shapes.T).T * (reading.reading == (name or cells.reading))
                            for reading in cells.readings])
+
+
+def constants(cells):
+    """For each training size a column (n, sizes) that is 1 in its cells."""
+    return (cells.sizes[:, None] == np.unique(cells.sizes)).astype(float)
 
 
 def levels(cells):
@@ -77,9 +82,8 @@ def levels(cells):
 
     What seeds add to a whole size is known from few seeds, too badly to hold a residual against.
     """
-    readings, sizes = cells.readings, np.unique(cells.sizes)
-    columns = [np.concatenate([other.straight((sizes[:, None] == other.sizes) * float(other is reading)).T
-                               for other in readings]) for reading in readings if reading.pairing is not None]
+    columns = [in_rows(cells, constants(cells), reading.reading) for reading in cells.readings
+               if reading.pairing is not None]
     return np.concatenate([np.zeros((len(cells.targets), 0)), *columns], 1)
 
 
@@ -207,7 +211,7 @@ def lack_of_fit(fit, cells):
 def effect_of_length(cells):
     """p of the F test that the loss depends on the length at all: a parabola in log l that turns with the size."""
     length, size = scaled(cells.lengths), scaled(cells.sizes)
-    means = cells.straight((np.unique(cells.sizes)[:, None] == cells.sizes).astype(float)).T
+    means = cells.straight(constants(cells).T).T
     basis, losses = means / np.linalg.norm(means, axis=0), cells.straight(cells.losses)
     residual = losses - basis @ (basis.T @ losses)
     shapes = cells.straight(np.stack([length, length**2, length * size, length**2 * size])).T

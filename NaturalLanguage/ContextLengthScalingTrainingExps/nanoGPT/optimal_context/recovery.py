@@ -21,20 +21,21 @@ def quantities(fit, cells, draws=False):
     return found
 
 
+def noise_like(cells, generator):
+    """Noise of each cell's seeds (n arrays), drawn with the variances that they have there (pairing.py: together)."""
+    if cells.pairing is None:
+        return [seeds.std(ddof=1) * generator.standard_normal(len(seeds)) for seeds in cells.seeds]
+    runs = dict.fromkeys((size, name) for size, names in zip(cells.sizes, cells.names) for name in names)
+    added = dict(zip(runs, generator.standard_normal(len(runs))))
+    return [np.sqrt(share) * np.array([added[size, name] for name in names])
+            + np.sqrt(cells.pairing.noise) * generator.standard_normal(len(names))
+            for share, size, names in zip(cells.pairing.shares, cells.sizes, cells.names)]
+
+
 def recovered(truth, cells, draws, generator, seed):
     """One table: {name: whether its interval holds the truth}, and {name: its estimate}."""
     losses = predict(truth, cells.lengths, cells.sizes)[1]
-    if cells.pairing is None:
-        spread = [measured.std(ddof=1) for measured in cells.seeds]
-        added = [0.0] * len(spread)
-    else:
-        spread = [np.sqrt(cells.pairing.noise)] * len(losses)
-        of_runs = {run: generator.standard_normal() for run in dict.fromkeys(
-            (size, name) for size, names in zip(cells.sizes, cells.names) for name in names)}
-        added = [np.sqrt(share) * np.array([of_runs[size, name] for name in names])
-                 for share, size, names in zip(cells.pairing.shares, cells.sizes, cells.names)]
-    seeds = [loss + own + wide * generator.standard_normal(len(measured))
-             for loss, own, wide, measured in zip(losses, added, spread, cells.seeds)]
+    seeds = [loss + noise for loss, noise in zip(losses, noise_like(cells, generator))]
     if cells.names is not None:
         seeds = [dict(zip(names, own)) for names, own in zip(cells.names, seeds)]
     table = from_losses(dict(zip(zip(cells.sizes, cells.lengths), seeds)))

@@ -162,7 +162,7 @@ def read_losses(paths, columns=Columns()):
             found.append((size, length, loss))
         if not seed_name and columns.seed != "none":
             refuse_other_settings(path, rows, names, found)
-    named = columns.seed != "none" and all(isinstance(name, str) for cell in losses.values() for name in cell)
+    named = all(isinstance(name, str) for cell in losses.values() for name in cell)
     return from_losses(losses if named else {key: list(cell.values()) for key, cell in losses.items()})
 
 

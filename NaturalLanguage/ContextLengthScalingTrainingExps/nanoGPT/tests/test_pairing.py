@@ -47,7 +47,7 @@ FAR = [(LENGTHS[-1], seed) for seed in (1, 2, 3)] + [(LENGTHS[0], 3)]  # the lon
 
 
 def test_the_analysis_of_variance_is_that_of_two_regressions():
-    """Squares of seeds beside lengths, of a size with runs missing, by least squares on dummy columns; F and p."""
+    """Squares of seeds beside lengths, of a size with runs missing, by least squares on dummy columns."""
     cells = from_losses(tables_with_parts(0, of_law, missing=FAR))
     found = two_way(cells, SIZES[1])
     runs = [(length, name, loss) for length, names, seeds, size in
@@ -191,7 +191,7 @@ def test_curves_that_differ_by_constants_alone_are_no_error():
 
 
 def test_both_readings_are_paired(tmp_path):
-    """The seeds of a reading that are resampled are those of the other one, also where one reading alone is paired."""
+    """Each by its own noise, and fitted at once."""
     mean, full = (from_losses(tables_with_parts(seed, of_law)) for seed in (0, 1))
     write_csv(tmp_path / "sweep.csv", replace(mean, beside=full))
     cells = read_as_asked("both", [tmp_path / "sweep.csv"], Columns(full_context="full_context_loss"))
