@@ -79,13 +79,16 @@ def collect_runs(runs, out_csv, grid, names=None):
     refuse_different_runs(finished)
 
     make_directory(out_csv.parent)
-    rows = [read_row(runs / tag, description) for tag, description in finished.items()]
+    about = summarise(list(finished.values()))
+    environments = about["environments"]
+    rows = [{**read_row(runs / tag, description), "environment": environments.index(description["environment"])}
+            for tag, description in finished.items()]
     write_csv(out_csv, rows, max(rows, key=len))
     save_tensors(out_csv.with_suffix(".pt"), {
         "position_losses": {tag: load_tensors(runs / tag / "losses.pt", "losses")["by_position"].float()
                             for tag in finished},
         "curves": {tag: read_curve(runs / tag) for tag in finished}, "curve_columns": list(METRICS)})
-    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), summarise(list(finished.values())))
+    save_json(out_csv.with_name(f"{out_csv.stem}_about.json"), about)
     print(f"{len(finished)} finished runs of {len(tags)} -> {out_csv}", flush=True)
     if missing:
         print(f"missing: {' '.join(missing)}", file=sys.stderr)

@@ -10,6 +10,7 @@ losses take several files (`crossings optimum/sweep optimum/seeds`).
 from utils import run_main
 
 import statistics
+from collections import defaultdict
 from pathlib import Path
 
 import long_context_tables
@@ -59,18 +60,24 @@ def runs(path):
 
 
 def cost(*paths):
-    """What the runs of each table took, and on what."""
-    lines = []
+    """What the runs of each training size took, and on what.
+
+    In a table of several environments whose rows do not say which is theirs, all are named.
+    """
+    found = defaultdict(list)
     for path in paths:
-        rows, machines = read_table(f"{path}.csv"), load_json(f"{path}_about.json", "the description")["environments"]
+        environments = load_json(f"{path}_about.json", "the description")["environments"]
+        for row in read_table(f"{path}.csv"):
+            of_run = environments if row.get("environment") is None else [environments[int(row["environment"])]]
+            ran_on = (", ".join(sorted({str(machine[name]) for machine in of_run}))
+                      for name in ("threads", "hardware", "torch"))
+            found[int(row["train_tokens"]), *ran_on].append(row)
+    lines = []
+    for (tokens, threads, hardware, torch), rows in sorted(found.items()):
         seconds = [float(row["seconds"]) for row in rows]
-        sizes = sorted({int(row["train_tokens"]) for row in rows})
-        threads, hardware, torch = (sorted({str(machine[name]) for machine in machines})
-                                    for name in ("threads", "hardware", "torch"))
-        lines.append([", ".join(f"{size:,}" for size in sizes), str(len(rows)), f"{sum(seconds) / 60:.0f}",
-                      f"{max(seconds) / 60:.1f}", ", ".join(threads),
-                      f"{max(float(row['peak_memory_gigabytes']) for row in rows):.2f} GB", ", ".join(hardware),
-                      ", ".join(torch)])
+        memory = max(float(row["peak_memory_gigabytes"]) for row in rows)
+        lines.append([f"{tokens:,}", len(rows), f"{sum(seconds) / 60:.0f}", f"{max(seconds) / 60:.1f}", threads,
+                      f"{memory:.2f} GB", hardware, torch])
     return markdown(["training tokens", "runs", "minutes in all", "longest", "threads a run", "memory at most",
                      "hardware", "torch"], lines)
 

@@ -195,10 +195,11 @@ class Trainer:
     def full_context_losses(self):
         """Losses of the targets of full_context_starts, each with exactly l tokens before it: float64 (targets,)."""
         share = self.processes.share(range(len(self.full_starts)))
-        mine = slice(share.start, share.stop)
-        losses = torch.zeros(len(self.full_starts), 1, dtype=torch.float64, device=self.device)
-        losses[mine] = torch.cat([*self.losses(self.full_starts[mine], last_only=True), losses[:0]])
-        return self.processes.sum(losses)[:, 0].cpu()
+        losses, first = torch.zeros(len(self.full_starts), dtype=torch.float64, device=self.device), share.start
+        for part in self.losses(self.full_starts[first:share.stop], last_only=True):
+            losses[first:first + len(part)] = part[:, 0]  # thousands of parts, kept, would break up the freed memory
+            first += len(part)
+        return self.processes.sum(losses).cpu()
 
     def seconds(self, compute):
         """How long compute() takes, until the device has done it."""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -133,6 +134,19 @@ def test_the_seconds_of_a_run_hold_its_last_measurement(nanogpt, small_bins, tmp
     nanogpt("train.py", *training_flags(small_bins, "runs", "--max_iters", 5))
     run_dir = tmp_path / "runs" / "ctl32_tok6000_seed0"
     assert 2 < json.loads((run_dir / "final.json").read_text())["seconds"] - losses(run_dir, "seconds")[-1] < 4
+
+
+def test_measuring_keeps_no_losses_of_earlier_passes(nanogpt, small_bins, tmp_path, monkeypatch):
+    """Small tensors that live on break up the freed memory, which then grows without bound where passes are many."""
+    def watched(self, *arguments):
+        alive.append(sum(part() is not None for part in parts))
+        parts.append(weakref.ref(found := batch_losses(self, *arguments)))
+        return found
+
+    alive, parts, batch_losses = [], [], trainer.Trainer.batch_losses
+    monkeypatch.setattr(trainer.Trainer, "batch_losses", watched)
+    nanogpt("train.py", *training_flags(small_bins, "runs", "--max_iters", 2, "--eval_interval", 2, "--batch_size", 2))
+    assert len(alive) > 30 and max(alive) <= 1
 
 
 def test_both_readings_are_those_of_brute_force(nanogpt, small_bins, tmp_path):
