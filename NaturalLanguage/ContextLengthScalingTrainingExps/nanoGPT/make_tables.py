@@ -25,7 +25,6 @@ from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells, with_
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
 RESULTS, TOP = FOLDER / "results", FOLDER.parents[2] / "README.md"  # which has the summary of the whole repository
-CODE = ("chosen", "chosen_lengths", "chosen_sizes", "larger", "chosen_larger")  # the tables of its grid
 SETTINGS = {"train_tokens": "training tokens", "seed": "seed", "tokens_per_step": "tokens a step",
             "learning_rate": "learning rate", "weight_decay": "weight decay", "max_iters": "steps"}
 
@@ -153,14 +152,13 @@ def optima_in_words(cells):
 
 def summary():
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
-    code = RESULTS / "optimum_code"
     return markdown(["figure", "command", "ours", "the paper's"], [
         ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens, with 95% intervals",
          "`bash NaturalLanguage/reproduce.sh`", optima_in_words(read_cells(RESULTS / "small" / "sweep.csv")),
          "an optimum at every size, growing with the size"],
         ["the same on source code, each seed on a part of its own, validation on packages that no run has seen",
          "`bash NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT/reproduce_optimum.sh code`",
-         optima_in_words(read_cells(*(code / f"{name}.csv" for name in CODE))), "the same"]])
+         optima_in_words(read_cells(RESULTS / "optimum_code" / "grid.csv")), "the same"]])
 
 
 KINDS = {**loss_tables.TABLES, "parts": parts, "runs": runs, "cost": cost, "benchmark": benchmark,
