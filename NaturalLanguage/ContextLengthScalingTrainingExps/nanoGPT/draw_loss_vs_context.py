@@ -5,10 +5,10 @@
 Reads CSVs of collect_results.py (of a run that is in several the last) and the .pt beside each. Writes, as PDF and PNG,
 loss_vs_context (by both readings: every seed a dot, hollow where its loss was lowest at the last step, so perhaps not
 yet at its minimum; the line through the means over the seeds that all lengths have; the optimum a star, hollow where
-one of its runs is, with the interval of where it lies; and the optimum against the training tokens; with --by_seed the
-dots are those of these seeds, less what each adds to all lengths of a size, as parts of the corpus do) and
-loss_by_position (the loss at each position of the window). Prints what it draws. The interval: in each of 2,000 draws
-seeds are resampled, the same at all lengths; it spans the middle 95% of the optima.
+one of its runs is, with a bar over the lengths that are not told from it; and the optimum against the training tokens;
+with --by_seed the dots are those of these seeds, less what each adds to all lengths of a size, as parts of the corpus
+do) and loss_by_position (the loss at each position of the window). Prints what it draws. A length is told from the
+optimum where the 95% interval (Student's) of the difference of their losses, by seed, leaves out 0.
 """
 
 from utils import Parser, fail, run_main
@@ -36,14 +36,14 @@ def without_levels(by_length, reading):
 
 
 def draw_losses(cells, colour, by_seed=False):
-    """The figure of losses, a row for each reading, and of the optima. Prints means, ranges, optima and intervals."""
+    """The figure of losses, a row for each reading, and of the optima. Prints means, ranges and optima."""
     lengths_of_all = all_lengths(cells)
     figure, axes = plt.subplots(2, len(cells) + 1, figsize=(2.5 * len(cells) + 2.7, 5), squeeze=False)
     for row, (reading, title) in zip(axes, LOSS_COLUMNS.items()):
         for axis, (tokens, by_length) in zip(row, cells.items()):
             losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
             lengths = list(by_length)
-            best, interval, means = optimum(by_length, reading)
+            best, alike, means = optimum(by_length, reading)
             unfinished = {length: [seed["at_last_step"] for seed in seeds.values()]
                           for length, seeds in by_length.items()}
             for length, seeds in (without_levels(by_length, reading) if by_seed else by_length).items():
@@ -55,11 +55,11 @@ def draw_losses(cells, colour, by_seed=False):
                       f"{loss.max():.4f}] over {len(loss)} seeds"
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
             axis.plot(lengths, [*means.values()], color=colour[tokens])
-            span = "no interval from fewer than two seeds that all lengths have"
-            if interval is not None:
-                axis.plot(interval, [means[best]] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
-                row[-1].plot([tokens] * 2, interval, color=colour[tokens], linewidth=5, alpha=0.35)
-                span = f"95% interval {interval[0]:g} to {interval[1]:g}"
+            span = "fewer than two seeds that all lengths have tell it from none"
+            if alike is not None:
+                axis.plot(alike, [means[best]] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
+                row[-1].plot([tokens] * 2, alike, color=colour[tokens], linewidth=5, alpha=0.35)
+                span = f"not told from {alike[0]} to {alike[1]}"
             star = {**OPTIMUM, "fillstyle": "none" if any(unfinished[best]) else "full"}
             axis.plot(best, means[best], color=colour[tokens], **star)
             row[-1].plot(tokens, best, color=colour[tokens], **star)

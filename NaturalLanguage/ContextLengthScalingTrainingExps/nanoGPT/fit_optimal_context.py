@@ -37,7 +37,7 @@ from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, number_of_draws
 from optimal_context.law import LAWS, with_ceiling
 from optimal_context.readings import READINGS, carry_over, laws_of, other_reading, read_as_asked
 from optimal_context.report import report, report_other
-from optimal_context.selection import check_larger_half
+from optimal_context.selection import check_larger_half, chosen_without
 from optimal_context.table import Columns, loss_in_nats, number_of_tokens, refuse_what_cannot_carry_a_fit
 from utils import seed as seed_number
 
@@ -92,7 +92,8 @@ def examine(args, cells, name):
              f"{'' if name else ' with a size left out'}; train more cells of the grid")
     found = describe(analysis, args.predict_train_tokens, args.seed)
     if args.check:
-        found["check"] = {"baselines": analysis.baselines, "larger_half": check_larger_half(laws, cells, args.seed)}
+        found["check"] = {"baselines": analysis.baselines, "chosen_without": chosen_without(laws, cells, args.seed),
+                          "larger_half": check_larger_half(laws, cells, args.seed)}
     return analysis, found
 
 

@@ -12,7 +12,7 @@ from paired import crossings, differences, moves
 from readme_tables import markdown
 from run import run_tag
 from sweep_table import (LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells, shared_losses, shared_seeds,
-                         with_interval)
+                         with_range)
 from utils import fail
 
 
@@ -35,13 +35,13 @@ def losses(reading, *paths):
 
 
 def optima(*paths):
-    """The optimum of each training size by both readings, with its interval, and the cost of the longest context."""
+    """The optimum of each training size by both readings [the lengths not told from it], the longest context's cost."""
     rows = []
     for tokens, by_length in read_cells(*paths).items():
         row = [f"{tokens:,}"]
         for reading in LOSS_COLUMNS:
-            best, interval, means = optimum(by_length, reading)
-            row += [with_interval(best, interval), f"{means[max(means)] - means[best]:.3f}"]
+            best, alike, means = optimum(by_length, reading)
+            row += [with_range(best, alike), f"{means[max(means)] - means[best]:.3f}"]
         rows.append(row)
     return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
                      "optimum, full context only", "cost of the longest context"], rows)

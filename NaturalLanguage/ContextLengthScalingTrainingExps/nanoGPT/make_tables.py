@@ -20,7 +20,7 @@ from optimal_context.report import shown
 from optimal_context.tables import TABLES, readings
 from prepared import distinct_tokens
 from readme_tables import markdown, run_make_tables, table_maker
-from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells, with_interval
+from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells, with_range
 
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
@@ -141,19 +141,20 @@ def check(path):
 
 
 def optima_in_words(cells):
-    """The optimum at each training size by both readings, with its interval: one line."""
+    """The optimum at each training size by both readings [the lengths not told from it]: one line."""
     found = {reading: [] for reading in LOSS_COLUMNS}
     for tokens, by_length in cells.items():
         for reading in LOSS_COLUMNS:
-            best, interval, _ = optimum(by_length, reading)
-            found[reading].append(f"{with_interval(best, interval)} at {tokens:,}")
+            best, alike, _ = optimum(by_length, reading)
+            found[reading].append(f"{with_range(best, alike)} at {tokens:,}")
     return "; ".join(f"{name}: {', '.join(found[reading])}" for reading, name in LOSS_COLUMNS.items())
 
 
 def summary():
     """What is reproduced, in a row a figure: the command, our number, the paper's."""
     return markdown(["figure", "command", "ours", "the paper's"], [
-        ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens, with 95% intervals",
+        ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens [lengths that are not "
+         "told from it]",
          "`bash NaturalLanguage/reproduce.sh`", optima_in_words(read_cells(RESULTS / "small" / "sweep.csv")),
          "an optimum at every size, growing with the size"],
         ["the same on source code, each seed on a part of its own, validation on packages that no run has seen",

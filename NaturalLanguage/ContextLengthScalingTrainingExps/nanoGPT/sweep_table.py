@@ -4,6 +4,7 @@ import statistics
 from collections import defaultdict
 
 import numpy as np
+from scipy.stats import t
 
 from files import read_table
 from utils import fail
@@ -40,9 +41,9 @@ def mean_and_range(values, mark=""):
     return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
 
 
-def with_interval(best, interval):
-    """An optimum and its interval, or None for one without, in print."""
-    return f"{best}" if interval is None else f"{best} [{interval[0]:g}, {interval[1]:g}]"
+def with_range(best, alike):
+    """An optimum and the lengths not told from it, or None, in print."""
+    return f"{best}" if alike is None else f"{best} [{alike[0]}, {alike[1]}]"
 
 
 def all_lengths(cells):
@@ -67,17 +68,19 @@ def shared_losses(by_length, reading):
             for length, seeds in by_length.items()}, len(shared)
 
 
-def optimum(by_length, reading, draws=2000):
-    """The context length with the lowest mean loss, its 95% interval under resampled seeds or None, and the means.
+def optimum(by_length, reading):
+    """The context length with the lowest mean loss, the lengths not told from it, and the means.
 
-    Means are over shared_losses, and a draw takes the same seeds at all lengths. Fewer than two shared seeds give no
-    interval.
+    Means are over shared_losses. A length is told from the best one where the 95% interval (Student's) of its loss less
+    that of the best one, by seed, leaves out 0. The second value is (shortest, longest) of those that are not, or None
+    where fewer than two seeds are shared.
     """
     losses, n_shared = shared_losses(by_length, reading)
     means = {length: loss.mean() for length, loss in losses.items()}
     best = min(means, key=means.get)
     if n_shared < 2:
         return best, None, means
-    drawn = np.random.default_rng(0).integers(n_shared, size=(draws, n_shared))
-    optima = np.array(list(losses))[np.stack([*losses.values()])[:, drawn].mean(2).argmin(0)]
-    return best, np.quantile(optima, (0.025, 0.975), method="inverted_cdf"), means
+    above = {length: loss - losses[best] for length, loss in losses.items()}
+    alike = [length for length, loss in above.items()
+             if loss.mean() <= t.ppf(0.975, n_shared - 1) * loss.std(ddof=1) / np.sqrt(n_shared)]
+    return best, (min(alike), max(alike)), means

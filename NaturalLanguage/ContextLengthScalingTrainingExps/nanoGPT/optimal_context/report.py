@@ -49,6 +49,11 @@ def print_errors(title, all_rows):
           "  (the noise of the measured losses is not known from one seed)")
 
 
+def chosen_row(check):
+    """{name: rows} of the law that is chosen without the size left out (selection.chosen_without), if it is there."""
+    return {"chosen without the size": check["chosen_without"]} if check.get("chosen_without") else {}
+
+
 def print_law(found):
     """The kept law, its parameters, and what it leaves of the table."""
     names = ", ".join(f"{name} {shown(entry)}" for name, entry in found["parameters"].items())
@@ -88,7 +93,8 @@ def report(found):
     if found["reading"] == "mean" or found["joint"]:
         print(f"reading: {NAMES[found['reading']]}{', fitted together with the other one' if found['joint'] else ''}")
     check = found.get("check", {"baselines": {}})
-    print_errors("held out, one training size at a time:", {**found["candidates"], **check["baselines"]})
+    print_errors("held out, one training size at a time:", {**found["candidates"], **chosen_row(check),
+                                                            **check["baselines"]})
     if "larger_half" in check:
         half = check["larger_half"]
         print_errors(f"fitted to the sizes {', '.join(f'{size:g}' for size in half['fitted_sizes'])} (they alone would "

@@ -7,7 +7,7 @@ import numpy as np
 from optimal_context.lack_of_fit import lack_of_fit, prediction_test, seed_noise
 from optimal_context.law import Fit, Law, optimum, predict
 from optimal_context.solver import fit_law
-from optimal_context.table import BASELINES, compared
+from optimal_context.table import BASELINES, LEAST_SIZES, compared
 
 PREDICTED = 0.05   # p of the test of extrapolation below which it has failed
 LEAST_WEIGHT = 0.04
@@ -139,6 +139,23 @@ def supported_factor(law, cells, seed, upwards):
         return 1.0
     p = prediction_test(fit_law(law, cells, [fitted], seed)[0], cells, fitted)
     return 1.0 if p is None or p < PREDICTED else float(sizes[-1] / edge if upwards else edge / sizes[0])
+
+
+def chosen_without(laws, cells, seed):
+    """For each training size, what the law that the others alone choose says of it (`evaluate`), and its name as `law`.
+
+    The errors of the law kept are those that it was chosen by, and so a little too low; these are not. None where the
+    other sizes cannot choose a law.
+    """
+    sizes, rows = np.unique(cells.sizes), []
+    if len(sizes) <= LEAST_SIZES:
+        return None
+    for size in sizes:
+        kept, _ = choose(laws, cells.part(cells.sizes != size), seed, compare_all=False)
+        if kept is None:
+            return None
+        rows.append({**evaluate(kept.fit, cells, size), "law": kept.law.name})
+    return rows
 
 
 def check_larger_half(laws, cells, seed):

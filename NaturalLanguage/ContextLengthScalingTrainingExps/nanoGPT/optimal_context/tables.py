@@ -2,7 +2,7 @@
 
 import statistics
 
-from optimal_context.report import shown_optimum
+from optimal_context.report import chosen_row, shown_optimum
 from optimal_context.table import summary
 
 
@@ -36,7 +36,7 @@ def errors(all_rows):
 
 def held_out(found):
     """The errors on one left-out size at a time."""
-    return errors({**found["candidates"], **found["check"]["baselines"]})
+    return errors({**found["candidates"], **chosen_row(found["check"]), **found["check"]["baselines"]})
 
 
 def larger_half(found):

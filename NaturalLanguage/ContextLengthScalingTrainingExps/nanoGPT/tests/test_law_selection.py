@@ -1,12 +1,14 @@
 """Which law is kept, what candidates weigh, and the plain baselines that are held against them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from law_tables import BY_NAME, fitted, noisy, table, true_fit, write_csv
+from law_tables import BY_NAME, SIZES, fitted, noisy, table, true_fit, write_csv
 from optimal_context.lack_of_fit import seed_noise
 from optimal_context.law import LAWS, predict
-from optimal_context.selection import choose, weights
+from optimal_context.selection import choose, chosen_without, weights
 from optimal_context.table import from_losses, interpolated, nearest_size, power_laws
 
 
@@ -26,6 +28,20 @@ def test_a_law_that_leaves_more_than_noise_is_put_aside_for_one_that_does_not():
     kept, candidates = choose(LAWS, cells, seed=0)
     assert kept.law.offset and not kept.failed
     assert {"power_constant", "power"} <= {candidate.law.name for candidate in candidates if candidate.failed}
+
+
+def test_a_law_chosen_without_a_size_knows_nothing_of_it():
+    """Its errors move by what the losses of the size move by, and what other sizes are chosen by moves with them."""
+    laws = [BY_NAME[name] for name in ("power_constant", "power_linear", "bounded_constant")]
+    cells = table(true_fit("power_linear"), noise=0.01, sizes=SIZES[:4])
+    before = chosen_without(laws, cells, seed=0)
+    moved = replace(cells, losses=np.where(cells.sizes == SIZES[2], cells.losses + 1, cells.losses))
+    after = chosen_without(laws, moved, seed=0)
+    assert [row["train_tokens"] for row in before] == SIZES[:4].tolist()
+    assert after[2]["law"] == before[2]["law"] and after[2]["optimum"] == before[2]["optimum"]
+    assert after[2]["near_error"] == pytest.approx(1, abs=0.1) and before[2]["near_error"] < 0.1
+    assert all(after[k]["near_square"] > 10 * before[k]["near_square"] for k in (0, 1, 3))
+    assert chosen_without(laws, cells.part(cells.sizes < 5e5), seed=0) is None
 
 
 def test_the_weights_are_those_of_bic():

@@ -1,6 +1,7 @@
 """The tables of results/README.md are those of the committed results."""
 
 import csv
+import json
 import re
 import statistics
 
@@ -111,6 +112,25 @@ def test_losses_above_that_of_the_best_length_by_seed(tmp_path):
         path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
         assert run_script("make_tables.py", "--readme", path).returncode == 0
         assert [line[2:-2].strip() for line in path.read_text().splitlines()[-4:-2]] == expected
+
+
+def test_the_cost_of_each_size_on_each_machine(tmp_path):
+    """Two sizes, one of which ran on both machines; in a table whose rows do not say on which, all are named."""
+    machines = [{"threads": 1, "torch": "2", "hardware": name} for name in ("a Xeon", "an EPYC")]
+    (tmp_path / "sweep_about.json").write_text(json.dumps({"environments": machines}))
+    rows = ["1000,60,0.5,0", "1000,180,0.25,0", "1000,30,1,1", "2000,600,2,1"]
+    path = tmp_path / "README.md"
+    for environment, expected in ((True, ["1,000 | 2 | 4 | 3.0 | 1 | 0.50 GB | a Xeon | 2",
+                                          "1,000 | 1 | 0 | 0.5 | 1 | 1.00 GB | an EPYC | 2",
+                                          "2,000 | 1 | 10 | 10.0 | 1 | 2.00 GB | an EPYC | 2"]),
+                                  (False, ["1,000 | 3 | 4 | 3.0 | 1 | 1.00 GB | a Xeon, an EPYC | 2",
+                                           "2,000 | 1 | 10 | 10.0 | 1 | 2.00 GB | a Xeon, an EPYC | 2"])):
+        lines = ["train_tokens,seconds,peak_memory_gigabytes,environment", *rows]
+        (tmp_path / "sweep.csv").write_text("\n".join(lines if environment else
+                                                      [line.rpartition(",")[0] for line in lines]) + "\n")
+        path.write_text(f"<!-- table cost {tmp_path}/sweep --><!-- end -->")
+        assert run_script("make_tables.py", "--readme", path).returncode == 0
+        assert [line.strip("| ") for line in path.read_text().splitlines()[4:-2]] == expected
 
 
 def test_losses_above_those_of_one_pass_over_plentiful_tokens(tmp_path):
