@@ -17,7 +17,7 @@ import long_context_tables
 import loss_tables
 from files import load_json, read_table
 from optimal_context.report import shown
-from optimal_context.tables import TABLES, readings
+from optimal_context.tables import TABLES, carry_over, readings
 from prepared import distinct_tokens
 from readme_tables import markdown, run_make_tables, table_maker
 from sweep_table import LOSS_COLUMNS, mean_and_range, optimum, read_cells, with_range
@@ -116,24 +116,28 @@ def advice(path):
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
-def fit_readings(path):
-    """The fits of a sweep by its readings, in one table."""
-    return markdown(*readings({name: load_json(path / f"{name}.json", "the fit")
-                               for name in ("fit", "fit_mean", "fit_both", "fit_full_context")}))
+def fit_readings(*paths):
+    """The fits of sweeps by their readings, in one table."""
+    return markdown(*readings({path.name: {name: load_json(path / f"{name}.json", "the fit") for name in
+                                           ("fit", "fit_mean", "fit_both", "fit_full_context")} for path in paths}))
 
 
-def check(path):
-    """What the fit of PATH/fit.json said beforehand of the lengths that PATH/check.csv then trained at."""
-    cells, found = read_cells(f"{path}/check.csv"), load_json(f"{path}/fit.json", "the fit")
-    rows = []
-    for tokens, by_length in cells.items():
-        predicted, = (row for row in found["predictions"] if row["train_tokens"] == tokens)
+def fit_carry_over(*paths):
+    """How the fits of sweeps by one reading carry over to the other, in one table."""
+    return markdown(*carry_over({path.name: load_json(path / "fit_both.json", "the fit") for path in paths}))
+
+
+def check(fit, table):
+    """What a fit predicted of the training sizes that were asked for and are in the table, and what was measured."""
+    cells, rows = read_cells(f"{table}.csv"), []
+    for predicted in load_json(f"{fit}.json", "the fit")["predictions"]:
+        by_length = cells.get(int(predicted["train_tokens"]), {})
         said = {entry["context_length"]: entry["loss"] for entry in predicted["lengths"]}
         measured = {length: [seed["best_valid_loss"] for seed in seeds.values()] for length, seeds in by_length.items()}
-        best = min(map(statistics.mean, measured.values()))
+        best = min(map(statistics.mean, measured.values()), default=None)
         for length, values in measured.items():
             unfinished = any(seed["at_last_step"] for seed in by_length[length].values())
-            rows.append([f"{tokens:,}", length, shown(said[length], 4),
+            rows.append([f"{predicted['train_tokens']:,.0f}", length, shown(said[length], 4),
                          f"{mean_and_range(values)}{' (at the last step)' if unfinished else ''}",
                          f"{statistics.mean(values) - best:.3f}"])
     return markdown(["training tokens", "context length", "loss predicted, 95% interval",
@@ -164,7 +168,7 @@ def summary():
 
 KINDS = {**loss_tables.TABLES, "parts": parts, "runs": runs, "cost": cost, "benchmark": benchmark,
          "summary_training": summary, "settings": settings, "corpora": corpora,
-         "advice": advice, "check": check, "fit_readings": fit_readings,
+         "advice": advice, "check": check, "fit_readings": fit_readings, "fit_carry_over": fit_carry_over,
          **{kind: lambda path, table=table: markdown(*table(load_json(f"{path}.json", "the fit or plan")))
             for kind, table in TABLES.items()},
          **{kind: lambda path, table=table: markdown(*table(read_table(f"{path}.csv")))

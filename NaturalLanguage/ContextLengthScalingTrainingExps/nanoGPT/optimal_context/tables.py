@@ -1,7 +1,5 @@
 """Tables of the results README from committed fits and plans: each a function of the JSON to a header and rows."""
 
-import statistics
-
 from optimal_context.report import chosen_row, shown_optimum
 from optimal_context.table import summary
 
@@ -44,10 +42,20 @@ def larger_half(found):
     return errors(found["check"]["larger_half"]["rows"])
 
 
+def grouped(reasons):
+    """Reasons, with those that several sizes share ("D = SIZE: WHY") said once, behind them their sizes."""
+    sizes = {}
+    for reason in reasons:
+        label, colon, why = reason.partition(": ")
+        of_a_size = colon and label.startswith("D = ")
+        sizes.setdefault(why if of_a_size else reason, []).extend([label.removeprefix("D = ")] if of_a_size else [])
+    return [f"D = {', '.join(found)}: {why}" if found else why for why, found in sizes.items()]
+
+
 def verdict(found):
     """Whether the fit is trusted, and why not."""
     return ["law kept", "trusted", "reasons", "growth of the optimum"], [[
-        found["law"], "yes" if found["trusted"] else "no", "; ".join(found["reasons"]) or "none",
+        found["law"], "yes" if found["trusted"] else "no", "; ".join(grouped(found["reasons"])) or "none",
         "" if found["exponent"] is None else
         f"D^{found['exponent']['value']:.2f} [{found['exponent']['low']:.2f}, {found['exponent']['high']:.2f}]"]]
 
@@ -75,33 +83,36 @@ def coverage(found):
             "exponent holds or is not trusted"], rows
 
 
-def readings(fits):
-    """Fits {name: JSON} of one sweep, each of the window mean or of full context: what each predicts of new sizes."""
-    rows, both = [], fits["fit_both"]
-    for losses, form, found in (("window mean", "C / l^gamma", fits["fit"]),
-                                ("window mean", "its mean over the window", fits["fit_mean"]),
-                                ("window mean", "both readings at once", both),
-                                ("full context", "C / l^gamma", fits["fit_full_context"]),
-                                ("full context", "both readings at once", both["other_reading"])):
-        row, half = [losses, form, found["law"]], found["check"]["larger_half"]["rows"]
-        for laws, plain in ((found["candidates"], found["check"]["baselines"]),
-                            ({name: half.get(name) for name in found["candidates"]},
-                             {name: half[name] for name in found["check"]["baselines"]})):
-            errors_of = {name: summary(rows)["near_error_rms"] for name, rows in (laws | plain).items() if rows}
-            best = min(plain, key=errors_of.get)
-            of_laws = [errors_of[name] for name in laws if name in errors_of]
-            row += [f"{errors_of[found['law']]:.3f} ({statistics.median(of_laws):.3f})",
-                    f"{errors_of[best]:.3f} ({best})"]
-        rows.append(row)
-    return ["losses", "Bayes risk fitted", "law kept", "left-out size: law kept (median of all laws)", "best baseline",
-            "larger half: that law (median of all laws)", "best baseline"], rows
+def readings(sweeps):
+    """Fits {sweep: {name: JSON}}, each of the window mean or of full context: what each predicts of new sizes."""
+    rows = []
+    for sweep, fits in sweeps.items():
+        both = fits["fit_both"]
+        for losses, form, found in (("window mean", "C / l^gamma", fits["fit"]),
+                                    ("window mean", "its mean over the window", fits["fit_mean"]),
+                                    ("window mean", "both readings at once", both),
+                                    ("full context", "C / l^gamma", fits["fit_full_context"]),
+                                    ("full context", "both readings at once", both["other_reading"])):
+            row, check, kept = [sweep, losses, form, found["law"]], found["check"], found["law"]
+            for laws, plain in ((found["candidates"], check["baselines"]),
+                                ({kept: check["larger_half"]["rows"].get(kept)},
+                                 {name: check["larger_half"]["rows"][name] for name in check["baselines"]})):
+                errors_of = {name: summary(rows)["near_error_rms"] for name, rows in (laws | plain).items() if rows}
+                best = min(plain, key=errors_of.get)
+                row += [f"{errors_of[kept]:.3f}", f"{errors_of[best]:.3f} ({best})"]
+            chosen = check["chosen_without"]
+            row.insert(5, f"{summary(chosen)['near_error_rms']:.3f}" if chosen else "")
+            rows.append(row)
+    return ["sweep", "losses", "Bayes risk fitted", "law kept", "left-out size: law kept", "law chosen without it",
+            "best baseline", "larger half: law kept", "best baseline"], rows
 
 
-def carry_over(found):
-    """What the kept law, fitted to one reading alone, leaves of the other but for constants."""
-    return ["fitted, predicted", "constants free", "carried fit (nats)", "own fit", "first reading's curve", "flat"], [
-        [direction, constants.replace("_", " "), *(f"{row[name][constants]:.3f}" for name in row)]
-        for direction, row in found["carry_over"].items() for constants in row["error"]]
+def carry_over(sweeps):
+    """Fits {sweep: JSON} of both readings: what the kept law, fitted to one reading alone, leaves of the other."""
+    return ["sweep", "fitted, predicted", "constants free", "carried fit (nats)", "own fit", "first reading's curve",
+            "flat"], [[sweep, direction, constants.replace("_", " "), *(f"{row[name][constants]:.3f}" for name in row)]
+                      for sweep, found in sweeps.items() for direction, row in found["carry_over"].items()
+                      for constants in row["error"]]
 
 
 def plan(found):
@@ -113,5 +124,4 @@ def plan(found):
 
 
 TABLES = {"fit_optima": optima, "fit_held_out": held_out, "fit_larger_half": larger_half, "fit_verdict": verdict,
-          "fit_recovery": recovery, "fit_coverage": coverage, "fit_carry_over": carry_over,
-          "plan": plan}
+          "fit_recovery": recovery, "fit_coverage": coverage, "plan": plan}
