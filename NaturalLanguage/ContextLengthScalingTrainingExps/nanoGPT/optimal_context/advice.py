@@ -107,15 +107,20 @@ def neighbours(found):
 
 
 def held_out(found):
-    """How well the kept law predicts sizes that it was not fitted to, beside the better plain baseline."""
-    rows = found["candidates"][found["law"]]
+    """How well sizes are predicted that the law was not fitted to, beside the best plain baseline.
+
+    By the laws that the other sizes choose, where they can: the errors of the law kept are those it was chosen by.
+    """
+    chosen = found["check"].get("chosen_without")
+    rows = chosen or found["candidates"][found["law"]]
     if not rows:
         return "How well held-out sizes are predicted is not known: the pilot has too few runs to leave a size out."
     own = summary(rows)
     name = found["baseline"]["name"]
     baseline = summary(found["check"]["baselines"][name])
-    return (f"Of {own['sizes']} sizes held out one at a time, the law found the best length within a step at "
-            f"{own['within_one_step']} and missed the losses near it by {own['near_error_rms']:.3f} nats (the best "
+    by_others = ", chosen by the others," if chosen else ""
+    return (f"Of {own['sizes']} sizes held out one at a time, the law{by_others} found the best length within a step "
+            f"at {own['within_one_step']} and missed the losses near it by {own['near_error_rms']:.3f} nats (the best "
             f"plain baseline, {name}: {baseline['within_one_step']} and {baseline['near_error_rms']:.3f}).")
 
 
