@@ -20,8 +20,9 @@ import numpy as np
 
 from exponents import fit_exponent
 from files import read_table
+from paired import optimum, optimum_text
 from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
-from sweep_table import optimum, read_cells
+from sweep_table import read_cells
 
 COLOURS = {"full": "black", "shifted_sparse": "tab:orange", "dilated": "tab:blue", "sliding_window": "tab:green"}
 OTHERS = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
@@ -59,11 +60,10 @@ def draw_losses(sweeps, colours):
                       f"{losses[-1].max():.4f}] over {len(losses[-1])} seeds")
             if not lengths:
                 continue
-            best, interval, means = optimum(cells[tokens], "best_valid_loss")
+            best, others, means = optimum(cells[tokens], "best_valid_loss")
             axis.plot(lengths, [*means.values()], color=colours[name], label=name)
             axis.plot(best, means[best], color=colours[name], **OPTIMUM)
-            print(f"{tokens} tokens, {name}: lowest at {best}"
-                  + (f", 95% interval {interval[0]:g} to {interval[1]:g}" if interval is not None else "")
+            print(f"{tokens} tokens, {name}: lowest at {optimum_text(best, others)}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
         axis.set(title=f"{tokens_label(tokens)} training tokens", xlabel="context length (tokens)", xscale="log")
         set_ticks(axis.xaxis, sorted({length for cells in sweeps.values() for length in cells.get(tokens, ())}))

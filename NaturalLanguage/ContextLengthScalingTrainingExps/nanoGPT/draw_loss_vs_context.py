@@ -5,10 +5,10 @@
 Reads CSVs of collect_results.py (of a run that is in several the last) and the .pt beside each. Writes, as PDF and PNG,
 loss_vs_context (by both readings: every seed a dot, hollow where its loss was lowest at the last step, so perhaps not
 yet at its minimum; the line through the means over the seeds that all lengths have; the optimum a star, hollow where
-one of its runs is, with a bar over the lengths that are not told from it; and the optimum against the training tokens;
-with --by_seed the dots are those of these seeds, less what each adds to all lengths of a size, as parts of the corpus
-do) and loss_by_position (the loss at each position of the window). Prints what it draws. A length is told from the
-optimum where the 95% interval (Student's) of the difference of their losses, by seed, leaves out 0.
+one of its runs is, and a ring around the lengths that are not significantly worse, by seed (paired.optimum); and the
+optimum against the training tokens; with --by_seed the dots are those of these seeds, less what each adds to all
+lengths of a size, as parts of the corpus do) and loss_by_position (the loss at each position of the window). Prints
+what it draws.
 """
 
 from utils import Parser, fail, run_main
@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from files import load_tensors
-from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
+from paired import optimum, optimum_text
+from plotting import AS_GOOD, OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
-from sweep_table import LOSS_COLUMNS, all_lengths, optimum, read_cells, shared_seeds
+from sweep_table import LOSS_COLUMNS, all_lengths, read_cells, shared_seeds
 
 
 def without_levels(by_length, reading):
@@ -43,7 +44,7 @@ def draw_losses(cells, colour, by_seed=False):
         for axis, (tokens, by_length) in zip(row, cells.items()):
             losses = [np.array([seed[reading] for seed in seeds.values()]) for seeds in by_length.values()]
             lengths = list(by_length)
-            best, alike, means = optimum(by_length, reading)
+            best, others, means = optimum(by_length, reading)
             unfinished = {length: [seed["at_last_step"] for seed in seeds.values()]
                           for length, seeds in by_length.items()}
             for length, seeds in (without_levels(by_length, reading) if by_seed else by_length).items():
@@ -55,15 +56,13 @@ def draw_losses(cells, colour, by_seed=False):
                       f"{loss.max():.4f}] over {len(loss)} seeds"
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
             axis.plot(lengths, [*means.values()], color=colour[tokens])
-            span = "fewer than two seeds that all lengths have tell it from none"
-            if alike is not None:
-                axis.plot(alike, [means[best]] * 2, color=colour[tokens], linewidth=5, alpha=0.35)
-                row[-1].plot([tokens] * 2, alike, color=colour[tokens], linewidth=5, alpha=0.35)
-                span = f"not told from {alike[0]} to {alike[1]}"
+            for length in others or ():
+                axis.plot(length, means[length], **{**AS_GOOD, "color": colour[tokens]})
+                row[-1].plot(tokens, length, **{**AS_GOOD, "color": colour[tokens]})
             star = {**OPTIMUM, "fillstyle": "none" if any(unfinished[best]) else "full"}
             axis.plot(best, means[best], color=colour[tokens], **star)
             row[-1].plot(tokens, best, color=colour[tokens], **star)
-            print(f"{tokens} tokens, {title}: optimal context length {best}, {span}"
+            print(f"{tokens} tokens, {title}: optimal context length {optimum_text(best, others)}"
                   + ("" if lengths[0] < best < lengths[-1] else ", at an end of the grid"))
             axis.set(title=f"{tokens_label(tokens)} training tokens", xscale="log")
             set_ticks(axis.xaxis, lengths_of_all)

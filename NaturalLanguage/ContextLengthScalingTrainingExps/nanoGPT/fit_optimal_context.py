@@ -22,7 +22,8 @@ is "at least" or "at most" a length. Writes all that is printed, the fitted curv
 JSON for draw_optimal_context.py: "trusted", "reasons", and for each size "optimum": value (null where it cannot be
 told), low, high and bound. Where a plain baseline (the nearest size; at each length a line in log size, or a power
 law) predicts the left-out sizes better, the law is not trusted, and the baseline's best length stands beside it. With
---check also the baselines' errors, and how each law, fitted to the smaller half of the sizes, predicts the larger half.
+--check the law is judged by nested cross-validation (on each size by the law that the others choose), and there are
+also the baselines' errors, and how each law, fitted to the smaller half of the sizes, predicts the larger half.
 Exits with code 2, and says what is missing, where a table cannot carry a fit.
 """
 
@@ -37,7 +38,7 @@ from optimal_context.bootstrap import DRAWS, LEAST_DRAWS, number_of_draws
 from optimal_context.law import LAWS, with_ceiling
 from optimal_context.readings import READINGS, carry_over, laws_of, other_reading, read_as_asked
 from optimal_context.report import report, report_other
-from optimal_context.selection import check_larger_half, chosen_without
+from optimal_context.selection import check_larger_half
 from optimal_context.table import Columns, loss_in_nats, number_of_tokens, refuse_what_cannot_carry_a_fit
 from utils import seed as seed_number
 
@@ -71,7 +72,8 @@ def parse_arguments():
                         help="loss of a model without context (nats), for the bounded laws; default: it is fitted")
     parser.add_argument("--predict_train_tokens", type=number_of_tokens, nargs="+", default=[],
                         help="training sizes, in the table's unit, to predict the optimum for")
-    parser.add_argument("--check", action="store_true", help="add the baselines and the test on the larger sizes")
+    parser.add_argument("--check", action="store_true",
+                        help="nested cross-validation, the baselines' errors, and the test on the larger sizes")
     parser.add_argument("--draws", type=number_of_draws, default=DRAWS,
                         help=f"of the bootstrap, at least {LEAST_DRAWS}")
     parser.add_argument("--seed", type=seed_number, default=0, help="of the starts and of the bootstrap")
@@ -85,14 +87,14 @@ def parse_arguments():
 def examine(args, cells, name):
     """The Analysis of cells in their reading by the law of this name (None: the best), and all of it for JSON."""
     laws = laws_of([with_ceiling(law, args.ceiling) for law in LAWS], cells)
-    analysis = analyse(laws, cells, args.draws, args.seed, name)
+    analysis = analyse(laws, cells, args.draws, args.seed, name, with_nested=args.check)
     if analysis is None:
         least = min(len(law.parameters) for law in laws if name in (None, law.name))
         fail(f"the table has {len(cells.losses)} cells of length and size, too few for a law of {least} parameters"
              f"{'' if name else ' with a size left out'}; train more cells of the grid")
     found = describe(analysis, args.predict_train_tokens, args.seed)
     if args.check:
-        found["check"] = {"baselines": analysis.baselines, "chosen_without": chosen_without(laws, cells, args.seed),
+        found["check"] = {"baselines": analysis.baselines, "nested": analysis.nested,
                           "larger_half": check_larger_half(laws, cells, args.seed)}
     return analysis, found
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from files import load_tensors, read_table
-from paired import crossings, differences, moves
+from paired import crossings, differences, moves, optimum
 from readme_tables import markdown
 from run import run_tag
-from sweep_table import (LOSS_COLUMNS, all_lengths, mean_and_range, optimum, read_cells, shared_losses, shared_seeds,
-                         with_range)
+from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, read_cells, shared_losses, shared_seeds
 from utils import fail
 
 
@@ -35,16 +34,17 @@ def losses(reading, *paths):
 
 
 def optima(*paths):
-    """The optimum of each training size by both readings [the lengths not told from it], the longest context's cost."""
+    """The optimum of each training size by both readings, others not significantly worse, the longest's cost."""
     rows = []
     for tokens, by_length in read_cells(*paths).items():
         row = [f"{tokens:,}"]
         for reading in LOSS_COLUMNS:
-            best, alike, means = optimum(by_length, reading)
-            row += [with_range(best, alike), f"{means[max(means)] - means[best]:.3f}"]
+            best, others, means = optimum(by_length, reading)
+            row += [best, "" if others is None else ", ".join(map(str, others)) or "none",
+                    f"{means[max(means)] - means[best]:.3f}"]
         rows.append(row)
-    return markdown(["training tokens", "optimum, mean over the window", "cost of the longest context",
-                     "optimum, full context only", "cost of the longest context"], rows)
+    return markdown(["training tokens", *(text for name in LOSS_COLUMNS.values() for text in (
+        f"optimum, {name}", "not significantly worse", "cost of the longest context"))], rows)
 
 
 def approximation(reading, *paths):

@@ -1,10 +1,9 @@
-"""The table of collect_results.py, by cell, and the optimum in it."""
+"""The table of collect_results.py, by cell."""
 
 import statistics
 from collections import defaultdict
 
 import numpy as np
-from scipy.stats import t
 
 from files import read_table
 from utils import fail
@@ -41,11 +40,6 @@ def mean_and_range(values, mark=""):
     return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
 
 
-def with_range(best, alike):
-    """An optimum and the lengths not told from it, or None, in print."""
-    return f"{best}" if alike is None else f"{best} [{alike[0]}, {alike[1]}]"
-
-
 def all_lengths(cells):
     """The context lengths of read_cells' table, of all its training sizes, ascending."""
     return sorted({length for by_length in cells.values() for length in by_length})
@@ -66,21 +60,3 @@ def shared_losses(by_length, reading):
     shared = shared_seeds(by_length)
     return {length: np.array([seeds[seed][reading] for seed in shared or seeds])
             for length, seeds in by_length.items()}, len(shared)
-
-
-def optimum(by_length, reading):
-    """The context length with the lowest mean loss, the lengths not told from it, and the means.
-
-    Means are over shared_losses. A length is told from the best one where the 95% interval (Student's) of its loss less
-    that of the best one, by seed, leaves out 0. The second value is (shortest, longest) of those that are not, or None
-    where fewer than two seeds are shared.
-    """
-    losses, n_shared = shared_losses(by_length, reading)
-    means = {length: loss.mean() for length, loss in losses.items()}
-    best = min(means, key=means.get)
-    if n_shared < 2:
-        return best, None, means
-    above = {length: loss - losses[best] for length, loss in losses.items()}
-    alike = [length for length, loss in above.items()
-             if loss.mean() <= t.ppf(0.975, n_shared - 1) * loss.std(ddof=1) / np.sqrt(n_shared)]
-    return best, (min(alike), max(alike)), means

@@ -109,17 +109,17 @@ def neighbours(found):
 def held_out(found):
     """How well sizes are predicted that the law was not fitted to, beside the best plain baseline.
 
-    By the laws that the other sizes choose, where they can: the errors of the law kept are those it was chosen by.
+    By nested cross-validation, where there is one: the errors of the law kept are those it was chosen by.
     """
-    chosen = found["check"].get("chosen_without")
-    rows = chosen or found["candidates"][found["law"]]
+    nested = found["check"].get("nested")
+    rows = nested or found["candidates"][found["law"]]
     if not rows:
         return "How well held-out sizes are predicted is not known: the pilot has too few runs to leave a size out."
     own = summary(rows)
     name = found["baseline"]["name"]
     baseline = summary(found["check"]["baselines"][name])
-    by_others = ", chosen by the others," if chosen else ""
-    return (f"Of {own['sizes']} sizes held out one at a time, the law{by_others} found the best length within a step "
+    choice = " chosen from the others" if nested else ""
+    return (f"Of {own['sizes']} sizes held out one at a time, the law{choice} found the best length within a step "
             f"at {own['within_one_step']} and missed the losses near it by {own['near_error_rms']:.3f} nats (the best "
             f"plain baseline, {name}: {baseline['within_one_step']} and {baseline['near_error_rms']:.3f}).")
 

@@ -8,7 +8,7 @@ from optimal_context.bootstrap import interval, intervals
 from optimal_context.law import described, optimum, predict
 from optimal_context.lack_of_fit import effect_of_length
 from optimal_context.optima import Answer, answer, bounded, find_losses, find_optima
-from optimal_context.selection import Candidate, baselines, choose, span, supported_factor
+from optimal_context.selection import Candidate, baselines, choose, nested, span, supported_factor
 from optimal_context.table import BASELINES, sizes_with_their_lowest_loss_inside, summary
 
 LEAST_CELLS = 3   # for each parameter, for a fit to be trusted
@@ -19,7 +19,7 @@ NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
 class Analysis:
     """A table with its kept Candidate, all candidates, the Answer, and p of an effect of the length (None: unknown).
 
-    baselines: of each its rows on left-out sizes (selection.baselines).
+    baselines: of each its rows on left-out sizes (selection.baselines). nested: the rows of selection.nested, or None.
     """
     cells: object
     kept: Candidate
@@ -27,6 +27,7 @@ class Analysis:
     answer: Answer
     effect: float | None
     baselines: dict
+    nested: list | None = None
 
     @property
     def no_effect(self):
@@ -45,24 +46,28 @@ class Analysis:
 
     @property
     def law_error(self):
-        """The same of the kept law; None where it cannot be compared."""
-        return summary(self.kept.rows)["near_error_rms"] if self.kept.rows else None
+        """The same of laws chosen without the size, else of the kept law; None where it cannot be compared."""
+        rows = self.nested or self.kept.rows
+        return summary(rows)["near_error_rms"] if rows else None
 
     @property
     def is_beaten(self):
-        """Whether the best baseline predicts left-out sizes better than the kept law."""
+        """Whether the best baseline predicts left-out sizes better than the law."""
         return self.law_error is not None and self.baseline_error < self.law_error
 
 
-def analyse(laws, cells, draws, seed, name=None, compare_all=True):
-    """The Analysis of a table, by the best law of laws (`choose`), or by the one of this name; None if none fits."""
+def analyse(laws, cells, draws, seed, name=None, compare_all=True, with_nested=False):
+    """The Analysis of a table, by the best law of laws (`choose`), or by the one of this name; None if none fits.
+
+    with_nested: also by nested cross-validation, which takes several times as long, unless the law is named.
+    """
     kept, candidates = choose(laws, cells, seed, compare_all)
     if name:
         kept = next(candidate for candidate in candidates if candidate.law.name == name)
     if kept is None or kept.fit is None:
         return None
     return Analysis(cells, kept, candidates, answer(kept, candidates, cells, draws, seed), effect_of_length(cells),
-                    baselines(cells))
+                    baselines(cells), nested(laws, cells, seed) if with_nested and not name else None)
 
 
 def misfit_reasons(kept, cells):

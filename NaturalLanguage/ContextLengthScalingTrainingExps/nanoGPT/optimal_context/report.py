@@ -49,9 +49,9 @@ def print_errors(title, all_rows):
           "  (the noise of the measured losses is not known from one seed)")
 
 
-def chosen_row(check):
-    """{name: rows} of the law that is chosen without the size left out (selection.chosen_without), if it is there."""
-    return {"chosen without the size": check["chosen_without"]} if check.get("chosen_without") else {}
+def nested_row(check):
+    """{name: rows} of the laws that are chosen without the size left out (selection.nested), if they are there."""
+    return {"nested choice of a law": check["nested"]} if check.get("nested") else {}
 
 
 def print_law(found):
@@ -93,7 +93,7 @@ def report(found):
     if found["reading"] == "mean" or found["joint"]:
         print(f"reading: {NAMES[found['reading']]}{', fitted together with the other one' if found['joint'] else ''}")
     check = found.get("check", {"baselines": {}})
-    print_errors("held out, one training size at a time:", {**found["candidates"], **chosen_row(check),
+    print_errors("held out, one training size at a time:", {**found["candidates"], **nested_row(check),
                                                             **check["baselines"]})
     if "larger_half" in check:
         half = check["larger_half"]

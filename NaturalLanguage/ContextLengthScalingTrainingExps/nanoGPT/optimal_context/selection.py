@@ -6,6 +6,8 @@ import numpy as np
 
 from optimal_context.lack_of_fit import lack_of_fit, prediction_test, seed_noise
 from optimal_context.law import Fit, Law, optimum, predict
+from optimal_context.pairing import pair
+from optimal_context.readings import with_both
 from optimal_context.solver import fit_law
 from optimal_context.table import BASELINES, LEAST_SIZES, compared
 
@@ -141,17 +143,23 @@ def supported_factor(law, cells, seed, upwards):
     return 1.0 if p is None or p < PREDICTED else float(sizes[-1] / edge if upwards else edge / sizes[0])
 
 
-def chosen_without(laws, cells, seed):
-    """For each training size, what the law that the others alone choose says of it (`evaluate`), and its name as `law`.
+def anew(cells):
+    """These cells, their noise (pairing, scales) estimated from them alone."""
+    alone = pair(replace(cells, pairing=None, beside=None, scale=1.0))
+    return alone if cells.beside is None else with_both(alone, pair(replace(cells.beside, pairing=None)))
 
-    The errors of the law kept are those that it was chosen by, and so a little too low; these are not. None where the
-    other sizes cannot choose a law.
+
+def nested(laws, cells, seed):
+    """Nested cross-validation: of each training size what the law says of it (`evaluate`) that the others choose.
+
+    The errors of the law kept are those that it was chosen by, and so too low; these are not. A row's `law` is the name
+    of the chosen one. None where the other sizes cannot choose.
     """
     sizes, rows = np.unique(cells.sizes), []
     if len(sizes) <= LEAST_SIZES:
         return None
     for size in sizes:
-        kept, _ = choose(laws, cells.part(cells.sizes != size), seed, compare_all=False)
+        kept, _ = choose(laws, anew(cells.part(cells.sizes != size)), seed, compare_all=False)
         if kept is None:
             return None
         rows.append({**evaluate(kept.fit, cells, size), "law": kept.law.name})

@@ -1,6 +1,6 @@
 """Tables of the results README from committed fits and plans: each a function of the JSON to a header and rows."""
 
-from optimal_context.report import chosen_row, shown_optimum
+from optimal_context.report import nested_row, shown_optimum
 from optimal_context.table import summary
 
 
@@ -34,7 +34,7 @@ def errors(all_rows):
 
 def held_out(found):
     """The errors on one left-out size at a time."""
-    return errors({**found["candidates"], **chosen_row(found["check"]), **found["check"]["baselines"]})
+    return errors({**found["candidates"], **nested_row(found["check"]), **found["check"]["baselines"]})
 
 
 def larger_half(found):

@@ -36,8 +36,8 @@ def test_figures_and_printed_numbers(tables, nanogpt, tmp_path):
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"attention_{name}.{suffix}" for name in ("loss", "pareto", "time") for suffix in ("pdf", "png")}
     for line in ("10000 tokens, full, context 16: 0.1605 [0.1600, 0.1610] over 2 seeds",
-                 "10000 tokens, dilated: lowest at 32, 95% interval 32 to 32",
-                 "20000 tokens, full: lowest at 64, 95% interval 64 to 64, at an end of the grid",
+                 "10000 tokens, dilated: lowest at 32 (not significantly worse: none)",
+                 "20000 tokens, full: lowest at 64 (not significantly worse: none), at an end of the grid",
                  "full: seconds ~ length^2.00 +- 0.00 from 16 to 64 tokens",
                  "dilated: seconds ~ length^1.00 +- 0.00 from 16 to 64 tokens",
                  "dilated, 64 tokens: 4.0 times as fast as full",

@@ -168,6 +168,6 @@ def test_what_is_not_known_is_not_said(found):
     few = {**found, "candidates": {**found["candidates"], found["law"]: None}}
     assert "not known" in five_lines(few, SETTING)[2]
     rows = [{**row, "near_square": 0.25, "steps": 2} for row in found["candidates"][found["law"]]]
-    chosen = {**few, "check": {**found["check"], "chosen_without": rows}}
-    assert "chosen by the others, found the best length within a step at 0 and missed the losses near it by 0.500" in \
-        five_lines(chosen, SETTING)[2]
+    nested = {**few, "check": {**found["check"], "nested": rows}}
+    assert "chosen from the others found the best length within a step at 0 and missed the losses near it by 0.500" in \
+        five_lines(nested, SETTING)[2]
