@@ -7,7 +7,7 @@ NAME is a kind of table and a file or folder, as seen from the README, for examp
 losses take several files (`crossings optimum/sweep optimum/seeds`).
 """
 
-from utils import run_main
+from utils import fail, run_main
 
 import statistics
 from collections import defaultdict
@@ -132,15 +132,20 @@ def check(fit, table):
     """What a fit predicted of the training sizes that were asked for and are in the table, and what was measured."""
     cells, rows = read_cells(f"{table}.csv"), []
     for predicted in load_json(f"{fit}.json", "the fit")["predictions"]:
-        by_length = cells.get(int(predicted["train_tokens"]), {})
+        if predicted["train_tokens"] not in cells:
+            continue
+        by_length = cells[predicted["train_tokens"]]
         said = {entry["context_length"]: entry["loss"] for entry in predicted["lengths"]}
-        measured = {length: [seed["best_valid_loss"] for seed in seeds.values()] for length, seeds in by_length.items()}
-        best = min(map(statistics.mean, measured.values()), default=None)
+        measured = {length: [seed["best_valid_loss"] for seed in by_length[length].values()]
+                    for length in by_length if length in said}
+        best = min(map(statistics.mean, measured.values()))
         for length, values in measured.items():
             unfinished = any(seed["at_last_step"] for seed in by_length[length].values())
             rows.append([f"{predicted['train_tokens']:,.0f}", length, shown(said[length], 4),
                          f"{mean_and_range(values)}{' (at the last step)' if unfinished else ''}",
                          f"{statistics.mean(values) - best:.3f}"])
+    if not rows:
+        fail(f"{fit}.json predicts no training size that is in {table}.csv")
     return markdown(["training tokens", "context length", "loss predicted, 95% interval",
                      "loss measured, mean [lowest, highest] over seeds", "above the best"], rows)
 

@@ -43,13 +43,15 @@ def larger_half(found):
 
 
 def grouped(reasons):
-    """Reasons, with those that several sizes share ("D = SIZE: WHY") said once, behind them their sizes."""
+    """Reasons, with those that several sizes share ("D = SIZE: WHY") said once, before them their sizes."""
     sizes = {}
     for reason in reasons:
         label, colon, why = reason.partition(": ")
-        of_a_size = colon and label.startswith("D = ")
-        sizes.setdefault(why if of_a_size else reason, []).extend([label.removeprefix("D = ")] if of_a_size else [])
-    return [f"D = {', '.join(found)}: {why}" if found else why for why, found in sizes.items()]
+        if colon and label.startswith("D = "):
+            sizes.setdefault(why, []).append(label.removeprefix("D = "))
+        else:
+            sizes[reason] = []
+    return [f"D = {', '.join(dict.fromkeys(found))}: {why}" if found else why for why, found in sizes.items()]
 
 
 def verdict(found):
@@ -83,6 +85,17 @@ def coverage(found):
             "exponent holds or is not trusted"], rows
 
 
+def rms(rows):
+    """The root mean square error near the optima of rows of `compared` (nats), as text; "" without rows."""
+    return f"{summary(rows)['near_error_rms']:.3f}" if rows else ""
+
+
+def best_baseline(rows_of):
+    """The lowest of these errors, and whose it is, of {baseline: rows}."""
+    name = min(rows_of, key=lambda name: summary(rows_of[name])["near_error_rms"])
+    return f"{rms(rows_of[name])} ({name})"
+
+
 def readings(sweeps):
     """Fits {sweep: {name: JSON}}, each of the window mean or of full context: what each predicts of new sizes."""
     rows = []
@@ -93,18 +106,12 @@ def readings(sweeps):
                                     ("window mean", "both readings at once", both),
                                     ("full context", "C / l^gamma", fits["fit_full_context"]),
                                     ("full context", "both readings at once", both["other_reading"])):
-            row, check, kept = [sweep, losses, form, found["law"]], found["check"], found["law"]
-            for laws, plain in ((found["candidates"], check["baselines"]),
-                                ({kept: check["larger_half"]["rows"].get(kept)},
-                                 {name: check["larger_half"]["rows"][name] for name in check["baselines"]})):
-                errors_of = {name: summary(rows)["near_error_rms"] for name, rows in (laws | plain).items() if rows}
-                best = min(plain, key=errors_of.get)
-                row += [f"{errors_of[kept]:.3f}", f"{errors_of[best]:.3f} ({best})"]
-            chosen = check["chosen_without"]
-            row.insert(5, f"{summary(chosen)['near_error_rms']:.3f}" if chosen else "")
-            rows.append(row)
-    return ["sweep", "losses", "Bayes risk fitted", "law kept", "left-out size: law kept", "law chosen without it",
-            "best baseline", "larger half: law kept", "best baseline"], rows
+            law, check = found["law"], found["check"]
+            plain, half = check["baselines"], check["larger_half"]["rows"]
+            rows.append([sweep, losses, form, law, rms(found["candidates"][law]), rms(check["nested"]),
+                         best_baseline(plain), rms(half.get(law)), best_baseline({name: half[name] for name in plain})])
+    return ["sweep", "losses", "Bayes risk fitted", "law kept", "left-out size: law kept", "nested choice of a law",
+            "best baseline", "larger half: law kept", "best baseline there"], rows
 
 
 def carry_over(sweeps):

@@ -9,6 +9,7 @@ import torch
 
 import long_context_tables
 from helpers import FOLDER, run_script
+from optimal_context.tables import grouped, readings
 
 
 def test_the_tables_are_current():
@@ -146,6 +147,52 @@ def test_losses_above_those_of_one_pass_over_plentiful_tokens(tmp_path):
         path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
         assert run_script("make_tables.py", "--readme", path).returncode == 0
         assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-5:-2]] == expected
+
+
+def test_the_tables_of_fits():
+    """Reasons that sizes share are said once; the errors of each reading are those of its rows."""
+    reasons = ["few cells", "D = 5e+04: too far", "D = 1e+05: no", "D = 2e+05: too far", "D = 5e+04: too far"]
+    assert grouped(reasons) == ["few cells", "D = 5e+04, 2e+05: too far", "D = 1e+05: no"]
+
+    def rows(*errors):
+        return [{"steps": 0, "near_square": error**2, "near_error": error, "regret": 0} for error in errors]
+
+    def fit(law, *errors):
+        kept, nested, near, line, half, half_near, half_line = errors
+        plain = {"nearest": rows(near), "line": rows(line)}
+        return {"law": law, "candidates": {law: rows(*kept), "other": None}, "check": {
+            "baselines": plain, "nested": nested and rows(nested), "larger_half": {"rows": {
+                law: half and rows(half), "nearest": rows(half_near), "line": rows(half_line)}}}}
+
+    fits = {"fit": fit("power", (0.3, 0.4), 0.5, 0.2, 0.1, 0.6, 0.7, 0.8),
+            "fit_mean": fit("a", (1,), None, 2, 3, None, 4, 3), "fit_full_context": fit("c", (1,), 1, 1, 2, 1, 1, 2)}
+    fits["fit_both"] = {**fits["fit_mean"], "other_reading": fits["fit_full_context"]}
+    _, found = readings({"sweep": fits})
+    assert found[0] == ["sweep", "window mean", "C / l^gamma", "power", "0.354", "0.500", "0.100 (line)", "0.600",
+                        "0.700 (nearest)"]
+    assert found[1][4:] == ["1.000", "", "2.000 (nearest)", "", "3.000 (line)"]
+    assert [row[1:4] for row in found[2:]] == [["window mean", "both readings at once", "a"], ["full context",
+                                               "C / l^gamma", "c"], ["full context", "both readings at once", "c"]]
+
+
+def test_what_was_predicted_stands_beside_what_was_measured(tmp_path):
+    """The sizes and lengths that both have; with none the table is refused in one line."""
+    lengths = [{"context_length": length, "loss": {"value": loss, "low": loss - 0.1, "high": loss + 0.1}}
+               for length, loss in ((16, 4.0), (64, 3.5))]
+    (tmp_path / "fit.json").write_text(json.dumps({"predictions": [
+        {"train_tokens": size, "lengths": lengths} for size in (1000.0, 5000.0)]}))
+    of = write_losses(tmp_path, {"runs": [(16, 1000, 0, 4.25, 8), (16, 1000, 1, 4.75, 7), (64, 1000, 0, 3.25, 9),
+                                          (256, 1000, 0, 3, 9), (64, 2000, 0, 4, 7)],
+                                 "others": [(64, 2000, 0, 4, 7)]}).split()
+    path = tmp_path / "README.md"
+    path.write_text(f"<!-- table check {tmp_path}/fit {of[0]} --><!-- end -->")
+    assert run_script("make_tables.py", "--readme", path).returncode == 0
+    assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-4:-2]] == [
+        ["1,000", "16", "4 [3.9, 4.1]", "4.500 [4.250, 4.750]", "1.250"],
+        ["1,000", "64", "3.5 [3.4, 3.6]", "3.250", "0.000"]]
+    path.write_text(f"<!-- table check {tmp_path}/fit {of[1]} --><!-- end -->")
+    done = run_script("make_tables.py", "--readme", path)
+    assert done.returncode == 2 and "predicts no training size" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_an_unknown_table_is_one_line(tmp_path):
