@@ -4,11 +4,10 @@
 
 Reads CSVs of collect_results.py (of a run that is in several the last) and the .pt beside each. Writes, as PDF and PNG,
 loss_vs_context (by both readings: every seed a dot, hollow where its loss was lowest at the last step, so perhaps not
-yet at its minimum; the line through the means over the seeds that all lengths have; the optimum a star, hollow where
-one of its runs is, and a ring around the lengths that are not significantly worse, by seed (paired.optimum); and the
-optimum against the training tokens; with --by_seed the dots are those of these seeds, less what each adds to all
-lengths of a size, as parts of the corpus do) and loss_by_position (the loss at each position of the window). Prints
-what it draws.
+yet at its minimum; the line through the means, as if each length had every seed; the optimum a star, hollow where one
+of its runs is, and a ring around the lengths that are not significantly worse, by seed (paired.optimum); and the
+optimum against the training tokens; with --by_seed the dots are less what a seed adds to all lengths of a size, as
+parts of the corpus do) and loss_by_position (the loss at each position of the window). Prints what it draws.
 """
 
 from utils import Parser, fail, run_main
@@ -22,18 +21,14 @@ from files import load_tensors
 from paired import optimum, optimum_text
 from plotting import AS_GOOD, OPTIMUM, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
-from sweep_table import LOSS_COLUMNS, all_lengths, read_cells, shared_seeds
+from sweep_table import LOSS_COLUMNS, adjusted_means, all_lengths, read_cells
 
 
 def without_levels(by_length, reading):
-    """by_length with the seeds that all lengths have, the losses of each less its own mean plus that of all."""
-    shared = shared_seeds(by_length)
-    if not shared:
-        fail("--by_seed needs a seed that all context lengths of a size have; leave it out")
-    losses = np.array([[seeds[seed][reading] for seed in shared] for seeds in by_length.values()])
-    losses = losses - losses.mean(0) + losses.mean()
-    return {length: {seed: {**by_length[length][seed], reading: loss} for seed, loss in zip(shared, row)}
-            for length, row in zip(by_length, losses.tolist())}
+    """by_length, its losses less what their seeds add to all lengths."""
+    _, added = adjusted_means(by_length, reading)
+    return {length: {seed: {**losses, reading: losses[reading] - added[seed]} for seed, losses in seeds.items()}
+            for length, seeds in by_length.items()}
 
 
 def draw_losses(cells, colour, by_seed=False):

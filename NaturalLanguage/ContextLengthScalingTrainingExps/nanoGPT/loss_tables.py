@@ -11,24 +11,23 @@ from files import load_tensors, read_table
 from paired import crossings, differences, moves, optimum
 from readme_tables import markdown
 from run import run_tag
-from sweep_table import LOSS_COLUMNS, all_lengths, mean_and_range, read_cells, shared_losses, shared_seeds
+from sweep_table import LOSS_COLUMNS, adjusted_means, all_lengths, mean_and_range, read_cells
 from utils import fail
 
 
 def losses(reading, *paths):
-    """Mean [lowest, highest] over seeds at each training size and context length; the lowest mean of a size bold."""
+    """Mean [lowest, highest] over seeds at each training size and context length; the optimum of a size bold."""
     cells = read_cells(*paths)
     lengths = all_lengths(cells)
     rows = []
     for tokens, by_length in cells.items():
-        found = {length: [seed[reading] for seed in seeds.values()] for length, seeds in by_length.items()}
-        means = {length: statistics.mean(values) for length, values in found.items()}
+        best, _, _ = optimum(by_length, reading)
         row = [f"{tokens:,}"]
         for length in lengths:
-            mark = "**" if means.get(length) == min(means.values()) else ""
-            values = found.get(length, [])
+            values = [seed[reading] for seed in by_length.get(length, {}).values()]
             unfinished = any(seed["at_last_step"] for seed in by_length.get(length, {}).values())
-            row.append(f"{mean_and_range(values, mark)}{' (at the last step)' if unfinished else ''}" if values else "")
+            row.append(f"{mean_and_range(values, '**' if length == best else '')}"
+                       f"{' (at the last step)' if unfinished else ''}" if values else "")
         rows.append(row)
     return markdown(["training tokens", *map(str, lengths)], rows)
 
@@ -50,7 +49,7 @@ def optima(*paths):
 def approximation(reading, *paths):
     """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length.
 
-    Means are over sweep_table.shared_losses.
+    Means are those of sweep_table.adjusted_means.
     """
     *sizes, plentiful = paths
     plentiful_cells = read_cells(plentiful)
@@ -61,8 +60,8 @@ def approximation(reading, *paths):
     floor = {length: statistics.mean(seed[reading] for seed in seeds.values()) for length, seeds in best.items()}
     rows = []
     for size, by_length in cells.items():
-        found, _ = shared_losses(by_length, reading)
-        rows.append([f"{size:,}", *(f"{found[length].mean() - below:.3f}" if length in found else ""
+        found, _ = adjusted_means(by_length, reading)
+        rows.append([f"{size:,}", *(f"{found[length] - below:.3f}" if length in found else ""
                                     for length, below in floor.items())])
     rows.append([f"{tokens:,}, once: the loss", *(f"{loss:.3f}" for loss in floor.values())])
     return markdown(["training tokens", *map(str, floor)], rows)
@@ -93,13 +92,12 @@ def pairs(reading, *paths):
 def above_the_best(reading, *paths):
     """By how much each length's loss is above that of its size's best one, by seed (paired.py), and for how many seeds.
 
-    Of the seeds that all lengths of the size have, from which the best is chosen too, which favours it a little.
+    The best is chosen from the same losses (paired.optimum), which favours it a little.
     """
     cells = read_cells(*paths)
     lengths, rows = all_lengths(cells), []
     for tokens, by_length in cells.items():
-        (best, _, _), shared = optimum(by_length, reading), shared_seeds(by_length)
-        by_length = {length: {seed: seeds[seed] for seed in shared} for length, seeds in by_length.items()}
+        best, _, _ = optimum(by_length, reading)
         texts = {length: f"{found.text()}, {(found.values > 0).sum()} of {len(found.values)}" for length in by_length
                  for found in differences({tokens: by_length}, reading, best, length, least_seeds=2)}
         texts[best] = "**best**"

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import binomtest, t
 
-from sweep_table import all_lengths, shared_losses
+from sweep_table import adjusted_means, all_lengths
 
 
 @dataclass(frozen=True)
@@ -44,39 +44,39 @@ class Difference:
         return bool((sign * self.values > 0).all() and min(sign * np.array(self.interval)) > 0)
 
 
+def difference(tokens, by_length, reading, shorter, longer):
+    """The Difference of two lengths at one training size, of the seeds that both have (perhaps none)."""
+    seeds = sorted(set(by_length.get(shorter, {})) & set(by_length.get(longer, {})))
+    return Difference(tokens, np.array([by_length[longer][seed][reading] - by_length[shorter][seed][reading]
+                                        for seed in seeds]), tuple(seeds))
+
+
 def differences(cells, reading, shorter, longer, least_seeds=3):
     """A Difference for each training size at which both lengths have at least so many seeds in common."""
-    found = []
-    for tokens, by_length in cells.items():
-        seeds = sorted(set(by_length.get(shorter, {})) & set(by_length.get(longer, {})))
-        if len(seeds) >= least_seeds:
-            losses = {length: np.array([by_length[length][seed][reading] for seed in seeds])
-                      for length in (shorter, longer)}
-            found.append(Difference(tokens, losses[longer] - losses[shorter], tuple(seeds)))
-    return found
+    found = (difference(tokens, by_length, reading, shorter, longer) for tokens, by_length in cells.items())
+    return [row for row in found if len(row.seeds) >= least_seeds]
 
 
 def optimum(by_length, reading):
     """The context length with the lowest mean loss, the others that are not significantly worse, and the means.
 
-    Means are over shared_losses. A length is significantly worse where the 95% interval of its loss less that of the
-    best one, by seed, is above 0: each by itself, and the best is chosen from the same losses, so that any one of 7
-    equal lengths is significantly worse in 8 to 9% of tables, not in 2.5%. The second value is None where fewer than
-    two seeds are shared.
+    Means are those of adjusted_means. A length is significantly worse where the 95% interval of its loss less that of
+    the best one, over the seeds that both have, is above 0: each by itself, and the best is chosen from the same
+    losses, so that any one of 7 equal lengths is significantly worse in 8 to 9% of tables, not in 2.5%. The second
+    value is None where the best length shares two seeds with no other.
     """
-    losses, n_shared = shared_losses(by_length, reading)
-    means = {length: loss.mean() for length, loss in losses.items()}
+    means, _ = adjusted_means(by_length, reading)
     best = min(means, key=means.get)
-    if n_shared < 2:
+    above = {length: difference(0, by_length, reading, best, length) for length in by_length if length != best}
+    if not any(len(row.seeds) > 1 for row in above.values()):
         return best, None, means
-    return best, [length for length in losses if length != best
-                  and Difference(0, losses[length] - losses[best]).interval[0] <= 0], means
+    return best, [length for length, row in above.items() if len(row.seeds) < 2 or row.interval[0] <= 0], means
 
 
 def optimum_text(best, others):
     """An optimum and the lengths that are not significantly worse, as a script prints it."""
     if others is None:
-        return f"{best} (no test: fewer than two seeds that all lengths have)"
+        return f"{best} (no test: it shares two seeds with no other length)"
     return f"{best} (not significantly worse: {', '.join(map(str, others)) or 'none'})"
 
 

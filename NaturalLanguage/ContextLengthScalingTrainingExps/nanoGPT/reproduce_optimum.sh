@@ -40,7 +40,7 @@ docstrings) data+=(--source docstrings --validation_fraction 0.1) ;;
 code)
     data+=(--source code); model+=(--full_context_targets 24576)
     schedules="50000:150 100000:300 200000:300:16,32,64 200000:600:128,256,512,1024 400000:500:16,32,64,128
-        400000:1000:256,512,1024 1600000:4000:16,32 1600000:8000:64,128,256,512,1024"
+        400000:1000:256,512,1024 800000:1000:16,32 800000:2000:64,128,256,512,1024 1600000:4000:16,32 1600000:8000:64,128,256,512,1024"
     lengths="16 32 64 128 256 512 1024" seeds="1 2 3 4" ;;
 *)  echo "reproduce_optimum.sh: unknown preset $PRESET; use smoke, docstrings or code" >&2; exit 2 ;;
 esac

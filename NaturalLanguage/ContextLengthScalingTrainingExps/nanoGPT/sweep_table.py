@@ -45,18 +45,20 @@ def all_lengths(cells):
     return sorted({length for by_length in cells.values() for length in by_length})
 
 
-def shared_seeds(by_length):
-    """The seeds, ascending, that all context lengths of a training size in read_cells' table have."""
-    return sorted(set.intersection(*map(set, by_length.values())))
+def adjusted_means(by_length, reading):
+    """The mean loss of each context length as if it had every seed, {length: mean}, and {seed: what it adds to all}.
 
-
-def shared_losses(by_length, reading):
-    """{context length: losses (seeds,)} of the seeds that all lengths have, and how many these are.
-
-    by_length: of one training size in read_cells' table. The runs of a seed share the initial weights, the order of the
-    batches and, where seeds differ in it, the part of the corpus. Without a shared seed the losses are of the seeds
-    that there are.
+    by_length: of one training size in read_cells' table. Least squares of loss = mean of the length + addition of the
+    seed; the additions sum to 0. The runs of a seed share the initial weights, the order of the batches and, where
+    seeds differ in it, the part of the corpus, so that a length that lacks the seed of a hard part would look better.
     """
-    shared = shared_seeds(by_length)
-    return {length: np.array([seeds[seed][reading] for seed in shared or seeds])
-            for length, seeds in by_length.items()}, len(shared)
+    lengths, seeds = list(by_length), sorted(set().union(*by_length.values()))
+    runs = [(lengths.index(length), len(lengths) + seeds.index(seed), losses[reading])
+            for length, of_length in by_length.items() for seed, losses in of_length.items()]
+    columns = np.zeros((len(runs), len(lengths) + len(seeds)))
+    for row, (length, seed, _) in zip(columns, runs):
+        row[[length, seed]] = 1
+    found = np.linalg.lstsq(columns, np.array([loss for _, _, loss in runs]))[0]
+    level = found[len(lengths):].mean()
+    return (dict(zip(lengths, (found[:len(lengths)] + level).tolist())),
+            dict(zip(seeds, (found[len(lengths):] - level).tolist())))

@@ -192,10 +192,12 @@ def test_the_optimum_and_the_lengths_that_are_not_significantly_worse():
     assert found(l64=[1.0, 2.0, 3.0, 4.0], l256=[1.1, 2.2, 3.3, 4.2]) == (64, [])
     # 256 is significantly worse, the longer 1,024 is not
     assert found(l64=[1.0, 2.0], l256=[1.2, 2.21], l1024=[1.1, 2.5]) == (64, [1024])
-    # 256 has but the seed whose part is easy; with it alone, as all have it, 64 is better
+    # 256 has but the seed whose part is easy; with it, 64 is better, and by 0.2 as if 256 had both
     assert found(l64=[2.0, 4.0], l256=[2.2, None]) == (64, None)
     _, _, means = optimum({64: {0: {"loss": 2.0}, 1: {"loss": 4.0}}, 256: {0: {"loss": 2.2}}}, "loss")
-    assert means == {64: 2.0, 256: 2.2}
+    assert means == pytest.approx({64: 3.0, 256: 3.2})
+    # 256 and 1,024 lack seeds; each is compared over those that it shares with 64
+    assert found(l64=[1.0, 2.0, 4.0], l256=[1.1, None, 4.11], l1024=[1.2, 2.3, None]) == (64, [1024])
     assert found(l64=[4.0, None], l256=[None, 2.0]) == (256, None)
 
 

@@ -97,17 +97,17 @@ def write_losses(folder, tables):
 
 
 def test_losses_above_that_of_the_best_length_by_seed(tmp_path):
-    """Differences by hand, of the seeds that all lengths of the size have; a length that was not run is blank."""
+    """Differences by hand, of the seeds that a length has of the best one's; a length that was not run is blank."""
     path = tmp_path / "README.md"
     of = write_losses(tmp_path, {"small": [(16, 1000, 0, 5, 8), (16, 1000, 1, 6.25, 7), (64, 1000, 0, 4.5, 9),
-                                           (16, 1000, 2, 1, 9), (64, 1000, 2, 9, 1), (256, 1000, 1, 9.5, 10),
+                                           (16, 1000, 2, 7, 7.5), (64, 1000, 2, 6, 9.5), (256, 1000, 1, 9.5, 10),
                                            (64, 1000, 1, 5.5, 9), (256, 1000, 0, 9, 9)],
                                  "larger": [(64, 2000, 0, 4, 7), (64, 2000, 1, 4, 7), (256, 2000, 0, 3.75, 6),
                                             (256, 2000, 1, 4, 6.5)]})
     for kind, expected in (
-            ("above_the_best", ["1,000 | +0.625 [-0.963, +2.213], 2 of 2 | **best** | +4.250 [+1.073, +7.427], 2 of 2",
+            ("above_the_best", ["1,000 | +0.750 [+0.129, +1.371], 3 of 3 | **best** | +4.250 [+1.073, +7.427], 2 of 2",
                                 "2,000 |  | +0.125 [-1.463, +1.713], 1 of 2 | **best**"]),
-            ("full_context_above_the_best", ["1,000 | **best** | +1.500 [-4.853, +7.853], 2 of 2 | "
+            ("full_context_above_the_best", ["1,000 | **best** | +1.667 [+0.232, +3.101], 3 of 3 | "
                                              "+2.000 [-10.706, +14.706], 2 of 2",
                                              "2,000 |  | +0.750 [-2.427, +3.927], 2 of 2 | **best**"])):
         path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
@@ -135,12 +135,12 @@ def test_the_cost_of_each_size_on_each_machine(tmp_path):
 
 
 def test_losses_above_those_of_one_pass_over_plentiful_tokens(tmp_path):
-    """Means over the seed that both lengths have; a length that was not run at a size is blank."""
+    """Means over both seeds, as if each length had both; a length that was not run at a size is blank."""
     path = tmp_path / "README.md"
     of = write_losses(tmp_path, {
         "small": [(16, 1000, 0, 5, 8), (16, 1000, 1, 6, 8), (64, 1000, 0, 5.25, 8)], "larger": [(64, 2000, 1, 4, 7)],
         "once": [(16, 9000, 1, 3.5, 7.5), (64, 9000, 1, 3, 6)]})
-    for kind, expected in (("approximation", [["1,000", "1.500", "2.250"], ["2,000", "", "1.000"],
+    for kind, expected in (("approximation", [["1,000", "2.000", "2.750"], ["2,000", "", "1.000"],
                                               ["9,000, once: the loss", "3.500", "3.000"]]),
                            ("full_context_approximation", [["1,000", "0.500", "2.000"], ["2,000", "", "1.000"],
                                                            ["9,000, once: the loss", "7.500", "6.000"]])):
