@@ -9,7 +9,7 @@ for name in small wikitext plan_example; do
 done
 "$PYTHON" draw_paired_losses.py --results results/optimum/{sweep,seeds,larger,ends,largest}.csv --shorter 16 \
     --longer 1024 --out_dir "$out/optimum"
-"$PYTHON" draw_paired_losses.py --results results/optimum_code/grid.csv --shorter 64 --longer 1024 \
+"$PYTHON" draw_paired_losses.py --results results/optimum_code/grid.csv --shorter 128 --longer 512 \
     --out_dir "$out/optimum_code"
 "$PYTHON" draw_loss_vs_context.py --results results/optimum_code/grid.csv --by_seed --out_dir "$out/optimum_code"
 for name in synthetic small wikitext code; do
