@@ -52,8 +52,8 @@ def draw_losses(cells, colour, by_seed=False):
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
             axis.plot(lengths, [*means.values()], color=colour[tokens])
             for length in others or ():
-                axis.plot(length, means[length], **{**AS_GOOD, "color": colour[tokens]})
-                row[-1].plot(tokens, length, **{**AS_GOOD, "color": colour[tokens]})
+                axis.plot(length, means[length], color=colour[tokens], **AS_GOOD)
+                row[-1].plot(tokens, length, color=colour[tokens], **AS_GOOD)
             star = {**OPTIMUM, "fillstyle": "none" if any(unfinished[best]) else "full"}
             axis.plot(best, means[best], color=colour[tokens], **star)
             row[-1].plot(tokens, best, color=colour[tokens], **star)

@@ -9,7 +9,7 @@ from optimal_context.law import described, optimum, predict
 from optimal_context.lack_of_fit import effect_of_length
 from optimal_context.optima import Answer, answer, bounded, find_losses, find_optima
 from optimal_context.selection import Candidate, baselines, choose, nested, span, supported_factor
-from optimal_context.table import BASELINES, sizes_with_their_lowest_loss_inside, summary
+from optimal_context.table import BASELINES, best_baseline, sizes_with_their_lowest_loss_inside, summary
 
 LEAST_CELLS = 3   # for each parameter, for a fit to be trusted
 NO_EFFECT = 0.01  # p above which the loss is said not to depend on the length
@@ -37,7 +37,7 @@ class Analysis:
     @property
     def baseline(self):
         """The name of the baseline that predicts left-out sizes best."""
-        return min(self.baselines, key=lambda name: summary(self.baselines[name])["near_error_rms"])
+        return best_baseline(self.baselines)
 
     @property
     def baseline_error(self):

@@ -261,6 +261,11 @@ def compared(truth, predicted):
             "near_square": float((straight**2).mean()), "regret": float(losses[chosen] - losses[best])}
 
 
+def best_baseline(rows_of):
+    """The name of the baseline, of {name: rows of `compared`}, whose losses near the optima are predicted best."""
+    return min(rows_of, key=lambda name: summary(rows_of[name])["near_error_rms"])
+
+
 def summary(rows):
     """Of the rows of `compared`: how many within one step, both errors near the optimum, and the mean regret."""
     return {"sizes": len(rows), "same_length": sum(row["steps"] == 0 for row in rows),

@@ -1,7 +1,7 @@
 """Tables of the results README from committed fits and plans: each a function of the JSON to a header and rows."""
 
 from optimal_context.report import nested_row, shown_optimum
-from optimal_context.table import summary
+from optimal_context.table import best_baseline, summary
 
 
 def optima(found):
@@ -90,9 +90,9 @@ def rms(rows):
     return f"{summary(rows)['near_error_rms']:.3f}" if rows else ""
 
 
-def best_baseline(rows_of):
-    """The lowest of these errors, and whose it is, of {baseline: rows}."""
-    name = min(rows_of, key=lambda name: summary(rows_of[name])["near_error_rms"])
+def rms_of_best(rows_of):
+    """The lowest of these errors, and whose it is, of {baseline: rows}, as text."""
+    name = best_baseline(rows_of)
     return f"{rms(rows_of[name])} ({name})"
 
 
@@ -109,7 +109,7 @@ def readings(sweeps):
             law, check = found["law"], found["check"]
             plain, half = check["baselines"], check["larger_half"]["rows"]
             rows.append([sweep, losses, form, law, rms(found["candidates"][law]), rms(check["nested"]),
-                         best_baseline(plain), rms(half.get(law)), best_baseline({name: half[name] for name in plain})])
+                         rms_of_best(plain), rms(half.get(law)), rms_of_best({name: half[name] for name in plain})])
     return ["sweep", "losses", "Bayes risk fitted", "law kept", "left-out size: law kept", "nested choice of a law",
             "best baseline", "larger half: law kept", "best baseline there"], rows
 
