@@ -190,9 +190,7 @@ def make(name, path):
 
 
 def main():
-    readmes = [RESULTS / "README.md", *(RESULTS / name / "README.md" for name in ("optimal_context", "long_context")),
-               FOLDER / "README.md", TOP]
-    run_make_tables(__doc__, readmes, make)
+    run_make_tables(__doc__, [*sorted(RESULTS.rglob("README.md")), FOLDER / "README.md", TOP], make)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def table_reasons(analysis):
     """Why nothing of the table is trusted: sentences."""
     cells, reasons = analysis.cells, []
     if analysis.no_effect:
-        reasons.append(f"no effect of the length on the loss is seen (p = {analysis.effect:.2g}): there is no optimum")
+        reasons.append(f"no effect of the length is seen (p = {analysis.effect:.2g}): no optimum can be named")
     elif not sizes_with_their_lowest_loss_inside(cells):
         reasons.append("no training size has its lowest loss inside the grid of context lengths; add longer or shorter "
                        "contexts, or other sizes")

@@ -240,10 +240,10 @@ def compared(truth, predicted):
 
     Exits with code 2 if they have no length in common.
 
-    steps: of the grid of lengths between the two optima; near_error: the largest error of the loss (nats) at the
-    measured optimum and at the length on either side; near_square: their mean square, straight (Cells); near_noise: the
-    largest standard error of these measured losses over seeds (None for one seed); regret: what the predicted optimum
-    costs, in measured nats above the best length.
+    steps: of the grid of lengths between the two optima; near_error: the largest error of the loss (nats), straight
+    (Cells), at the measured optimum and at the length on either side; near_square: their mean square; near_noise: the
+    largest standard error of these measured losses over seeds (None for one seed), without what seeds add to a whole
+    size; regret: what the predicted optimum costs, in measured nats above the best length.
     """
     keep = np.array([length in predicted for length in truth.lengths])
     if not keep.any():
@@ -252,13 +252,14 @@ def compared(truth, predicted):
     losses, guess = truth.losses[keep], np.array([predicted[length] for length in truth.lengths[keep]])
     best, chosen = int(losses.argmin()), int(guess.argmin())
     around = slice(max(best - 1, 0), best + 2)
-    near = (guess - losses)[around]
-    straight = truth.part(np.isin(truth.lengths, truth.lengths[keep][around])).straight(near)
-    seeds = [values for values, kept in zip(truth.seeds, keep) if kept][around]
-    noise = [float(values.std(ddof=1) / np.sqrt(len(values))) for values in seeds if len(values) > 1]
+    near = truth.part(np.isin(truth.lengths, truth.lengths[keep][around]))
+    errors = near.straight((guess - losses)[around])
+    noise = ([values.var(ddof=1) / len(values) for values in near.seeds if len(values) > 1] if near.pairing is None
+             else near.pairing.alone)
     return {"train_tokens": truth.sizes[0], "measured_optimum": truth.lengths[keep][best],
-            "steps": chosen - best, "near_noise": max(noise, default=None), "near_error": float(np.abs(near).max()),
-            "near_square": float((straight**2).mean()), "regret": float(losses[chosen] - losses[best])}
+            "steps": chosen - best, "near_noise": float(max(noise))**0.5 if len(noise) else None,
+            "near_error": float(np.abs(errors).max()), "near_square": float((errors**2).mean()),
+            "regret": float(losses[chosen] - losses[best])}
 
 
 def best_baseline(rows_of):

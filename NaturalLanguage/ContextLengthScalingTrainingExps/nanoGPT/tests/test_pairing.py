@@ -16,7 +16,7 @@ from optimal_context.readings import read_as_asked
 from optimal_context.recovery import measure
 from optimal_context.selection import leave_one_size_out
 from optimal_context.solver import fit_law
-from optimal_context.table import Columns, from_losses
+from optimal_context.table import Columns, from_losses, summary
 
 PARTS, NOISE = 0.1, 0.01
 
@@ -161,9 +161,19 @@ def test_intervals_hold_the_truth_and_those_of_optima_are_as_sharp_as_within_a_s
 
 def test_held_out_errors_are_free_of_what_parts_add_to_a_size():
     cells = from_losses(tables_with_parts(0, of_law))
-    errors = [np.mean([row["near_square"] for row in leave_one_size_out(BY_NAME["power_constant"], table, 0)])**0.5
-              for table in (cells, alone(cells))]
-    assert 4 * errors[0] < errors[1]
+    rows, of_alone = (leave_one_size_out(BY_NAME["power_constant"], table, 0) for table in (cells, alone(cells)))
+    rows, of_alone = summary(rows), summary(of_alone)
+    assert 4 * rows["near_error_rms"] < of_alone["near_error_rms"]
+    assert 4 * rows["near_error_max"] < of_alone["near_error_max"]
+
+
+def test_the_noise_beside_held_out_errors_is_that_between_the_lengths_of_a_size():
+    """NOISE a seed between lengths, ten times as much between parts."""
+    cells = from_losses(tables_with_parts(0, of_law))
+    noise, of_alone = (max(row["near_noise"] for row in leave_one_size_out(BY_NAME["power_constant"], table, 0))
+                       for table in (cells, alone(cells)))
+    assert noise == pytest.approx(NOISE / 2, rel=0.2)
+    assert of_alone > 4 * noise
 
 
 def test_tables_of_the_recovery_have_seeds_that_vary_together():
