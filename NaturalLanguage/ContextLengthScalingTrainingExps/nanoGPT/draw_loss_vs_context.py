@@ -47,7 +47,7 @@ def draw_losses(cells, colour, by_seed=False):
                     axis.plot(length, seed[reading], ".", color=colour[tokens],
                               fillstyle="none" if seed["at_last_step"] else "full")
             for length, loss in zip(lengths, losses):
-                print(f"{tokens} tokens, context {length}, {title}: {loss.mean():.4f} [{loss.min():.4f}, "
+                print(f"{tokens} tokens, context {length}, {title}: {means[length]:.4f} [{loss.min():.4f}, "
                       f"{loss.max():.4f}] over {len(loss)} seeds"
                       + (f", {sum(unfinished[length])} of them at the last step" if any(unfinished[length]) else ""))
             axis.plot(lengths, [*means.values()], color=colour[tokens])

@@ -5,8 +5,6 @@ from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from files import load_tensors, read_table
 from paired import crossings, differences, moves, optimum
 from readme_tables import markdown
@@ -16,17 +14,20 @@ from utils import fail
 
 
 def losses(reading, *paths):
-    """Mean [lowest, highest] over seeds at each training size and context length; the optimum of a size bold."""
+    """Mean [lowest, highest] over seeds at each training size and context length; the optimum of a size bold.
+
+    Means are those of sweep_table.adjusted_means, in all tables of losses.
+    """
     cells = read_cells(*paths)
     lengths = all_lengths(cells)
     rows = []
     for tokens, by_length in cells.items():
-        best, _, _ = optimum(by_length, reading)
+        best, _, means = optimum(by_length, reading)
         row = [f"{tokens:,}"]
         for length in lengths:
             values = [seed[reading] for seed in by_length.get(length, {}).values()]
             unfinished = any(seed["at_last_step"] for seed in by_length.get(length, {}).values())
-            row.append(f"{mean_and_range(values, '**' if length == best else '')}"
+            row.append(f"{mean_and_range(values, means[length], '**' if length == best else '')}"
                        f"{' (at the last step)' if unfinished else ''}" if values else "")
         rows.append(row)
     return markdown(["training tokens", *map(str, lengths)], rows)
@@ -47,10 +48,7 @@ def optima(*paths):
 
 
 def approximation(reading, *paths):
-    """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length.
-
-    Means are those of sweep_table.adjusted_means.
-    """
+    """By how much each mean loss exceeds that of one pass over the tokens of the last table, at the same length."""
     *sizes, plentiful = paths
     plentiful_cells = read_cells(plentiful)
     if not sizes or len(plentiful_cells) != 1:
@@ -116,10 +114,12 @@ def moved(reading, *paths):
 
 
 def control(*paths):
-    """Training and validation loss where the latter was lowest, and at the last step: means over seeds.
+    """Training and validation loss where the latter was lowest, and at the last step: means over seeds (`losses`).
 
     A run that is in several tables is that of the last one.
     """
+    names = ("training, where validation was lowest", "validation, the lowest", "training, at the last step",
+             "validation, at the last step")
     found = defaultdict(lambda: defaultdict(dict))
     for path in paths:
         curves = load_tensors(Path(f"{path}.pt"), "the curves of a sweep")
@@ -127,16 +127,15 @@ def control(*paths):
         for row in read_table(f"{path}.csv"):
             length, tokens, seed = (int(row[name]) for name in ("context_length", "train_tokens", "seed"))
             last = curves["curves"][run_tag(length, tokens, seed)][-1, column].item()
-            found[tokens][length][seed] = (float(row["best_train_loss"]), float(row["best_valid_loss"]), last,
-                                           float(row["last_valid_loss"]))
+            found[tokens][length][seed] = dict(zip(names, (float(row["best_train_loss"]), float(row["best_valid_loss"]),
+                                                           last, float(row["last_valid_loss"]))))
     lengths = sorted({length for by_length in found.values() for length in by_length})
     rows = []
     for tokens, by_length in sorted(found.items()):
-        means = {length: np.mean(list(seeds.values()), axis=0) for length, seeds in by_length.items()}
-        for index, name in enumerate(("training, where validation was lowest", "validation, the lowest",
-                                      "training, at the last step", "validation, at the last step")):
-            rows.append([f"{tokens:,}", name, *(f"{means[length][index]:.3f}" if length in means else ""
-                                                for length in lengths)])
+        for name in names:
+            means, _ = adjusted_means(by_length, name)
+            rows.append([f"{tokens:,}", name,
+                         *(f"{means[length]:.3f}" if length in means else "" for length in lengths)])
     return markdown(["training tokens", "loss", *map(str, lengths)], rows)
 
 

@@ -21,7 +21,7 @@ from optimal_context.tables import TABLES, carry_over, readings
 from paired import optimum
 from prepared import distinct_tokens
 from readme_tables import markdown, run_make_tables, table_maker
-from sweep_table import LOSS_COLUMNS, mean_and_range, read_cells
+from sweep_table import LOSS_COLUMNS, adjusted_means, mean_and_range, read_cells
 
 FOLDER = Path(__file__).parent
 CORPORA = FOLDER / "data" / "openwebtext" / "reference_corpora.json"
@@ -136,14 +136,14 @@ def check(fit, table):
             continue
         by_length = cells[predicted["train_tokens"]]
         said = {entry["context_length"]: entry["loss"] for entry in predicted["lengths"]}
-        measured = {length: [seed["best_valid_loss"] for seed in by_length[length].values()]
-                    for length in by_length if length in said}
-        best = min(map(statistics.mean, measured.values()))
-        for length, values in measured.items():
+        means, _ = adjusted_means({length: seeds for length, seeds in by_length.items() if length in said},
+                                  "best_valid_loss")
+        for length, mean in means.items():
+            values = [seed["best_valid_loss"] for seed in by_length[length].values()]
             unfinished = any(seed["at_last_step"] for seed in by_length[length].values())
             rows.append([f"{predicted['train_tokens']:,.0f}", length, shown(said[length], 4),
-                         f"{mean_and_range(values)}{' (at the last step)' if unfinished else ''}",
-                         f"{statistics.mean(values) - best:.3f}"])
+                         f"{mean_and_range(values, mean)}{' (at the last step)' if unfinished else ''}",
+                         f"{mean - min(means.values()):.3f}"])
     if not rows:
         fail(f"{fit}.json predicts no training size that is in {table}.csv")
     return markdown(["training tokens", "context length", "loss predicted, 95% interval",

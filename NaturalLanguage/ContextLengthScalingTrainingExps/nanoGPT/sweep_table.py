@@ -33,10 +33,10 @@ def read_cells(*paths):
     return {tokens: dict(sorted(cells[tokens].items())) for tokens in sorted(cells)}
 
 
-def mean_and_range(values, mark=""):
-    """Mean [lowest, highest] over seeds, in print; the mean between marks."""
+def mean_and_range(values, mean=None, mark=""):
+    """Mean [lowest, highest] over seeds, in print; the mean, of the values where none is given, between marks."""
     values = [float(value) for value in values]
-    mean = f"{mark}{statistics.mean(values):.3f}{mark}"
+    mean = f"{mark}{statistics.mean(values) if mean is None else mean:.3f}{mark}"
     return mean if len(values) == 1 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
 
 

@@ -65,7 +65,7 @@ def test_variants_are_compared_by_seed_with_the_first(tmp_path):
 
 
 def test_the_control_has_the_training_loss_beside_the_validation_loss(tmp_path):
-    """Two seeds at one length, one at another; the last training loss is in the curves alone."""
+    """Two seeds at one length, one at another, as if it had both; the last training loss is in the curves alone."""
     columns = ["context_length", "train_tokens", "seed", "best_train_loss", "best_valid_loss", "last_valid_loss"]
     runs = {(16, 0): (2, 4, 5, 1), (16, 1): (2.5, 4.5, 6, 1.5), (64, 0): (3, 3.25, 7, 0.125)}
     with open(tmp_path / "sweep.csv", "w", newline="") as file:
@@ -79,10 +79,10 @@ def test_the_control_has_the_training_loss_beside_the_validation_loss(tmp_path):
     path.write_text(f"<!-- table control {tmp_path}/sweep --><!-- end -->")
     assert run_script("make_tables.py", "--readme", path).returncode == 0
     assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-6:-2]] == [
-        ["1,000", "training, where validation was lowest", "2.250", "3.000"],
-        ["1,000", "validation, the lowest", "4.250", "3.250"],
-        ["1,000", "training, at the last step", "1.250", "0.125"],
-        ["1,000", "validation, at the last step", "5.500", "7.000"]]
+        ["1,000", "training, where validation was lowest", "2.250", "3.250"],
+        ["1,000", "validation, the lowest", "4.250", "3.500"],
+        ["1,000", "training, at the last step", "1.250", "0.375"],
+        ["1,000", "validation, at the last step", "5.500", "7.500"]]
 
 
 def write_losses(folder, tables):
@@ -113,6 +113,17 @@ def test_losses_above_that_of_the_best_length_by_seed(tmp_path):
         path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
         assert run_script("make_tables.py", "--readme", path).returncode == 0
         assert [line[2:-2].strip() for line in path.read_text().splitlines()[-4:-2]] == expected
+
+
+def test_a_mean_loss_is_that_as_if_the_length_had_every_seed(tmp_path):
+    """64 lacks the seed that is harder by 1 at the other length: 4.5 of the seed it has is 5 of both, above 4.75."""
+    path = tmp_path / "README.md"
+    of = write_losses(tmp_path, {"sweep": [(16, 1000, 0, 4.25, 8), (16, 1000, 1, 5.25, 6), (64, 1000, 0, 4.5, 7)]})
+    for kind, expected in (("losses", ["1,000", "**4.750** [4.250, 5.250]", "5.000"]),
+                           ("full_context_losses", ["1,000", "7.000 [6.000, 8.000]", "**6.000**"])):
+        path.write_text(f"<!-- table {kind} {of} --><!-- end -->")
+        assert run_script("make_tables.py", "--readme", path).returncode == 0
+        assert path.read_text().splitlines()[-3].strip("| ").split(" | ") == expected
 
 
 def test_the_cost_of_each_size_on_each_machine(tmp_path):
@@ -188,8 +199,8 @@ def test_what_was_predicted_stands_beside_what_was_measured(tmp_path):
     path.write_text(f"<!-- table check {tmp_path}/fit {of[0]} --><!-- end -->")
     assert run_script("make_tables.py", "--readme", path).returncode == 0
     assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-4:-2]] == [
-        ["1,000", "16", "4 [3.9, 4.1]", "4.500 [4.250, 4.750]", "1.250"],
-        ["1,000", "64", "3.5 [3.4, 3.6]", "3.250", "0.000"]]
+        ["1,000", "16", "4 [3.9, 4.1]", "4.500 [4.250, 4.750]", "1.000"],
+        ["1,000", "64", "3.5 [3.4, 3.6]", "3.500", "0.000"]]
     path.write_text(f"<!-- table check {tmp_path}/fit {of[1]} --><!-- end -->")
     done = run_script("make_tables.py", "--readme", path)
     assert done.returncode == 2 and "predicts no training size" in done.stderr and done.stderr.count("\n") == 1
