@@ -135,19 +135,19 @@ def check(fit, table):
         if predicted["train_tokens"] not in cells:
             continue
         by_length = cells[predicted["train_tokens"]]
-        said = {entry["context_length"]: entry["loss"] for entry in predicted["lengths"]}
+        said = {entry["context_length"]: entry for entry in predicted["lengths"]}
         means, _ = adjusted_means({length: seeds for length, seeds in by_length.items() if length in said},
                                   "best_valid_loss")
         for length, mean in means.items():
             values = [seed["best_valid_loss"] for seed in by_length[length].values()]
             unfinished = any(seed["at_last_step"] for seed in by_length[length].values())
-            rows.append([f"{predicted['train_tokens']:,.0f}", length, shown(said[length], 4),
+            rows.append([f"{predicted['train_tokens']:,.0f}", length, shown(said[length]["loss"], 3, "f"),
                          f"{mean_and_range(values, mean)}{' (at the last step)' if unfinished else ''}",
-                         f"{mean - min(means.values()):.3f}"])
+                         shown(said[length]["cost"], 3, "f"), f"{mean - min(means.values()):.3f}"])
     if not rows:
         fail(f"{fit}.json predicts no training size that is in {table}.csv")
     return markdown(["training tokens", "context length", "loss predicted, 95% interval",
-                     "loss measured, mean [lowest, highest] over seeds", "above the best"], rows)
+                     "loss measured, mean [lowest, highest] over seeds", "above the best, predicted", "measured"], rows)
 
 
 def optima_in_words(cells):

@@ -5,11 +5,11 @@ from optimal_context.table import summary
 NAMES = {"full": "full context only", "mean": "mean over the window"}
 
 
-def shown(entry, digits=4):
-    """"0.12 [0.1, 0.15]" of an interval; "cannot be told" of one without value."""
+def shown(entry, digits=4, form="g"):
+    """"0.12 [0.1, 0.15]" of an interval; "cannot be told" of one without value. form "f": so many decimals."""
     if entry["value"] is None:
         return "cannot be told"
-    return f"{entry['value']:.{digits}g} [{entry['low']:.{digits}g}, {entry['high']:.{digits}g}]"
+    return "{value:.{d}{form}} [{low:.{d}{form}}, {high:.{d}{form}}]".format(**entry, d=digits, form=form)
 
 
 def shown_optimum(entry, digits=4):

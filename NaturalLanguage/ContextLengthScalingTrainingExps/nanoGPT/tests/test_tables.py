@@ -188,8 +188,9 @@ def test_the_tables_of_fits():
 
 def test_what_was_predicted_stands_beside_what_was_measured(tmp_path):
     """The sizes and lengths that both have; with none the table is refused in one line."""
-    lengths = [{"context_length": length, "loss": {"value": loss, "low": loss - 0.1, "high": loss + 0.1}}
-               for length, loss in ((16, 4.0), (64, 3.5))]
+    lengths = [{"context_length": length, "loss": {"value": loss, "low": loss - 0.1, "high": loss + 0.1},
+                "cost": {"value": cost, "low": 0.0, "high": 2 * cost}}
+               for length, loss, cost in ((16, 4.0, 0.51), (64, 3.5, 0.01))]
     (tmp_path / "fit.json").write_text(json.dumps({"predictions": [
         {"train_tokens": size, "lengths": lengths} for size in (1000.0, 5000.0)]}))
     of = write_losses(tmp_path, {"runs": [(16, 1000, 0, 4.25, 8), (16, 1000, 1, 4.75, 7), (64, 1000, 0, 3.25, 9),
@@ -199,8 +200,8 @@ def test_what_was_predicted_stands_beside_what_was_measured(tmp_path):
     path.write_text(f"<!-- table check {tmp_path}/fit {of[0]} --><!-- end -->")
     assert run_script("make_tables.py", "--readme", path).returncode == 0
     assert [line.strip("| ").split(" | ") for line in path.read_text().splitlines()[-4:-2]] == [
-        ["1,000", "16", "4 [3.9, 4.1]", "4.500 [4.250, 4.750]", "1.000"],
-        ["1,000", "64", "3.5 [3.4, 3.6]", "3.500", "0.000"]]
+        ["1,000", "16", "4.000 [3.900, 4.100]", "4.500 [4.250, 4.750]", "0.510 [0.000, 1.020]", "1.000"],
+        ["1,000", "64", "3.500 [3.400, 3.600]", "3.500", "0.010 [0.000, 0.020]", "0.000"]]
     path.write_text(f"<!-- table check {tmp_path}/fit {of[1]} --><!-- end -->")
     done = run_script("make_tables.py", "--readme", path)
     assert done.returncode == 2 and "predicts no training size" in done.stderr and done.stderr.count("\n") == 1
