@@ -298,12 +298,17 @@ def begins_anew(overwrite, path):
 
 
 def same_request(stored, request):
-    """Whether two requests are one, as JSON writes them."""
-    return json.loads(json.dumps(stored)) == json.loads(json.dumps(request))
+    """Whether what was stored is this request (`difference`)."""
+    return difference(stored, request) is None
 
 
 def difference(stored, request):
-    """The first name in which two requests differ, and its values: "NAME STORED, not WANTED"; None if they are one."""
+    """The first name in which two requests differ, and its values: "NAME STORED, not WANTED"; None if they are one.
+
+    stored: what a file has; where that is no request at all, this is said.
+    """
+    if not isinstance(stored, dict):
+        return "nothing that says what it was made from"
     stored, request = (json.loads(json.dumps(each)) for each in (stored, request))
     for name in sorted({*stored, *request}):
         old, new = stored.get(name), request.get(name)

@@ -20,6 +20,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import NamedTuple
 
+from utils import progress
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 WIDE_MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
               (codecs.BOM_UTF16_BE, "utf-16"))  # in this order: UTF-32's mark begins with UTF-16's
@@ -96,7 +98,7 @@ def read_bytes(path):
 def contents_sha256(paths):
     """SHA-256 over the contents of files and how they are read: what is made of them is current while it is equal."""
     digest = hashlib.sha256()
-    for path in paths:
+    for path in progress(paths, unit="file", desc="hashing", leave=False):
         data = read_bytes(path)
         digest.update(f"{kind_of(path)} {len(data)} ".encode() + data)
     return digest.hexdigest()

@@ -17,7 +17,7 @@ import numpy as np
 
 from files import read_table
 from long_context_tables import losses_by_memory
-from plotting import plt, save_figure, set_ticks, tokens_label
+from plotting import colours, plt, save_figure, set_ticks, tokens_label
 
 COLUMNS = ("variant", "seed", "trained_length", "rope_type", "length", "memory_tokens", "units", "measure", "of",
            "value")
@@ -47,7 +47,7 @@ def draw_memory(path):
     figure, axis = plt.subplots(figsize=(4.6, 3.2))
     cells = read_cells(path, "units", "memory_tokens")
     distances = sorted({int(units) for units, _ in cells})
-    for units, colour in zip(distances, plt.cm.viridis(np.linspace(0, 0.9, len(distances)))):
+    for units, colour in colours(distances).items():
         points = [(int(tokens), values) for (unit, tokens), values in cells.items() if int(unit) == units]
         line(axis, points, f"{units} tokens back", color=colour)
     scale_memory(axis, {int(tokens) for _, tokens in cells})
@@ -71,7 +71,7 @@ def draw_memory_text(path):
     figure, axis = plt.subplots(figsize=(4.6, 3.2))
     cells = read_cells(path, "variant", "memory_tokens", "length", choose=losses_by_memory)
     variants = list(dict.fromkeys(cell[0] for cell in cells))
-    for variant, colour in zip(variants, plt.cm.viridis(np.linspace(0, 0.9, len(variants)))):
+    for variant, colour in colours(variants).items():
         points = [(int(cell[1] or 0), values) for cell, values in cells.items() if cell[0] == variant]
         line(axis, points, variant.replace("_", " "), color=colour, marker="o", markersize=3)
     scale_memory(axis, {int(cell[1] or 0) for cell in cells})
@@ -109,7 +109,7 @@ def draw_mixes(path):
         measure = "loss" if name else "accuracy"
         chosen = {cell: values for cell, values in cells.items() if cell[0] == measure and name in (None, cell[1])}
         lengths = sorted({int(cell[2]) for cell in chosen})
-        for length, colour in zip(lengths, plt.cm.viridis(np.linspace(0, 0.9, len(lengths)))):
+        for length, colour in colours(lengths).items():
             points = [(float(cell[3].rpartition("_")[2]), values) for cell, values in chosen.items()
                       if int(cell[2]) == length]
             line(axis, points, f"{tokens_label(length)} tokens", color=colour)

@@ -19,7 +19,7 @@ import numpy as np
 
 from files import load_tensors
 from paired import optimum, optimum_text
-from plotting import AS_GOOD, OPTIMUM, plt, save_figure, set_ticks, tokens_label
+from plotting import AS_GOOD, OPTIMUM, colours, plt, save_figure, set_ticks, tokens_label
 from run import run_tag
 from sweep_table import LOSS_COLUMNS, adjusted_means, all_lengths, read_cells
 
@@ -108,7 +108,7 @@ def main():
               if (tag := run_tag(length, tokens, seed)) not in positions]
     if absent:
         fail(f"{' '.join(map(str, files))}: there is no {absent[0]}; make table and .pt again with collect_results.py")
-    colour = {tokens: plt.cm.viridis(0.9 * index / max(len(cells) - 1, 1)) for index, tokens in enumerate(cells)}
+    colour = colours(cells)
     save_figure(draw_losses(cells, colour, args.by_seed), args.out_dir, "loss_vs_context")
     save_figure(draw_positions(cells, positions), args.out_dir, "loss_by_position")
 

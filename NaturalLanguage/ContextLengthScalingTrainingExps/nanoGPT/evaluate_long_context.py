@@ -19,7 +19,6 @@ from utils import (Parser, choose_device, fail, named_file, non_negative_int, po
                    progress, run_main, say)
 
 import itertools
-import math
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,8 @@ class Measured:
         ends = np.arange(self.lengths[-1], len(tokens) - 1, self.lengths[-1])[:self.args.windows]
         for kind, length, memory_tokens in itertools.product(self.kinds, lengths, self.memories):
             columns, means = self.stretch(kind, length), []
-            for part in np.array_split(ends, math.ceil(len(ends) * length / TOKENS_AT_ONCE)):
+            at_once = max(1, TOKENS_AT_ONCE // length)
+            for part in (ends[start:start + at_once] for start in range(0, len(ends), at_once)):
                 rows = torch.from_numpy(tokens[part[:, None] + np.arange(-length, 1)].astype(np.int64)).to(self.device)
                 ids = documents.ids(part - length, length) if documents else None
                 states = self.hidden(rows[:, :-1], memory_tokens, ids)[:, -n_targets:].flatten(0, 1)
@@ -136,6 +136,7 @@ def main():
     device = choose_device(args.device)
     texts = {name: TokenFile(path) for name, path in args.texts}
     tests = {path: read_test(path) for path in args.test}
+    make_directory(Path(args.out_csv).parent)
     rows = []
     for run_dir in progress(args.runs, unit="run", desc="evaluating", leave=False):
         measured = Measured(args, run_dir, device)
@@ -150,8 +151,7 @@ def main():
             for units, (ids, answers) in documents.items():
                 if not args.lengths or ids.shape[1] <= measured.lengths[-1]:
                     rows += measured.recalls(about["request"]["task"], units, ids, answers)
-    make_directory(Path(args.out_csv).parent)
-    write_csv(args.out_csv, rows)
+        write_csv(args.out_csv, rows)
     say(f"{len(rows)} rows of {len(args.runs)} runs -> {args.out_csv}")
 
 

@@ -78,9 +78,10 @@ def main():
         known = [answer for answer in scores if answer[0] >= 0]
         beyond = "" if ids.shape[1] <= arguments["context_length"] else (
             f"; its documents have {ids.shape[1]} tokens, more than the {arguments['context_length']} of training")
-        say(f"{units} units: accuracy {sum(answer[3] for answer in known) / len(known):.4f}, cross entropy "
-            f"{sum(answer[4] for answer in known) / len(known):.4f}, {len(known)} answers in {len(ids)} "
-            f"documents{beyond}")
+        means = "no answer that the context says" if not known else (
+            f"accuracy {sum(answer[3] for answer in known) / len(known):.4f}, cross entropy "
+            f"{sum(answer[4] for answer in known) / len(known):.4f}, {len(known)} answers")
+        say(f"{units} units: {means} in {len(ids)} documents{beyond}")
         rows += tabulate(units, scores)
     make_directory(Path(args.out_csv).parent)
     write_csv(args.out_csv, rows)

@@ -6,7 +6,7 @@ Nothing here needs torch: a sweep reads these flags to know what its runs will b
 from pathlib import Path
 
 from files import identity, load_json
-from utils import fail, positive_float, positive_int
+from utils import argument_type, fail, positive_float, positive_int
 
 SHAPE = ("vocab_size", "n_layer", "n_head", "n_embd")
 ATTENTIONS = ("full", "shifted_sparse", "dilated", "sliding_window")
@@ -14,12 +14,9 @@ ROPE_TYPES = ("linear", "ntk", "yarn")
 TRAINABLE = ("norms", "embeddings")  # beside LoRA
 
 
-def dilated_pair(text):
-    """An argparse type: "2048:4" is a segment of 2,048 tokens of which a head sees every fourth."""
-    width, rate = map(int, text.split(":"))
-    if width < 1 or rate < 1:
-        raise ValueError
-    return [width, rate]  # as JSON has it
+# "2048:4" is a segment of 2,048 tokens of which a head sees every fourth; a list, as JSON has it
+dilated_pair = argument_type(lambda text: [int(number) for number in text.split(":")],
+                             lambda pair: len(pair) == 2 and min(pair) >= 1, "W:R, such as 2048:4")
 
 
 def add_flags(parser):

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from files import difference, load_json, save_json
+from files import difference, load_json, lock, save_json
 from jobs import count_gpus, run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
                                    candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
@@ -22,6 +22,7 @@ from utils import choose_device, fail, say
 FOLDER = Path(__file__).parent
 MARGIN = 1.15         # runs beside each other are slower than the one that was timed alone
 FINISH_SECONDS = 60   # for the table, the fit and the figures
+FORMER = "plan.former.json"  # the plan before this one, until remove_other_runs has been
 PACKED = (".gz", ".bz2", ".xz", ".parquet")
 
 
@@ -36,10 +37,17 @@ class Setup(NamedTuple):
     lengths: list
 
 
+def absolute(pattern, folder):
+    """A file or pattern as seen from a folder, whose own name is no pattern."""
+    path = os.path.join(folder, pattern)
+    return path if os.path.exists(path) or os.path.isabs(pattern) else os.path.join(glob.escape(str(folder)), pattern)
+
+
 def files_of(patterns):
-    """The files that patterns match."""
-    return [path for pattern in patterns for path in ([pattern] if os.path.exists(pattern) else
-                                                      glob.glob(pattern, recursive=True)) if os.path.isfile(path)]
+    """The files that patterns match, each once."""
+    found = [path for pattern in patterns for path in ([pattern] if os.path.exists(pattern) else
+                                                       glob.glob(pattern, recursive=True)) if os.path.isfile(path)]
+    return list({os.path.realpath(path): path for path in found}.values())
 
 
 def choose_tokenizer(n_bytes, gpus):
@@ -65,16 +73,25 @@ def available_slots(args):
     return found[:1] * int(os.environ.get("MAX_TASKS", "8")) if args.submit else found
 
 
+def run_whole(script, *arguments):
+    """Run a script of this folder (jobs.run_script) and end with its exit code where it fails in any way."""
+    code = run_script(os.path.relpath(script), *arguments)
+    if code:
+        raise SystemExit(code)
+
+
 def prepare(args, out):
     """Tokenise the texts, unless it is done; ends the program where prepare.py refuses."""
     gpus = count_gpus(available_slots(args)[0])
-    tokenizer = args.tokenizer or choose_tokenizer(sum(map(os.path.getsize, files_of(args.texts))), gpus)
+    tokenizer, tokens = args.tokenizer, train_bin(args, out)
+    if tokenizer is None and tokens.with_suffix(".json").exists() and not args.overwrite:
+        tokenizer = describe(tokens)[0]["tokenizer"]["name"]  # the same on a machine with other GPUs
+    tokenizer = tokenizer or choose_tokenizer(sum(map(os.path.getsize, files_of(args.texts))), gpus)
     more = words({name: getattr(args, name) for name in ("column", "separator", "encoding", "encoding_errors")
                   if getattr(args, name) is not None})
-    run_script(os.path.relpath(FOLDER / "data" / "openwebtext" / "prepare.py"), "--source", "text", "--text_files",
-               *args.texts, "--percent", 100, "--min_tokens", args.min_tokens, "--validation_fraction",
-               args.validation_fraction, "--tokenizer", tokenizer, "--out_dir", out / "data", *more,
-               *(["--overwrite"] if args.overwrite else []))
+    run_whole(FOLDER / "data" / "openwebtext" / "prepare.py", "--source", "text", "--text_files", *args.texts,
+              "--percent", 100, "--min_tokens", args.min_tokens, "--validation_fraction", args.validation_fraction,
+              "--tokenizer", tokenizer, "--out_dir", out / "data", *more, *(["--overwrite"] if args.overwrite else []))
 
 
 def make_request(args, flags, out):
@@ -116,8 +133,9 @@ def choose_lengths(args, shortest, step_tokens, corpus, valid_tokens):
     least = SHAPES[-1][1]
     if len(possible) < least:
         fail(f"{len(possible)} context lengths are possible, the fit needs {least}: a length needs {WINDOWS} windows "
-             f"in the {corpus['tokens']:,} training tokens and {VALIDATION_WINDOWS} in the {valid_tokens:,} of "
-             "validation; give more text, or raise --validation_fraction")
+             f"in the {corpus['tokens']:,} training tokens, {VALIDATION_WINDOWS} in the {valid_tokens:,} of validation "
+             f"and {LEAST_WINDOWS} that fill the {step_tokens:,} tokens of a step; give more text, raise "
+             "--validation_fraction, or make --tokens_per_step a larger power of two")
     return possible
 
 
@@ -217,6 +235,8 @@ def make_plan(args, flags, out, began):
         "runs": len(pilot.sizes) * len(pilot.lengths) * pilot.seeds, "hours_before_training": spent / 3600,
         "hours_at_most": pilot.seconds / 3600, "slot_hours_at_most": pilot.slot_seconds / 3600,
         "timings": list(timings.values()), "startup_seconds": startup}
+    if (out / "plan.json").exists():
+        os.replace(out / "plan.json", out / FORMER)
     save_json(out / "plan.json", found)
     return found
 
@@ -264,8 +284,12 @@ def cells_of(args, flags, out, found):
 
 
 def remove_other_runs(args, flags, out, found):
-    """Remove the runs of an earlier plan that stand where this one has others."""
-    for cell in cells_of(args, flags, out, found):
-        directory, request, _ = cell.run
-        if other_arguments(directory, request):
-            shutil.rmtree(directory)
+    """Remove the runs of a former plan that stand where this one has others; goes on where that was interrupted."""
+    if (out / FORMER).exists():
+        for cell in cells_of(args, flags, out, found):
+            directory, request, _ = cell.run
+            if other_arguments(directory, request):
+                with lock(directory / "lock", f"another process is training in {directory}; stop it first"):
+                    (directory / "args.json").unlink()  # then what is left counts as nothing (run.py)
+                    shutil.rmtree(directory)
+        (out / FORMER).unlink()

@@ -10,8 +10,9 @@ were predicted, whether to believe it, and what to add. The texts come first; fl
 (--n_layer 4). --target_tokens are tokens of the pilot's tokenizer, whose bytes a token are printed.
 
 Writes OUT_DIR/data, plan.json, runs/, sweep.csv, fit.json, figures/ and advice.txt. Started again, it goes on by the
-plan that is there, and refuses one of another request; with --overwrite it plans anew and keeps what both plans have.
-Exits with code 2 and one line where hours or corpus do not suffice for the smallest pilot: 3 sizes, 4 lengths, 1 seed.
+plan that is there, and refuses one of another request; with --overwrite it plans anew and keeps the runs that both
+plans have. Exits with code 2 and one line where hours or corpus do not suffice for the smallest pilot: 3 sizes, 4
+lengths, 1 seed.
 """
 
 from utils import (Parser, Stopped, StopSignal, again, fail, fraction, non_negative_int, positive_float, positive_int,
@@ -24,13 +25,14 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from collecting import collect_runs
-from files import begins_anew, load_json, make_directory, read_table, replacing
-from jobs import add_modes, run_script, sbatch
+from files import begins_anew, load_json, lock, make_directory, read_table, replacing
+from jobs import add_modes, sbatch
 from optimal_context.advice import Setting, five_lines
+from optimal_context.pilot import PASSES
 from optimal_context.table import number_of_tokens
-from pilot_runs import cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
+from pilot_runs import absolute, cells_of, make_plan, prepare, read_plan, remove_other_runs, run_whole, say_plan
 from run import run_tag
-from settings import parse
+from settings import build_parser, parse
 from train_cells import add_resources, dispatch_runs, finished
 
 FOLDER = Path(__file__).parent
@@ -61,14 +63,18 @@ def parse_args():
                         help="refuse what is not of this encoding, NUL too, or replace and count it")
     pilot = parser.add_argument_group("pilot")
     pilot.add_argument("--context_lengths", type=positive_int, nargs="+", help="take these (default: chosen)")
-    pilot.add_argument("--passes", type=positive_float, default=24.0, help="over its training tokens, of a run at most")
+    pilot.add_argument("--passes", type=positive_float, default=float(PASSES),
+                       help="over its training tokens, of a run at most")
     add_resources(parser)
     add_modes(parser)
     args, flags = parser.parse_known_args()
     others = [flag for flag in flags if flag.partition("=")[0] in PLANNED]
     if others:
         fail(f"{others[0].partition('=')[0]} is the plan's to choose; leave it out")
-    parse(__doc__, [*flags, "--context_length=1", "--train_bin=train"])  # unknown flags are refused here
+    behind = build_parser(__doc__).parse_args(flags).config  # unknown flags are refused here
+    if behind is not None:
+        fail(f"{behind} stands behind a flag; name all texts first")
+    parse(__doc__, [*flags, "--context_length=1", "--train_bin=train"])
     return args, flags
 
 
@@ -79,11 +85,6 @@ def submit_planning():
         "plan, and plan_context_length_collect_*.log will have the advice")
 
 
-def script(name, *arguments):
-    """Run a script of this folder; see jobs.run_script."""
-    return run_script(os.path.relpath(FOLDER / name), *arguments)
-
-
 def finish(args, out, plan, cells):
     """Table, fit, figures and the five lines; returns 1 where runs are missing."""
     table, fit = out / "sweep.csv", out / "fit.json"
@@ -91,16 +92,18 @@ def finish(args, out, plan, cells):
             "train_tokens": [row["train_tokens"] for row in plan["sizes"]]}
     if collect_runs(out / "runs", table, grid, finished(cells)):
         return 1
-    script("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
-               "--check", "--out", fit)
-    script("draw_optimal_context.py", "--fit", fit, "--out_dir", out / "figures")
-    script("draw_loss_vs_context.py", "--results", table, "--out_dir", out / "figures")
+    for name, *arguments in (
+            ("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
+             "--check", "--out", fit),
+            ("draw_optimal_context.py", "--fit", fit, "--out_dir", out / "figures"),
+            ("draw_loss_vs_context.py", "--results", table, "--out_dir", out / "figures")):
+        run_whole(FOLDER / name, *arguments)
     rows = read_table(table, ("at_last_step",))
     unfinished = tuple(run_tag(row["context_length"], row["train_tokens"], row["seed"]) for row in rows
                        if row["at_last_step"] == "1")
     lines = five_lines(load_json(fit, "the fit"), Setting(
         plan["corpus"]["train_tokens"], args.hours, args.passes, plan["flags"]["tokens_per_step"], plan["model"],
-        unfinished))
+        len(rows), unfinished))
     with replacing(out / "advice.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"\n-> {table}, {fit}, {out / 'figures'}, {out / 'advice.txt'}\n")
@@ -108,23 +111,35 @@ def finish(args, out, plan, cells):
     return 0
 
 
+def planned(args, flags, out):
+    """The plan to go on by, which is made if it is not there."""
+    began = time.monotonic()
+    prepare(args, out)
+    plan = None if args.overwrite else read_plan(args, flags, out, must=False)
+    plan, args.overwrite = plan or make_plan(args, flags, out, began), False  # from here on it goes on
+    say_plan(args, plan)
+    if not args.dry_run:
+        remove_other_runs(args, flags, out, plan)
+    return plan
+
+
 def work(args, flags, out):
     """Whatever the flags ask for."""
     args.overwrite = begins_anew(args.overwrite, out / "plan.json")
-    began, mode = time.monotonic(), args.collect or args.missing or (args.cell is not None and not args.submit)
+    if args.dry_run and args.overwrite and (out / "plan.json").exists():
+        fail(f"--dry_run replaces no plan, and {out / 'plan.json'} is one; choose another --out_dir")
     if args.submit and "SLURM_JOB_ID" not in os.environ and (args.overwrite or not (out / "plan.json").exists()):
         return submit_planning()
-    if mode:
-        plan = read_plan(args, flags, out)
-    else:
-        prepare(args, out)
-        plan = None if args.overwrite else read_plan(args, flags, out, must=False)
-        plan = plan or make_plan(args, flags, out, began)
-        say_plan(args, plan)
-        if args.overwrite:
-            remove_other_runs(args, flags, out, plan)
-    if args.dry_run:
-        return
+    if args.collect or args.missing or (args.cell is not None and not args.submit):
+        return train(args, flags, out, read_plan(args, flags, out))
+    with lock(out / "lock", f"another process plans or trains in {out}; wait for it, or choose another --out_dir"):
+        plan = planned(args, flags, out)
+        if not args.dry_run:
+            train(args, flags, out, plan)
+
+
+def train(args, flags, out, plan):
+    """The runs of a plan, and what follows from them, or the part of it that the flags ask for."""
     cells = cells_of(args, flags, out, plan)
     dispatch_runs(args, cells, "plan_context_length.sh", lambda: finish(args, out, plan, cells), out / "runs" / "logs")
     if not args.submit:
@@ -136,7 +151,7 @@ def main():
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # so that the slots are cores
     called_from = Path(os.path.relpath(os.environ.get("CALLED_FROM", ".")))
-    args.texts = [str(called_from / text) for text in args.texts]
+    args.texts = [absolute(text, called_from) for text in args.texts]
     if args.tokenizer and (called_from / args.tokenizer).is_file():
         args.tokenizer = str(called_from / args.tokenizer)
     out = make_directory(called_from / args.out_dir)
@@ -144,7 +159,7 @@ def main():
         try:
             work(args, flags, out)
         except Stopped:
-            signal.end(again())
+            signal.end("start the same command again" if args.overwrite else again())
 
 
 if __name__ == "__main__":

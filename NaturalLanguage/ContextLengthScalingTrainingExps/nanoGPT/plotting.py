@@ -23,6 +23,11 @@ def tokens_label(n):
     return f"{n}"
 
 
+def colours(values):
+    """{value: colour}, from dark to light."""
+    return {value: plt.cm.viridis(0.9 * index / max(len(values) - 1, 1)) for index, value in enumerate(values)}
+
+
 def set_ticks(axis, values, label="{:g}".format):
     """Put ticks at these values only, for a logarithmic axis."""
     axis.set_major_locator(plt.FixedLocator(values))

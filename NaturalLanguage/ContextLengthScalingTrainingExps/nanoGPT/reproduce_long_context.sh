@@ -34,7 +34,8 @@ train() {  # NAME FLAGS: a run of train.py for each seed, as many at once as the
 evaluate() { local name=$1; shift; run "$PYTHON" evaluate_long_context.py --out_csv "$OUT/$name.csv" "$@"; }
 sweep() {  # NAME FLAGS: a sweep of train_sweep.sh with its table
     local name=$1; shift
-    OUT_DIR=$OUT/sweep_$name bash train_sweep.sh "${model[@]}" ${sweeping[@]+"${sweeping[@]}"} "$@"
+    OUT_DIR=$OUT/sweep_$name run bash train_sweep.sh "${model[@]}" ${sweeping[@]+"${sweeping[@]}"} "$@" \
+        ${more[@]+"${more[@]}"}
     run "$PYTHON" collect_results.py --runs "$OUT/sweep_$name" --out_csv "$OUT/$name.csv"
 }
 draw() {  # the figures of what is there

@@ -119,12 +119,13 @@ class Run:
                                                 f"{self.directory}; wait for it, or choose another --out_dir"))
             for path in self.directory.glob("*.tmp"):  # what a killed process was writing
                 path.unlink()
-            if begins_anew(self.args.overwrite, self.directory / "args.json"):
+            about = self.directory / "args.json"
+            if begins_anew(self.args.overwrite, about) or not about.exists():  # or what is left of a run half removed
                 for path in (*(self.directory / name for name in RUN_FILES), *self.directory.glob("kept_*.pt")):
                     path.unlink(missing_ok=True)
             if not has_finished(self.directory, request_of(self.description)):
                 environment = describe_environment(self.processes.device)
-                save_json(self.directory / "args.json", {**self.description, "environment": environment,
+                save_json(about, {**self.description, "environment": environment,
                                                          "slurm_job": os.environ.get("SLURM_JOB_ID")})
                 shutil.copyfile(self.tokenizer, self.directory / "tokenizer.json")
         self.processes.wait()
@@ -142,7 +143,7 @@ class Run:
     def steps(self, trainer):
         """The numbers of the steps from the last checkpoint on until the run stops; saves between them.
 
-        After the step in which SIGTERM, SIGUSR1 or Ctrl-C came, the run is saved and ends by that signal.
+        After the step in which SIGTERM, SIGHUP, SIGUSR1 or Ctrl-C came, the run is saved and ends by that signal.
         """
         saved = self.checkpoints.load(trainer.device)
         if saved is not None:

@@ -97,8 +97,8 @@ def build_parser(description):
 
 def as_flags(name, value):
     """The command line's words for an entry of a JSON configuration."""
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
+    if isinstance(value, list):  # of a pair, as dilated_pairs has them: its numbers with a colon
+        return [f"--{name}", *(":".join(map(str, one)) if isinstance(one, list) else str(one) for one in value)]
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
     return [f"--{name}={value}"]
@@ -110,11 +110,13 @@ def parse(description, arguments=None):
     args = parser.parse_args(arguments)
     if args.config:
         config = load_json(args.config, "the configuration")
-        known = {*vars(parser.parse_args([])), "block_size"} - {"config", "dry_run"}
+        defaults = vars(parser.parse_args([]))
+        known = {*defaults, "block_size"} - {"config", "dry_run"}
         unknown = sorted(set(config) - known)
         if unknown:
             fail(f"{args.config} has {', '.join(unknown)}, which train.py does not know; see --help")
-        flags = [flag for name, value in config.items() if value is not None for flag in as_flags(name, value)]
+        flags = [flag for name, value in config.items() if value is not None and (value is not False or defaults[name])
+                 for flag in as_flags(name, value)]
         parser.set_defaults(**{**vars(parser.parse_args(flags)), "config": None})
         args = parser.parse_args(arguments)
     for name in ("context_length", "train_bin"):

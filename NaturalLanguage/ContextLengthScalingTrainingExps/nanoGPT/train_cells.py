@@ -85,7 +85,7 @@ def dry_run(length, tokens, flags, slot):
     """What train.py --dry_run measures at a context length, in a slot; exits with code 2 where it fails."""
     command = [TRAIN, *flags, "--context_length", str(length), "--train_tokens", str(tokens), "--dry_run"]
     done = subprocess.run(Cell("", command, bool, distributed=True).arguments(count_gpus(slot)),
-                          stdout=subprocess.PIPE, text=True, env={**os.environ, **slot})
+                          capture_output=True, text=True, env={**os.environ, **slot})
     if done.returncode:
-        fail(f"the dry run at a context length of {length} failed; see the line above")
+        fail(f"context length {length}: {(done.stderr.splitlines() or ['the dry run failed'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -24,9 +24,16 @@ source launching.sh
 source schedule.sh
 
 OUT=${OUT:-outputs/settings}
-for steps in ${MAX_ITERS:-}; do
-    [[ $steps =~ ^[1-9][0-9]*$ ]] || { echo "tune_settings.sh: MAX_ITERS has $steps; give numbers of steps" >&2; exit 2; }
-done
+check() {  # VARIABLE FORM WANTED: exits with code 2 if one of its words has not this form
+    for word in ${!1-}; do
+        [[ $word =~ ^$2$ ]] || { echo "tune_settings.sh: $1 has $word; give numbers $3" >&2; exit 2; }
+    done
+}
+number='([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?' whole='[1-9][0-9]*'
+check LEARNING_RATES "$number" "above 0"
+check WEIGHT_DECAYS "$number" "of at least 0"
+check TOKENS_PER_STEP "$whole" "of tokens"
+check MAX_ITERS "$whole" "of steps"
 for rate in ${LEARNING_RATES:-0.0006}; do
     lowest=$("$PYTHON" -c "import sys; print(float(sys.argv[1]) / 10)" "$rate")
     for decay in ${WEIGHT_DECAYS:-0.1}; do

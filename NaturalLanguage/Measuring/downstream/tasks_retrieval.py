@@ -57,7 +57,7 @@ def random_uuid(rng):
 
 
 def random_pairs(size, rng):
-    """Random keys and values, and which of them are asked for where."""
+    """Random pairs of a key and a value."""
     return [(random_uuid(rng), random_uuid(rng)) for _ in range(size)]
 
 

@@ -238,7 +238,10 @@ def test_what_was_prepared_from_other_inputs_is_refused(models, tmp_path):
         assert code == 0 if word == "one" else "inputs fingerprint" in err
 
 
-@pytest.mark.parametrize("interrupted_at", range(1, 8))
+RENAMES = 10  # as a data set takes the place of another
+
+
+@pytest.mark.parametrize("interrupted_at", range(1, RENAMES + 2))
 def test_an_interrupted_overwrite_never_mixes_old_and_new(texts, models, tmp_path, monkeypatch, interrupted_at):
     """Stopped before each rename in turn: what can be read is whole, and the same command ends well."""
     import prepare_data
@@ -260,6 +263,7 @@ def test_an_interrupted_overwrite_never_mixes_old_and_new(texts, models, tmp_pat
         patch.setattr(Path, "rename", interrupt(Path.rename))
         with contextlib.suppress(KeyboardInterrupt):
             prepare(models, tmp_path / "data", *flags, 400, "--overwrite")
+    assert len(calls) == min(interrupted_at, RENAMES)
     if (tmp_path / "data").exists():
         minimum = json.loads((tmp_path / "data" / "provenance.json").read_text())["request"]["min_tokens"]
         assert (read(tmp_path / "data").to_dict() == old) == (minimum == 0)

@@ -8,18 +8,20 @@ from optimal_context.pilot import LEAST_WINDOWS
 from optimal_context.table import summary
 
 NAMED = 3       # runs that a line names
+UNFINISHED = 0.1  # of the runs not at their minimum, above which nothing is believed
 MOST_NATS = 10  # no language model is so much worse than another one
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes, tokens of a step
-    and model (words), and the tags of the runs whose loss was lowest at their last step."""
+    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes, tokens of a step,
+    model (words) and number of runs, and the tags of those whose loss was lowest at their last step."""
     corpus_tokens: int
     hours: float
     passes: float
     step_tokens: int
     model: str
+    runs: int
     unfinished: tuple = ()
 
 
@@ -30,6 +32,16 @@ def number(value):
     return f"{value / 1e6:.3g} million" if value < 999.5e6 else f"{value / 1e9:,.4g} billion"
 
 
+def end_of_grid(found):
+    """The words behind an advised length at an end of the grid, beyond which the optimum may lie; else ""."""
+    row, length = found["predictions"][0], advised_length(found)
+    ends = [row["lengths"][index]["context_length"] for index in (0, -1)]
+    beaten, bound = found["baseline"]["is_better"], row["optimum"]["bound"]
+    if length == ends[1] and (beaten or bound == "at least"):
+        return " or more"
+    return " or less" if length == ends[0] and (beaten or bound == "at most") else ""
+
+
 def advised_length(found):
     """The length of the pilot's grid to train at with the first predicted size; None where it cannot be told.
 
@@ -38,17 +50,12 @@ def advised_length(found):
     """
     row = found["predictions"][0]
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
-    if found["baseline"]["is_better"] or no_effect(found):
+    if found["baseline"]["is_better"] or found["no_effect"]:
         return row["baseline_length"]
     near = entry["value"] or entry["estimate"]
     if near is None and entry["bound"]:
         near = lengths[-1] if entry["bound"] == "at least" else lengths[0]
     return None if near is None else min(lengths, key=lambda length: abs(np.log(length / near)))
-
-
-def no_effect(found):
-    """Whether the pilot shows no effect of the length."""
-    return any(reason.startswith("no effect") for reason in found["reasons"])
 
 
 def in_words(entry, lengths):
@@ -69,26 +76,27 @@ def recommendation(found):
     row, length = found["predictions"][0], advised_length(found)
     entry, lengths = row["optimum"], [cell["context_length"] for cell in row["lengths"]]
     with_tokens = f"with {number(row['train_tokens'])} training tokens"
-    if no_effect(found):
+    if found["no_effect"]:
         return (f"No effect of the context length is seen in this pilot: {with_tokens} any from {number(lengths[0])} "
                 f"to {number(lengths[-1])} may do. If one is to be named, it is {number(length)}, where the losses are "
                 f"lowest by a plain baseline ({found['baseline']['name']}).")
     if length is None:
         return f"The best context length {with_tokens} {in_words(entry, lengths)}."
+    train = f"Train at a context length of {number(length)}{end_of_grid(found)} {with_tokens}"
     if found["baseline"]["is_better"]:
-        end = " or more" if length == lengths[-1] else " or less" if length == lengths[0] else ""
-        return (f"Train at a context length of {number(length)}{end} {with_tokens}, which is best by a plain baseline "
-                f"({found['baseline']['name']}) that predicts better than the law; by the law the best one "
-                f"{in_words(entry, lengths)}.")
-    end = {"at least": " or more", "at most": " or less"}.get(entry["bound"], "")
-    return f"Train at a context length of {number(length)}{end} {with_tokens}: the best one {in_words(entry, lengths)}."
+        return (f"{train}, which is best by a plain baseline ({found['baseline']['name']}) that predicts better than "
+                f"the law; by the law the best one {in_words(entry, lengths)}.")
+    if entry["value"] is None and entry["estimate"]:
+        return f"{train}, the law's best guess; the best one {in_words(entry, lengths)}."
+    return f"{train}: the best one {in_words(entry, lengths)}."
 
 
 def cost_of(row, length):
     """What the length costs against the best one, with its interval, in words."""
     entry = next((cell["cost"] for cell in row["lengths"] if cell["context_length"] == length), None)
     if entry is None:
-        return "is beyond the pilot's lengths"
+        lengths = [cell["context_length"] for cell in row["lengths"]]
+        return f"is {'not among' if lengths[0] < length < lengths[-1] else 'beyond'} the pilot's lengths"
     high = f"{entry['high']:.3f}" if entry["high"] < MOST_NATS else f"more than {MOST_NATS}"
     return f"costs {entry['value']:.3f} [{entry['low']:.3f}, {high}]"
 
@@ -98,10 +106,11 @@ def neighbours(found):
     row, length = found["predictions"][0], advised_length(found)
     if length is None:
         return "What half or double a length costs cannot be told."
-    if no_effect(found):
+    if found["no_effect"]:
         return (f"What half of it ({number(length / 2)}) or double ({number(2 * length)}) would cost is less than this "
                 "pilot can see.")
-    return (f"By the law, in nats a token above the best length, half of it ({number(length / 2)}) "
+    best = "best of the pilot's lengths" if row["optimum"]["value"] is None else "best length"
+    return (f"By the law, in nats a token above the {best}, half of it ({number(length / 2)}) "
             f"{cost_of(row, length / 2)}, it itself {cost_of(row, length)}, double ({number(2 * length)}) "
             f"{cost_of(row, 2 * length)}.")
 
@@ -127,43 +136,50 @@ def held_out(found):
 def belief(found, setting):
     """Whether to believe the advice: how far it extrapolates, and the first reason against it."""
     row = found["predictions"][0]
-    largest, above = max(cell["train_tokens"] for cell in found["cells"]), found["supported_extrapolation"]["above"]
-    factor = row["train_tokens"] / largest
-    far = (f"{number(row['train_tokens'])} tokens are {number(factor)} times the pilot's largest size"
-           if factor > 1 else f"{number(row['train_tokens'])} tokens are within the pilot's sizes")
-    tested = f", its own sizes support {number(above)} times" if factor > 1 and above > 1 else ""
-    general = [reason for reason in found["reasons"] if not reason.startswith("D = ")]
-    reasons = general + [reason.partition(": ")[2] for reason in row["reasons"] if not (factor > 1 and "beyond the" in
-                                                                                       reason)]
-    answer = "yes" if row["trusted"] else "no"
-    against = f"; {reasons[0]}" if reasons and not row["trusted"] else ""
-    return f"Believe it: {answer}. {far}{tested}{against}. Measured with {setting.model}."
+    size, sizes = row["train_tokens"], [cell["train_tokens"] for cell in found["cells"]]
+    if min(sizes) <= size <= max(sizes):
+        far = f"{number(size)} tokens are within the pilot's sizes"
+    else:
+        end, factor, tested = (("largest", size / max(sizes), found["supported_extrapolation"]["above"])
+                               if size > max(sizes) else
+                               ("smallest", size / min(sizes), found["supported_extrapolation"]["below"]))
+        far = f"{number(size)} tokens are {number(factor)} times the pilot's {end} size"
+        if tested > 1:
+            far += f", its own sizes support {number(tested if factor > 1 else 1 / tested)} times"
+    reasons = found["reasons"] + row["reasons"][row["too_far"]:]  # how far it is has been said
+    if len(setting.unfinished) > UNFINISHED * setting.runs:
+        reasons.append(f"{len(setting.unfinished)} of the {setting.runs} runs are not at their minimum")
+    answer = "yes" if row["trusted"] and not reasons else "no"
+    against = f"; {reasons[0]}" if reasons else ""
+    return f"Believe it: {answer}. {far}{against}. Measured with {setting.model}, losses as means over the window."
 
 
 def remedies(found, setting):
     """What would make the advice surer, the most needed first; [] where nothing is missing."""
-    row, entry = found["predictions"][0], found["predictions"][0]["optimum"]
+    row = found["predictions"][0]
     lengths = [round(cell["context_length"]) for cell in row["lengths"]]
     largest, above = max(cell["train_tokens"] for cell in found["cells"]), found["supported_extrapolation"]["above"]
-    needed, added = row["train_tokens"] / above, []
+    needed, added, end = row["train_tokens"] / above, [], "" if found["no_effect"] else end_of_grid(found)
     if setting.unfinished:
         names = ", ".join(setting.unfinished[:NAMED]) + (" ..." if len(setting.unfinished) > NAMED else "")
         count = len(setting.unfinished)
-        added.append(f"{count} run{'s are' if count > 1 else ' is'} not at {'their' if count > 1 else 'its'} minimum "
-                     f"({names}): raise --passes to {2 * setting.passes:g} (or --max_iters, if you set it)")
-    if entry["bound"] == "at least" and not no_effect(found):
+        few = f"{count} runs are not at their" if count > 1 else "1 run is not at its"
+        added.append(f"{few} minimum ({names}): --passes {2 * setting.passes:g} (or --max_iters, if you set it), with "
+                     f"--hours {2 * setting.hours:g}")
+    if end == " or more":
         longest = 2 * lengths[-1]
         step = ("" if LEAST_WINDOWS * longest <= setting.step_tokens else
                 f" --tokens_per_step {LEAST_WINDOWS * longest}")
         added.append(f"longer contexts: --context_lengths {' '.join(map(str, [*lengths, longest]))}{step}")
-    if entry["bound"] == "at most" and not no_effect(found) and lengths[0] > 1:
+    if end == " or less" and lengths[0] > 1:
         added.append(f"shorter contexts: --context_lengths {' '.join(map(str, [lengths[0] // 2, *lengths]))}")
     if needed > largest * (1 + 1e-9):
         text = ("" if needed <= setting.corpus_tokens else
                 f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")
         added.append(f"sizes up to about {number(needed)} tokens: --hours {setting.hours * needed / largest:.2g}{text}")
-    if not row["trusted"] and not any("--hours" in addition for addition in added) and not entry["bound"]:
-        added.append(f"more sizes and seeds: --hours {2 * setting.hours:g}")
+    if not row["trusted"] and not any("--hours" in addition for addition in added) and not end:
+        text = " and more text" if 2 * largest > setting.corpus_tokens else ""
+        added.append(f"more sizes and seeds: --hours {2 * setting.hours:g}{text}")
     return added
 
 
@@ -172,7 +188,8 @@ def additions(found, setting):
     added = remedies(found, setting)
     if not added:
         return "To add: nothing is needed; more --hours make the interval narrower."
-    return f"To add: {'; '.join(added)}. With --overwrite it is planned anew, and runs that both plans have are kept."
+    return (f"To add: {'; '.join(added)}. With --overwrite it is planned anew, and runs that both plans have are kept; "
+            "another model, --passes or --tokens_per_step makes them others.")
 
 
 def five_lines(found, setting):

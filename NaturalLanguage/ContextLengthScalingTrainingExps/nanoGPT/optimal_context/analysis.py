@@ -95,20 +95,18 @@ def misfit_reasons(kept, cells):
     return reasons
 
 
-def size_reasons(size, entry, disagree, cells, supported, no_effect):
-    """Why the optimum of one size is not trusted, sentences; supported: factors downwards and upwards."""
-    reasons, label = [], f"D = {size:g}: "
+def too_far(size, cells, supported):
+    """How far a size is beyond the table's, a sentence, if they do not support that; else None.
+
+    supported: factors downwards and upwards.
+    """
     for beyond, factor, end in ((cells.sizes.min() / size, supported[0], "smallest"),
                                 (size / cells.sizes.max(), supported[1], "largest")):
         if beyond > max(factor, 1) * (1 + 1e-9):
             tested = (f"held-out sizes support extrapolation {factor:.3g} times" if factor > 1
                       else "held-out sizes do not support extrapolation")
-            reasons.append(f"{label}{beyond:.3g} times beyond the {end} size, {tested}")
-    if disagree:
-        reasons.append(f"{label}laws that fit about as well disagree about the optimum")
-    if entry["value"] is None and entry["bound"] is None and not no_effect:
-        reasons.append(f"{label}the optimum cannot be told within the lengths of the table")
-    return reasons
+            return f"{beyond:.3g} times beyond the {end} size, {tested}"
+    return None
 
 
 def loss_entry(value, low, high, floor):
@@ -137,13 +135,17 @@ def predictions(analysis, sizes, supported):
         costs = np.maximum(losses[:-1] - losses[-1], 0)
         drawn = predict(kept.fit, lengths, np.full(len(lengths), size), draws=True)[1] - lowest[:, None]
         entries_of_costs = cost_entries(costs, drawn, kept.excess)
-        reasons = size_reasons(size, entry, differ, cells, supported, analysis.no_effect)
-        loss = loss_entry(losses[-1], low[-1], high[-1], floor)
+        far, loss = too_far(size, cells, supported), loss_entry(losses[-1], low[-1], high[-1], floor)
         plain = BASELINES[analysis.baseline](cells, size)
-        if loss["value"] is None:
-            reasons.append(f"D = {size:g}: the law predicts a loss below 0 there")
+        reasons = [reason for reason, holds in (
+            (far, far),
+            ("laws that fit about as well disagree about the optimum", differ),
+            ("the optimum cannot be told within the lengths of the table",
+             entry["value"] is None and entry["bound"] is None and not analysis.no_effect),
+            ("the law predicts a loss below 0 there", loss["value"] is None)) if holds]
         found.append({
             "train_tokens": float(size), "trusted": not reasons, "optimum": entry, "loss": loss, "reasons": reasons,
+            "too_far": far is not None,
             "baseline_length": float(min(plain, key=plain.get)),
             "beyond_the_sizes": float(max(size / cells.sizes.max(), cells.sizes.min() / size, 1)),
             "lengths": [{"context_length": length, "loss": loss_entry(*row, floor), "cost": cost}
@@ -219,11 +221,11 @@ def describe(analysis, predict_sizes, seed):
     optima = predictions(analysis, np.unique(cells.sizes), supported)
     asked = predictions(analysis, np.array(predict_sizes), supported)
     reasons = table_reasons(analysis)
-    reasons += [reason for row in optima + asked for reason in row["reasons"]]
     for row in optima + asked:
-        row["trusted"] = row["trusted"] and not table_reasons(analysis)
+        row["trusted"] = row["trusted"] and not reasons
     return {
-        "trusted": not reasons, "reasons": reasons, "reading": law.reading, "joint": law.joint, "law": law.name,
+        "trusted": not reasons and all(row["trusted"] for row in optima + asked), "reasons": reasons,
+        "no_effect": analysis.no_effect, "reading": law.reading, "joint": law.joint, "law": law.name,
         "alpha": law.exponent, "bounded": law.bounded, "offset": law.offset, "given_ceiling": law.ceiling,
         "paired": cells.pairing is not None,
         "near_laws": [fit.law.name for fit in analysis.answer.others],

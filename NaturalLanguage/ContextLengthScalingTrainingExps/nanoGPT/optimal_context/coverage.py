@@ -13,6 +13,7 @@ from optimal_context.analysis import analyse, growth, predictions, table_reasons
 from optimal_context.law import LAWS
 from optimal_context.selection import supported_factor
 from optimal_context.table import from_losses
+from utils import progress
 
 LENGTHS = np.array([128, 256, 512, 1024, 2048, 4096, 8192, 15360])
 PAPER_LENGTHS = np.array([384, 512, 768, 1024, 1536, 2048, 3072, 5120, 7680, 10240, 15360])
@@ -138,7 +139,7 @@ def shares(holding, trusted):
 def coverage(truth, tables, draws, seed):
     """Shares of tables, for each size of the table and beyond it, and those of the exponent, for JSON."""
     holding, trusted, growing = (np.array(found, bool) for found in zip(*(
-        judge(truth, draws, seed + index) for index in range(tables))))
+        judge(truth, draws, seed + index) for index in progress(range(tables), unit="table", leave=False))))
     sizes = truth.sizes.tolist() + (truth.sizes[-1] * np.array(BEYOND)).tolist()
     return [{"train_tokens": size, **shares(holding[:, index], trusted[:, index]),
              "beyond_the_sizes": size / truth.sizes[-1] if size > truth.sizes[-1] else 1.0}

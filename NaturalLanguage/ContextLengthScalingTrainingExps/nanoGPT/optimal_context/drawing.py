@@ -3,7 +3,7 @@
 import numpy as np
 
 from optimal_context.report import shown_optimum
-from plotting import OPTIMUM, plt, save_figure, set_ticks, tokens_label
+from plotting import OPTIMUM, colours, plt, save_figure, set_ticks, tokens_label
 
 PARTS = {"total": {"color": "black"}, "Bayes risk": {"color": "tab:blue", "linestyle": "--"},
          "approximation loss": {"color": "tab:red", "linestyle": ":"}}
@@ -105,7 +105,7 @@ def draw_growth(axis, found, colour):
 def draw(found, size, out_dir):
     """The figure of a fit, with the parts of the loss at one of its sizes, as PDF and PNG."""
     sizes = [curve["train_tokens"] for curve in found["curves"]]
-    colour = {value: plt.cm.viridis(0.9 * index / max(len(sizes) - 1, 1)) for index, value in enumerate(sizes)}
+    colour = colours(sizes)
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
     draw_parts(axes[0], found, size)
     draw_curves(axes[1], found, colour)

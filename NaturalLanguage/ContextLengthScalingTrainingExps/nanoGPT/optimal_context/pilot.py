@@ -11,7 +11,8 @@ from typing import NamedTuple
 SHAPES = ((5, 7, 3), (5, 6, 2), (4, 5, 2), (4, 5, 1), (3, 4, 1))  # sizes, lengths, seeds: the richest grid first
 REACH = 4           # a richer grid may cost so many times of the largest size that a poorer one could have
 WINDOWS = 32        # windows of the longest length that the smallest size has at least
-STEPS = 300         # steps that a run may take at least, however few they are in passes over its tokens
+PASSES = 24         # over its training tokens, that a run may take, unless others are asked for
+STEPS = 300         # steps that it may take then at least, however many passes they are
 EVALUATIONS = 40    # of a run that takes all its steps
 PATIENCE = 8        # evaluations without a lower loss, after which a run ends
 TOKENS_AN_ENTRY = 10  # training tokens of the smallest size for each entry of the vocabulary, at least
@@ -73,7 +74,7 @@ def model_for(device, slot_hours):
 
 def schedule(size, tokens_per_step, passes):
     """train.py's flags for so many training tokens: `passes` over them at most, the rate falling until their end."""
-    steps = max(STEPS, math.ceil(passes * size / tokens_per_step))
+    steps = math.ceil(passes * max(STEPS / PASSES, size / tokens_per_step))
     return {"max_iters": steps, "lr_decay_iters": steps, "warmup_iters": math.ceil(steps / 20),
             "eval_interval": math.ceil(steps / EVALUATIONS), "patience": PATIENCE}
 

@@ -7,6 +7,7 @@ from optimal_context.law import described, optimum, predict
 from optimal_context.selection import span
 from optimal_context.solver import fit_law
 from optimal_context.table import from_losses
+from utils import progress
 
 
 def quantities(fit, cells, draws=False):
@@ -51,7 +52,8 @@ def recovered(truth, cells, draws, generator, seed):
 def measure(truth, cells, tables, draws, seed):
     """Coverage over many tables: {name: share of tables, (n,) of losses and costs}, and {name: median estimate}."""
     generator = np.random.default_rng(seed)
-    found = [recovered(truth, cells, draws, generator, seed + index) for index in range(tables)]
+    found = [recovered(truth, cells, draws, generator, seed + index)
+             for index in progress(range(tables), unit="table", leave=False)]
     coverage = {name: np.mean([inside[name] for inside, _ in found], axis=0) for name in found[0][0]}
     return coverage, {name: float(np.median([estimate[name] for _, estimate in found]))
                       for name in described(truth, truth.theta)}

@@ -1,5 +1,6 @@
 """What an analysis says, in print."""
 
+from optimal_context.selection import LEVELS
 from optimal_context.table import summary
 
 NAMES = {"full": "full context only", "mean": "mean over the window"}
@@ -23,14 +24,23 @@ def shown_optimum(entry, digits=4):
     return f"cannot be told between {entry['low']:g} and {entry['high']:g}{guess}"
 
 
+def all_reasons(found):
+    """Why not to rely on it, sentences: those of the table, then those of sizes that share one ("D = 1, 2: WHY")."""
+    sizes = {}
+    for row in found["optima"] + found["predictions"]:
+        for why in row["reasons"]:
+            sizes.setdefault(why, []).append(f"{row['train_tokens']:g}")
+    return found["reasons"] + [f"D = {', '.join(dict.fromkeys(those))}: {why}" for why, those in sizes.items()]
+
+
 def verdict(found):
     """The first line: whether the fit can be trusted, and the first reason why not."""
     if found["trusted"]:
         lack = found["lack_of_fit"][found["law"]]
-        p = min(lack[name] for name in ("pooled", "smooth", "lean", "outlier") if lack[name] is not None)
+        p = min(lack[name] for name in LEVELS if lack[name] is not None)
         return f"trusted: the law {found['law']} leaves no more than noise of the table (smallest p = {p:.2g})"
-    more = len(found["reasons"]) - 1
-    return f"NOT TRUSTED: {found['reasons'][0]}" + (f" (and {more} more, below)" if more else "")
+    first, *more = all_reasons(found)
+    return f"NOT TRUSTED: {first}" + (f" (and {len(more)} more, below)" if more else "")
 
 
 def print_errors(title, all_rows):
@@ -58,8 +68,7 @@ def print_law(found):
     """The kept law, its parameters, and what it leaves of the table."""
     names = ", ".join(f"{name} {shown(entry)}" for name, entry in found["parameters"].items())
     lack = found["lack_of_fit"][found["law"]]
-    tests = ", ".join(f"{name} p = {lack[name]:.2g}" for name in ("pooled", "smooth", "lean", "outlier")
-                      if lack[name] is not None)
+    tests = ", ".join(f"{name} p = {lack[name]:.2g}" for name in LEVELS if lack[name] is not None)
     seeds = ("" if lack["seed_error"] is None else f"; by their degrees of freedom {lack['residual_error']:.4f}, "
              f"beside {lack['seed_error']:.4f} of the seeds' means")
     print(f"law kept: {found['law']} (alpha {found['alpha']}, {'bounded' if found['bounded'] else 'not bounded'}"
@@ -108,7 +117,7 @@ def report(found):
           else "fewer than two optima lie inside the lengths of the table, so how they grow is not told")
     if not found["trusted"]:
         print("not trusted, because:")
-        for reason in found["reasons"]:
+        for reason in all_reasons(found):
             print(f"  - {reason}")
 
 

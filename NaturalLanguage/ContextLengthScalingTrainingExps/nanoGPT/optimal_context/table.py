@@ -146,7 +146,7 @@ def read_losses(paths, columns=Columns()):
         names = find_columns(path, list(rows[0]), columns)
         *numbers, seed_name = names
         found = []
-        for line, row in enumerate(rows, 2):
+        for row in rows:
             length, size, loss = (float(row[name]) for name in numbers)
             for name, value in ((names[0], length), (names[1], size)):
                 if not LEAST <= value <= MOST:
@@ -156,8 +156,8 @@ def read_losses(paths, columns=Columns()):
             cell = losses[size, length]
             seed = row[seed_name] if seed_name else len(cell)
             if seed in cell:
-                fail(f"{path}, line {line}: context length {length:g}, size {size:g} and seed {seed} came before; give "
-                     f"the rows of one setting only")
+                fail(f"{row[names[0]].where}: context length {length:g}, size {size:g} and seed {seed} came before; "
+                     "give the rows of one setting only")
             cell[seed] = loss
             found.append((size, length, loss))
         if not seed_name and columns.seed != "none":

@@ -1,6 +1,6 @@
 """Tables of the results README from committed fits and plans: each a function of the JSON to a header and rows."""
 
-from optimal_context.report import nested_row, shown_optimum
+from optimal_context.report import all_reasons, nested_row, shown_optimum
 from optimal_context.table import best_baseline, summary
 
 
@@ -42,22 +42,10 @@ def larger_half(found):
     return errors(found["check"]["larger_half"]["rows"])
 
 
-def grouped(reasons):
-    """Reasons, with those that several sizes share ("D = SIZE: WHY") said once, before them their sizes."""
-    sizes = {}
-    for reason in reasons:
-        label, colon, why = reason.partition(": ")
-        if colon and label.startswith("D = "):
-            sizes.setdefault(why, []).append(label.removeprefix("D = "))
-        else:
-            sizes[reason] = []
-    return [f"D = {', '.join(dict.fromkeys(found))}: {why}" if found else why for why, found in sizes.items()]
-
-
 def verdict(found):
     """Whether the fit is trusted, and why not."""
     return ["law kept", "trusted", "reasons", "growth of the optimum"], [[
-        found["law"], "yes" if found["trusted"] else "no", "; ".join(grouped(found["reasons"])) or "none",
+        found["law"], "yes" if found["trusted"] else "no", "; ".join(all_reasons(found)) or "none",
         "" if found["exponent"] is None else
         f"D^{found['exponent']['value']:.2f} [{found['exponent']['low']:.2f}, {found['exponent']['high']:.2f}]"]]
 

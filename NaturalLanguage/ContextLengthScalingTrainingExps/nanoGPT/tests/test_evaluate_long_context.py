@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import evaluate_long_context as script
+import retrieval_documents
 from helpers import bash, reference_losses, run_script, training_flags
 from memory import MemoryStore
 from model import rotary_tables
@@ -52,8 +53,11 @@ def whole(request, trained, tmp_path):
     return folder, run_dir
 
 
-def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_documents(whole, tmp_path):
+def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_documents(whole, tmp_path, monkeypatch):
+    """Of a pass of 40 tokens a window of 48 alone is more than it may have."""
     folder, run_dir = whole
+    monkeypatch.setattr(retrieval_documents, "TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr(script, "TOKENS_AT_ONCE", 40)
     rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                     16, 48, "--windows", 5)
     weights, tokens = torch.load(run_dir / "best.pt"), np.fromfile(folder / "gap_val.bin", np.uint16).astype(int)
@@ -130,6 +134,10 @@ def test_other_tokens_and_short_texts_are_one_line(trained, tmp_path):
     done = run_script("evaluate_long_context.py", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                       4096, "--out_csv", tmp_path / "out.csv")
     assert done.returncode == 2 and "too few for --lengths" in done.stderr and done.stderr.count("\n") == 1
+    done = run_script("evaluate_long_context.py", run_dir, tmp_path / "nothing", "--test", folder / "gap_test.jsonl",
+                      "--out_csv", tmp_path / "out.csv", "--device", "cpu")
+    assert done.returncode == 2
+    assert {row["measure"] for row in csv.DictReader(open(tmp_path / "out.csv"))} == {"accuracy"}  # of the first run
     prepare(tmp_path, "--n_keys", 20, "--train_tokens", 500, "--val_tokens", 500)
     done = run_script("evaluate_long_context.py", run_dir, "--test", tmp_path / "key_value_test.jsonl", "--out_csv",
                       tmp_path / "out.csv")

@@ -1,6 +1,7 @@
 """Recall of a run on key-value documents against the reference model, and test documents that are refused."""
 
 import csv
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -49,6 +50,20 @@ def test_recall_is_measured_as_a_reference_in_float64_does(trained, tmp_path):
         assert float(rows[key]["cross_entropy"]) == pytest.approx(np.mean(losses), abs=2e-5)
 
 
+def test_answers_that_no_context_says_count_under_number_alone(trained, tmp_path):
+    """With a single labelled point each answer is a guess: no accuracy of known ones, and no error."""
+    prepare(tmp_path, "--task", "labels", "--max_units", 2, "--train_tokens", 2_000, "--val_tokens", 1_000,
+            "--test_units", 1)
+    done = run_script("train.py", *training_flags(tmp_path / "labels_train.bin", tmp_path / "runs", "--max_iters", 2,
+                                                  train_tokens=2_000))
+    assert done.returncode == 0, done.stderr
+    run_dir, = (tmp_path / "runs").iterdir()
+    done = run_script("evaluate_retrieval.py", run_dir, "--test", tmp_path / "labels_test.jsonl", "--out_csv",
+                      tmp_path / "recall.csv", "--device", "cpu")
+    assert done.returncode == 0 and "no answer that the context says" in done.stdout, done.stderr
+    assert {row["by"] for row in csv.DictReader(open(tmp_path / "recall.csv"))} == {"number"}
+
+
 def test_a_run_on_symbols_becomes_a_model_with_their_tokenizer(trained, tmp_path):
     folder, run_dir = trained
     done = run_script("export_hf.py", run_dir, "--out_dir", tmp_path / "model")
@@ -79,8 +94,8 @@ def test_test_documents_that_are_not_whole_are_refused_in_one_line(trained, tmp_
     test, described = tmp_path / "key_value_test.jsonl", tmp_path / "key_value_test.json"
     about = json.loads((folder / described.name).read_text())
     whole = (folder / test.name).read_text().splitlines(keepends=True)
-    older = {key: value for key, value in about.items() if key != "sha256"}  # of before hashes were noted
-    for content, contents, said in ((whole[:-1], about, "cut short"), ([], about, "cut short"), ([], older, "empty")):
+    empty = {**about, "sha256": hashlib.sha256().hexdigest()}
+    for content, contents, said in ((whole[:-1], about, "cut short"), ([], about, "cut short"), ([], empty, "empty")):
         test.write_text("".join(content))
         described.write_text(json.dumps(contents))
         refused = run_script("evaluate_retrieval.py", run_dir, "--test", test, "--out_csv", tmp_path / "recall.csv",

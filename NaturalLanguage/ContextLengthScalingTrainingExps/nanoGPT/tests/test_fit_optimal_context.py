@@ -89,7 +89,8 @@ def test_a_table_in_other_units_gives_the_same_and_no_loss_is_below_zero(nanogpt
     _, other = fitted(nanogpt, tmp_path, "other.csv", "--predict_train_tokens", 4e-4, 0.1)
     assert one["predictions"][0]["optimum"]["value"] == pytest.approx(other["predictions"][0]["optimum"]["value"], 1e-4)
     assert one["trusted"] and one["predictions"][0]["trusted"] and not one["reasons"]
-    assert not other["trusted"] and "times beyond the largest size" in other["reasons"][0]
+    far = other["predictions"][1]
+    assert not other["trusted"] and far["too_far"] and "times beyond the largest size" in far["reasons"][0]
     write_csv(tmp_path / "low.csv", noisy(lambda length, size: 9 - np.log(size / 1000) + 0.05 * np.log(length / 60)**2,
                                           0.001, 2, 0))
     lines, low = fitted(nanogpt, tmp_path, "low.csv", "--predict_train_tokens", 1e13)

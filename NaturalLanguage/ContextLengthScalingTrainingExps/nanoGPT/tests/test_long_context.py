@@ -78,10 +78,15 @@ def test_each_attention_is_trained_and_validated(nanogpt, small_bins, whole, tmp
     assert "finished before" in nanogpt("train.py", *flags).stdout
 
 
-def test_a_configuration_may_hold_lists(nanogpt, small_bins, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"attention": "dilated", "dilated_pairs": ["8:1", "16:2"]}))
+@pytest.mark.parametrize("pairs", [["8:1", "16:2"], [[8, 1], [16, 2]]])  # as flags, as args.json has them
+def test_a_configuration_may_hold_lists_and_what_is_not_to_be(nanogpt, small_bins, tmp_path, pairs):
+    (tmp_path / "config.json").write_text(json.dumps({"attention": "dilated", "dilated_pairs": pairs,
+                                                      "document_mask": False, "untied": False}))
     nanogpt("train.py", "config.json", *training_flags(small_bins, "runs", *STEPS))
     assert args_of(tmp_path / "runs" / NAME)["model"]["attention"]["pairs"] == [[8, 1], [16, 2]]
+    refused = nanogpt("train.py", *training_flags(small_bins, "runs", "--attention", "dilated", "--dilated_pairs", "8"),
+                      check=False)
+    assert refused.returncode == 2 and "8 is not W:R, such as 2048:4" in refused.stderr
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from optimal_context.law import optimum, predict, residuals
 from optimal_context.pairing import two_way
 from optimal_context.readings import read_as_asked
 from optimal_context.recovery import measure
-from optimal_context.selection import leave_one_size_out
+from optimal_context.selection import LEVELS, leave_one_size_out
 from optimal_context.solver import fit_law
 from optimal_context.table import Columns, from_losses, summary
 
@@ -131,7 +131,7 @@ def test_the_tests_of_lack_of_fit_keep_their_level_where_parts_differ_by_size():
     for seed in range(60):
         cells = from_losses(tables_with_parts(seed, of_law, parts=parts, seeds=2))
         found.append(lack_of_fit(fit_law(BY_NAME["power_constant"], cells), cells))
-    shares = {name: np.mean([lack[name] < 0.05 for lack in found]) for name in ("pooled", "smooth", "lean", "outlier")}
+    shares = {name: np.mean([lack[name] < 0.05 for lack in found]) for name in LEVELS}
     assert max(shares.values()) <= 0.17, shares  # 3.5 standard errors above 0.05
     assert np.mean([lack["residual_error"] / lack["seed_error"] for lack in found]) == pytest.approx(1, abs=0.15)
 

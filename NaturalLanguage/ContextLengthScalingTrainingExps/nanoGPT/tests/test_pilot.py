@@ -19,7 +19,7 @@ from optimal_context.selection import baselines
 from pilot_runs import words
 from settings import parse
 
-SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers")
+SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers", runs=40)
 
 
 def run_seconds(length, size):
@@ -141,6 +141,10 @@ def test_what_is_not_known_is_not_said(found):
     """An optimum beyond the grid is no number; runs that were still falling, and sizes too far off, are named."""
     beyond = five_lines(with_optimum(found, value=None, low=300.0, high=None, bound="at least", estimate=None), SETTING)
     assert "512 or more" in beyond[0] and "at least 300" in beyond[0] and "1,024" in beyond[1]
+    assert "above the best of the pilot's lengths" in beyond[1]
+    inside = five_lines(with_optimum(found, value=None, low=40.0, high=None, bound="at least", estimate=200.0), SETTING)
+    assert all(part in inside[0] for part in ("a context length of 256 with", "best guess", "at least 40"))
+    assert "longer contexts" not in inside[4]
     assert "--context_lengths 16 32 64 128 256 512 1024 --tokens_per_step 8192" in beyond[4] and "--ov" in beyond[4]
     below = five_lines(with_optimum(found, value=None, low=None, high=30.0, bound="at most", estimate=20.0), SETTING)
     assert "16 or less" in below[0] and "--context_lengths 8 16" in below[4]
@@ -152,13 +156,23 @@ def test_what_is_not_known_is_not_said(found):
         plain["predictions"][0]["baseline_length"] = length
         lines = five_lines(plain, SETTING)
         assert text in lines[0] and "nearest size" in lines[0] and f"({length / 2:g})" in lines[1]
+        assert ("longer contexts" in lines[4], "shorter contexts" in lines[4]) == ("more" in text, "less" in text)
     falling = five_lines(found, replace(SETTING, unfinished=("a", "b", "c", "d")))
-    assert all(part in falling[4] for part in ("4 runs", "(a, b, c ...)", "--passes to 48"))
+    assert all(part in falling[4] for part in ("4 runs", "(a, b, c ...)", "--passes 48", "--hours 4"))
+    assert ": yes." in falling[3]  # 4 of 40
+    falling = five_lines(found, replace(SETTING, unfinished=("a", "b", "c", "d", "e")))
+    assert ": no." in falling[3] and "5 of the 40 runs are not at their minimum" in falling[3]
+    small = copy.deepcopy(found)
+    small["predictions"][0].update(train_tokens=5e4, too_far=True, reasons=["2 times beyond the smallest size, ..."])
+    small["predictions"][0]["lengths"] = small["predictions"][0]["lengths"][::2]
+    lines = five_lines(small, SETTING)
+    assert "50,000 tokens are 0.5 times the pilot's smallest size" in lines[3] and "beyond the" not in lines[3]
+    assert "is not among the pilot's lengths" in lines[1]
     far = copy.deepcopy(found)
     far["predictions"][0].update(train_tokens=1.6e9, trusted=False)
     lines = five_lines(far, SETTING)
     assert ": no." in lines[3] and "1.6 billion tokens are 1,000 times" in lines[3] and "10 million" in lines[4]
-    none = {**copy.deepcopy(found), "reasons": ["no effect of the length on the loss is seen (p = 0.5)"]}
+    none = {**copy.deepcopy(found), "no_effect": True, "reasons": ["no effect of the length is seen (p = 0.5)"]}
     none["predictions"][0]["baseline_length"] = 64.0
     assert "No effect" in five_lines(none, SETTING)[0] and "16 to 512" in five_lines(none, SETTING)[0]
     none["predictions"][0]["trusted"] = False

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import pilot_runs
+import train_cells
+from files import lock
 from helpers import FOLDER, TIMINGS, bash, make_texts, run_script
 from run import run_tag
 
@@ -77,9 +80,45 @@ def test_the_plan_its_cost_and_what_it_refuses(planned, tmp_path):
     one_line(planned("--hours", hours, target=5), "target_tokens 100000.0, not 5.0")
     one_line(planned("--hours", hours, "--n_layer", 3), "flags of train.py")
     one_line(planned("--hours", hours, "--tokenizer", "bpe:310"), "tokenizer bpe:300, not bpe:310")
-    assert planned("--hours", 5, "--overwrite", "--dry_run").returncode == 0
-    assert json.loads((tmp_path / "a plan" / "plan.json").read_text())["seeds"] > 1
+    one_line(planned("--hours", 5, "--overwrite", "--dry_run"), "--dry_run replaces no plan")
+    (tmp_path / "a plan" / "plan.json").write_text('{"request": 3}')
+    one_line(planned("--hours", hours), "a plan with nothing that says what it was made from; add --overwrite")
+    with lock(tmp_path / "a plan" / "lock"):
+        one_line(planned("--hours", hours, "--overwrite"), "another process plans or trains in a plan")
     assert not (tmp_path / "a plan" / "runs").exists()
+
+
+def test_planned_anew_the_runs_that_differ_are_removed_even_if_that_was_interrupted(planned, tmp_path, monkeypatch):
+    """Runs of the former plan with other flags; the command is stopped as it removes them, and started again."""
+    def stop(*_):
+        raise SystemExit(9)
+
+    monkeypatch.setattr(train_cells, "dispatch_runs", stop)  # before any run begins
+    assert planned("--hours", 1).returncode == 9
+    plan = json.loads((tmp_path / "a plan" / "plan.json").read_text())
+    tags = [run_tag(length, row["train_tokens"], 0) for length in plan["context_lengths"] for row in plan["sizes"]]
+    for tag in tags:
+        (tmp_path / "a plan" / "runs" / tag).mkdir(parents=True)
+        for name in ("args.json", "final.json"):
+            (tmp_path / "a plan" / "runs" / tag / name).write_text('{"arguments": {}, "data": {}, "model": {}}')
+    with monkeypatch.context() as patch:
+        patch.setattr(pilot_runs, "shutil", SimpleNamespace(rmtree=stop))
+        assert planned("--hours", 1, "--overwrite", "--seed_of_nothing").returncode == 2  # nothing has happened
+        assert not (tmp_path / "a plan" / pilot_runs.FORMER).exists()
+        assert planned("--hours", 1, "--overwrite", "--patience", 3).returncode == 9
+    left = [tag for tag in tags if (tmp_path / "a plan" / "runs" / tag / "args.json").exists()]
+    assert len(left) == len(tags) - 1 and (tmp_path / "a plan" / pilot_runs.FORMER).exists()
+    planned("--hours", 1, "--patience", 3)
+    assert not any((tmp_path / "a plan" / "runs" / tag / "args.json").exists() for tag in tags)
+    assert not (tmp_path / "a plan" / pilot_runs.FORMER).exists()
+
+
+def test_files_in_a_folder_whose_name_is_a_pattern(tmp_path):
+    folder = tmp_path / "a [1]"
+    make_texts(folder, n_files=3)
+    (folder / "b[2].txt").write_text("text")
+    for text, count in (("*.txt", 4), ("000.txt", 1), ("b[2].txt", 1), (str(tmp_path / "?nother" / "*.txt"), 0)):
+        assert len(pilot_runs.files_of([pilot_runs.absolute(text, folder)] * 2)) == count
 
 
 def test_what_cannot_be_planned(planned, texts, tmp_path):
@@ -87,6 +126,8 @@ def test_what_cannot_be_planned(planned, texts, tmp_path):
             (("--no_such_flag", 1), "no_such_flag"), (("--train_tokens", 5), "--train_tokens is the plan's to choose"),
             (("--collect",), "there is no a plan/plan.json yet"), (("--device", "tpu"), "invalid choice: 'tpu'"),
             (("--context_lengths", 8, 16, 32), "3 context lengths are possible"),
+            (("--hours", 1, "more/*.txt"), "more/*.txt stands behind a flag; name all texts first"),
+            (("--tokens_per_step", 1000, "--out_dir", "third"), "1,000 tokens of a step"),
             (("--context_lengths", 8, 16, 32, 48), "--context_lengths 48: it must divide the 512"),
             (("--context_lengths", 8, 16, 32, 4096), "--context_lengths 4096: the"),
             (("--context_lengths", 8, 16, 32, 128), "into at least 8"),
@@ -111,9 +152,10 @@ def test_texts_with_bytes_of_another_encoding(planned, tmp_path):
                           "--out_dir", "out", *flags, cwd=tmp_path)
 
     one_line(plan(), "or add --encoding_errors replace")
-    for flags, replaced in ((("--encoding_errors", "replace"), 1), (("--encoding", "latin-1", "--overwrite"), 0)):
+    for flags, replaced in ((("--encoding_errors", "replace"), 1), (("--encoding", "latin-1", "--out_dir", "new"), 0)):
         assert plan(*flags).returncode == 0
-        source = json.loads(next(tmp_path.glob("out/data/*train*.json")).read_text())["source"]
+        folder = tmp_path / ("out" if replaced else "new") / "data"
+        source = json.loads(next(folder.glob("*train*.json")).read_text())["source"]
         assert source.get("replaced_characters", 0) == replaced
 
 

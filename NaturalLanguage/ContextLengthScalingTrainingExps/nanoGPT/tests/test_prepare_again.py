@@ -63,7 +63,10 @@ def test_what_was_prepared_from_other_inputs_is_refused(tmp_path, monkeypatch):
     assert "inputs alpha 1.0, not 1.1" in error_line(*flags)
 
 
-@pytest.mark.parametrize("interrupted_at", range(1, 30, 2))
+MOVES = 13  # of files, as a corpus takes the place of another
+
+
+@pytest.mark.parametrize("interrupted_at", range(1, MOVES + 2))
 def test_an_interrupted_overwrite_never_mixes_old_and_new(tmp_path, monkeypatch, interrupted_at):
     """Stopped before each move of a file in turn: what can be read is of one corpus, and the same command ends well."""
     pattern = make_texts(tmp_path / "texts", n_files=30, n_words=20)
@@ -80,6 +83,7 @@ def test_an_interrupted_overwrite_never_mixes_old_and_new(tmp_path, monkeypatch,
     new = (*flags, "--tokenizer", "bpe:270", "--seed", 5, "--overwrite")
     monkeypatch.setattr(os, "replace", stop)
     run(*new)
+    assert len(calls) == min(interrupted_at, MOVES)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     requests = []

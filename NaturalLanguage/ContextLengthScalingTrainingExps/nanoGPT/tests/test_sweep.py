@@ -212,6 +212,16 @@ def test_all_tokens_are_those_of_a_run_without_a_number(nanogpt, small_bins):
     assert "some is not" in nanogpt(*sweep, "some", check=False).stderr
 
 
+@pytest.mark.parametrize("variable, value, said", [("MAX_ITERS", "10 1e3", "has 1e3; give numbers of steps"),
+                                                   ("LEARNING_RATES", "1e-3 abc", "has abc; give numbers above 0"),
+                                                   ("WEIGHT_DECAYS", "0.1 -1", "has -1; give numbers of at least 0"),
+                                                   ("TOKENS_PER_STEP", "1k", "has 1k; give numbers of tokens")])
+def test_a_setting_that_is_no_number_is_one_line(tmp_path, variable, value, said):
+    done = bash("tune_settings.sh", OUT=str(tmp_path / "settings"), **{variable: value})
+    assert done.returncode == 2 and done.stderr == f"tune_settings.sh: {variable} {said}\n"
+    assert not (tmp_path / "settings").exists()
+
+
 @pytest.mark.slow
 def test_settings_are_compared_at_each_length(small_bins, tmp_path):
     """Two rates and two schedules; the table's losses are those of the runs, the best setting that of the lowest."""
@@ -233,7 +243,5 @@ def test_settings_are_compared_at_each_length(small_bins, tmp_path):
     rate, steps = min(losses, key=losses.get)
     assert len(losses) == len(rows) == 4
     assert f"context 16: {losses[rate, steps]:.4f} with learning_rate {rate}, max_iters {steps}\n" in done.stdout
-    done = bash("tune_settings.sh", MAX_ITERS="10 1e3", OUT=str(out))
-    assert done.returncode == 2 and done.stderr == "tune_settings.sh: MAX_ITERS has 1e3; give numbers of steps\n"
     done = run_script("collect_settings.py", "--runs", tmp_path / "nothing")
     assert done.returncode == 2 and "no finished run" in done.stderr

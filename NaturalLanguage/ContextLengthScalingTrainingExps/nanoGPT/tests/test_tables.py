@@ -9,7 +9,8 @@ import torch
 
 import long_context_tables
 from helpers import FOLDER, run_script
-from optimal_context.tables import grouped, readings
+from optimal_context.report import all_reasons
+from optimal_context.tables import readings
 
 
 def test_the_tables_are_current():
@@ -162,8 +163,10 @@ def test_losses_above_those_of_one_pass_over_plentiful_tokens(tmp_path):
 
 def test_the_tables_of_fits():
     """Reasons that sizes share are said once; the errors of each reading are those of its rows."""
-    reasons = ["few cells", "D = 5e+04: too far", "D = 1e+05: no", "D = 2e+05: too far", "D = 5e+04: too far"]
-    assert grouped(reasons) == ["few cells", "D = 5e+04, 2e+05: too far", "D = 1e+05: no"]
+    sizes = [{"train_tokens": size, "reasons": [reason]} for size, reason in (
+        (5e4, "too far"), (1e5, "no"), (2e5, "too far"), (5e4, "too far"))]
+    assert all_reasons({"reasons": ["few cells"], "optima": sizes[:3], "predictions": sizes[3:]}) == [
+        "few cells", "D = 50000, 200000: too far", "D = 100000: no"]
 
     def rows(*errors):
         return [{"steps": 0, "near_square": error**2, "near_error": error, "regret": 0} for error in errors]
