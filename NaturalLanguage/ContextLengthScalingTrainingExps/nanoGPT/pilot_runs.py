@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from files import difference, load_json, lock, save_json
+from files import difference, load_json, lock, read_json, same_request, save_json
 from jobs import count_gpus, run_script, slots
 from optimal_context.pilot import (LEAST_WINDOWS, SHAPES, TOKENS_AN_ENTRY, VALIDATION_WINDOWS, WINDOWS, Limits,
-                                   candidate_lengths, least_pilot, least_tokens, model_for, plan, schedule)
+                                   candidate_lengths, costed, least_pilot, least_tokens, model_for, plan, schedule)
 from prepared import describe, distinct_tokens
 from run import other_arguments
 from settings import as_flags, estimated_seconds, parse
@@ -194,6 +194,20 @@ def time_lengths(args, flags, setup, slot):
     return timings, min(seconds)
 
 
+def extended_plan(args, flags, out):
+    """The plan that is there if the one that is asked for has other context lengths and is the same in all else.
+
+    Then its sizes and seeds are kept, if the runs that are added fit the hours.
+    """
+    request = make_request(args, flags, out)
+    try:
+        former = read_json(out / "plan.json")
+        stored = {**former["request"], "context_lengths": args.context_lengths}
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is not whole
+        return None
+    return former if args.context_lengths and same_request(stored, request) else None
+
+
 def make_plan(args, flags, out, began):
     """Time a step at each context length, choose the grid, write plan.json. began: time.monotonic() of the start."""
     available = available_slots(args)
@@ -209,12 +223,22 @@ def make_plan(args, flags, out, began):
         """Seconds of a run that takes all its steps, with its start and both readings of its best weights."""
         return startup + estimated_seconds(settings(size), settings(size).max_iters, timings[length])
 
+    former = extended_plan(args, flags, out)
+    kept = former["context_lengths"] if former else []
+
+    def added_seconds(length, size):
+        """The same of a run that the plan before has not."""
+        return 0.0 if length in kept else run_seconds(length, size)
+
     spent = time.monotonic() - began
     limits = Limits(corpus["tokens"], args.target_tokens, TOKENS_AN_ENTRY * corpus["vocabulary_size"],
                     (args.hours * 3600 - spent - FINISH_SECONDS) / MARGIN, len(available))
     shapes = tuple(dict.fromkeys((sizes, len(setup.lengths) if args.context_lengths else min(count, len(setup.lengths)),
                                   seeds) for sizes, count, seeds in SHAPES))  # those given are all taken
-    pilot = plan(setup.lengths, run_seconds, limits, shapes)
+    pilot = former and costed([row["train_tokens"] for row in former["sizes"]], setup.lengths, former["seeds"],
+                              added_seconds, limits.slots)
+    if not pilot or pilot.seconds > limits.seconds:
+        pilot, kept = plan(setup.lengths, run_seconds, limits, shapes), []
     if pilot is None:
         refuse(limits, setup.lengths, run_seconds, shapes, spent, corpus["vocabulary_size"])
     shape = settings(pilot.sizes[0])
@@ -227,10 +251,10 @@ def make_plan(args, flags, out, began):
         "corpus": {"train_tokens": corpus["tokens"], "validation_tokens": setup.valid_tokens,
                    "documents": corpus["documents"], "vocabulary_size": corpus["vocabulary_size"],
                    "bytes_per_token": bytes_per_token(args.texts, corpus["tokens"] + setup.valid_tokens)},
-        "context_lengths": list(pilot.lengths), "seeds": pilot.seeds,
+        "context_lengths": list(pilot.lengths), "lengths_of_the_plan_before": kept, "seeds": pilot.seeds,
         "sizes": [{"train_tokens": size, "schedule": {**schedule(size, step_tokens, args.passes),
                                                       "max_iters": settings(size).max_iters},
-                   "hours_at_most": sum(run_seconds(length, size) for length in pilot.lengths) * pilot.seeds / 3600}
+                   "hours_at_most": sum(added_seconds(length, size) for length in pilot.lengths) * pilot.seeds / 3600}
                   for size in pilot.sizes],
         "runs": len(pilot.sizes) * len(pilot.lengths) * pilot.seeds, "hours_before_training": spent / 3600,
         "hours_at_most": pilot.seconds / 3600, "slot_hours_at_most": pilot.slot_seconds / 3600,
@@ -250,14 +274,15 @@ def bytes_per_token(patterns, tokens):
 def say_plan(args, found):
     """Print the plan with its cost."""
     corpus, sizes = found["corpus"], [row["train_tokens"] for row in found["sizes"]]
+    kept = ", ".join(map(str, found["lengths_of_the_plan_before"]))
     unit = corpus["bytes_per_token"] and f", {corpus['bytes_per_token']:.2g} bytes of text each"
     say(f"\ncorpus  {corpus['train_tokens']:,} training tokens{unit or ''}, {corpus['validation_tokens']:,} of "
         f"validation, a vocabulary of {corpus['vocabulary_size']:,}\n"
         f"model   {found['model']}, {found['flags']['tokens_per_step']:,} tokens a step, on the {found['device']}\n"
         f"sizes   {', '.join(f'{size:,}' for size in sizes)} tokens; the target is "
         f"{args.target_tokens / sizes[-1]:.3g} times the largest\n"
-        f"lengths {', '.join(map(str, found['context_lengths']))} tokens\nseeds   {found['seeds']}, "
-        "each with weights, batches and a part of the corpus of its own")
+        f"lengths {', '.join(map(str, found['context_lengths']))} tokens{kept and f'; {kept} were planned before'}\n"
+        f"seeds   {found['seeds']}, each with weights, batches and a part of the corpus of its own")
     for row in found["sizes"]:
         say(f"        {row['train_tokens']:,} tokens: at most {row['schedule']['max_iters']:,} steps a run, "
             f"{row['hours_at_most']:.2g} hours of a slot")

@@ -110,20 +110,23 @@ def lengths_around(sizes, lengths, count):
     return tuple(allowed[first:first + count])
 
 
-def grid(largest, shape, lengths, run_seconds, slots):
-    """The Pilot of a shape with this largest size; None where its smallest size has too few windows.
+def costed(sizes, lengths, seeds, run_seconds, slots):
+    """The Pilot of these sizes, lengths and seeds.
 
     run_seconds(length, size): of one run at most. However the runs are ordered, the slots end after
     (all - longest) / slots + longest, in seconds (Graham's bound).
     """
+    seconds = [run_seconds(length, size) for size in sizes for length in lengths]
+    total, longest = seeds * sum(seconds), max(seconds)
+    return Pilot(tuple(sizes), tuple(lengths), seeds, (total - longest) / slots + longest, total)
+
+
+def grid(largest, shape, lengths, run_seconds, slots):
+    """The Pilot of a shape with this largest size; None where its smallest size has too few windows."""
     count, n_lengths, seeds = shape
     sizes = tuple(round(largest / 2**power) for power in range(count - 1, -1, -1))
     chosen = lengths_around(sizes, lengths, n_lengths)
-    if chosen is None:
-        return None
-    seconds = [run_seconds(length, size) for size in sizes for length in chosen]
-    total, longest = seeds * sum(seconds), max(seconds)
-    return Pilot(sizes, chosen, seeds, (total - longest) / slots + longest, total)
+    return chosen and costed(sizes, chosen, seeds, run_seconds, slots)
 
 
 def grids(shape, lengths, run_seconds, limits):

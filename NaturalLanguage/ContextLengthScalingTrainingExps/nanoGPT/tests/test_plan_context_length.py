@@ -88,6 +88,26 @@ def test_the_plan_its_cost_and_what_it_refuses(planned, tmp_path):
     assert not (tmp_path / "a plan" / "runs").exists()
 
 
+def test_with_other_context_lengths_alone_the_plan_keeps_its_sizes_and_seeds(planned, tmp_path, monkeypatch):
+    """Where the runs that are added fit the hours; then these alone cost."""
+    def end(*_):
+        raise SystemExit(9)
+
+    def plan(*arguments):
+        done = planned(*arguments)
+        assert done.returncode == 9, done.stderr
+        found = json.loads((tmp_path / "a plan" / "plan.json").read_text())
+        return found, ([row["train_tokens"] for row in found["sizes"]], found["seeds"])
+
+    monkeypatch.setattr(train_cells, "dispatch_runs", end)  # before any run begins
+    first, grid = plan("--hours", 0.6, "--context_lengths", 8, 16, 32, 64)
+    less, same = plan("--hours", 0.6, "--context_lengths", 4, 8, 16, 32, 64, "--overwrite")
+    assert same == grid and less["lengths_of_the_plan_before"] == [8, 16, 32, 64]
+    assert less["slot_hours_at_most"] < first["slot_hours_at_most"] / 2 and less["runs"] == first["runs"] * 5 / 4
+    other, _ = plan("--hours", 5, "--context_lengths", 4, 8, 16, 32, 64, "--overwrite")
+    assert other["lengths_of_the_plan_before"] == []
+
+
 def test_planned_anew_the_runs_that_differ_are_removed_even_if_that_was_interrupted(planned, tmp_path, monkeypatch):
     """Runs of the former plan with other flags; the command is stopped as it removes them, and started again."""
     def stop(*_):
