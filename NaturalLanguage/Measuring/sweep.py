@@ -24,21 +24,20 @@ from settings import measurement_name
 def draw(args, directories):
     """All figures of the measurements in these directories, into OUT_DIR/figures."""
     flags = ["--results", *directories, "--out_dir", Path(args.out_dir) / "figures"]
-    code = 0
     for name, more in (("draw_CE_vs_context.py", []), ("draw_CE_vs_entropy.py", ["--exclude", *args.exclude]),
                        ("draw_CEvsPCA/draw_IntrinsicDim.py", []), ("draw_CEvsPCA/draw_SumLogEigval.py", [])):
-        code = max(code, run_script(script(name), *flags, *more))
-    return code
+        run_script(script(name), *flags, *more)
 
 
 def collect(args):
     """Draw the models that are measured and name the others; returns an exit code."""
     measured = [model for model in args.models if is_done(args, model)]
     missing = [measurement_name(model) for model in args.models if model not in measured]
-    code = draw(args, [model_directory(args, model) for model in measured]) if measured else 0
+    if measured:
+        draw(args, [model_directory(args, model) for model in measured])
     if missing:
         print(f"missing: {' '.join(missing)}", file=sys.stderr)
-    return 1 if missing else code
+    return int(bool(missing))
 
 
 def main():
@@ -57,8 +56,7 @@ def main():
              for name, model in zip(names, args.models)]
     here = not (args.submit or args.collect or args.missing or args.cell is not None)
     if here and len(cells) == 1:  # on the terminal, not into a log
-        if run_script(*cells[0].command):
-            raise SystemExit(1)
+        run_script(*cells[0].command)
     else:
         dispatch(args, cells, "measure.sh", lambda: collect(args), Path(args.out_dir) / "logs",
                  cores_per_run=available_cores(), gpus_per_run=max(1, len(visible_gpus())))

@@ -73,13 +73,6 @@ def available_slots(args):
     return found[:1] * int(os.environ.get("MAX_TASKS", "8")) if args.submit else found
 
 
-def run_whole(script, *arguments):
-    """Run a script of this folder (jobs.run_script) and end with its exit code where it fails in any way."""
-    code = run_script(os.path.relpath(script), *arguments)
-    if code:
-        raise SystemExit(code)
-
-
 def prepare(args, out):
     """Tokenise the texts, unless it is done; ends the program where prepare.py refuses."""
     gpus = count_gpus(available_slots(args)[0])
@@ -89,9 +82,10 @@ def prepare(args, out):
     tokenizer = tokenizer or choose_tokenizer(sum(map(os.path.getsize, files_of(args.texts))), gpus)
     more = words({name: getattr(args, name) for name in ("column", "separator", "encoding", "encoding_errors")
                   if getattr(args, name) is not None})
-    run_whole(FOLDER / "data" / "openwebtext" / "prepare.py", "--source", "text", "--text_files", *args.texts,
-              "--percent", 100, "--min_tokens", args.min_tokens, "--validation_fraction", args.validation_fraction,
-              "--tokenizer", tokenizer, "--out_dir", out / "data", *more, *(["--overwrite"] if args.overwrite else []))
+    run_script(os.path.relpath(FOLDER / "data" / "openwebtext" / "prepare.py"), "--source", "text", "--text_files",
+               *args.texts, "--percent", 100, "--min_tokens", args.min_tokens, "--validation_fraction",
+               args.validation_fraction, "--tokenizer", tokenizer, "--out_dir", out / "data", *more,
+               *(["--overwrite"] if args.overwrite else []))
 
 
 def make_request(args, flags, out):
@@ -291,8 +285,9 @@ def say_plan(args, found):
         if distinct < size * found["seeds"]:
             say(f"        the parts of {size:,} tokens overlap: {distinct / size:.1f} parts' worth for "
                 f"{found['seeds']} seeds")
-    say(f"cost    {found['runs']} runs, at most {found['hours_at_most']:.2g} hours on {found['slots']} slots (a run "
-        f"stops when its loss has turned up), of the {args.hours:g} hours given\n")
+    on = "1 slot" if found["slots"] == 1 else f"{found['slots']} slots"
+    say(f"cost    {found['runs']} runs, at most {found['hours_at_most']:.2g} hours on {on} (a run stops when its loss "
+        f"has turned up), of the {args.hours:g} hours given\n")
 
 
 def cells_of(args, flags, out, found):

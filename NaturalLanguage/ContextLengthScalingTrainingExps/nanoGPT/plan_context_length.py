@@ -26,11 +26,11 @@ from pathlib import Path
 
 from collecting import collect_runs
 from files import begins_anew, load_json, lock, make_directory, read_table, replacing
-from jobs import add_modes, sbatch
+from jobs import add_modes, run_script, sbatch
 from optimal_context.advice import Setting, five_lines
 from optimal_context.pilot import PASSES
 from optimal_context.table import number_of_tokens
-from pilot_runs import absolute, cells_of, make_plan, prepare, read_plan, remove_other_runs, run_whole, say_plan
+from pilot_runs import absolute, cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
 from run import run_tag
 from settings import build_parser, parse
 from train_cells import add_resources, dispatch_runs, finished
@@ -97,7 +97,7 @@ def finish(args, out, plan, cells):
              "--check", "--out", fit),
             ("draw_optimal_context.py", "--fit", fit, "--out_dir", out / "figures"),
             ("draw_loss_vs_context.py", "--results", table, "--out_dir", out / "figures")):
-        run_whole(FOLDER / name, *arguments)
+        run_script(os.path.relpath(FOLDER / name), *arguments)
     rows = read_table(table, ("at_last_step",))
     unfinished = tuple(run_tag(row["context_length"], row["train_tokens"], row["seed"]) for row in rows
                        if row["at_last_step"] == "1")
