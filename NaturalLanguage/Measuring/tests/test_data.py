@@ -241,14 +241,24 @@ def test_what_was_prepared_from_other_inputs_is_refused(models, tmp_path):
 RENAMES = 10  # as a data set takes the place of another
 
 
+@pytest.fixture(scope="module")
+def minima(texts, models, tmp_path_factory):
+    """Flags but for the last value, and {value: a data set that was prepared with it}."""
+    flags = ("--source", "text", "--text_files", texts, "--percent", 100, "--min_tokens")
+    folders = {minimum: tmp_path_factory.mktemp("minimum") / "data" for minimum in (0, 400)}
+    for minimum, folder in folders.items():
+        assert prepare(models, folder, *flags, minimum)[0] == 0
+    return flags, folders
+
+
 @pytest.mark.parametrize("interrupted_at", range(1, RENAMES + 2))
-def test_an_interrupted_overwrite_never_mixes_old_and_new(texts, models, tmp_path, monkeypatch, interrupted_at):
+def test_an_interrupted_overwrite_never_mixes_old_and_new(minima, models, tmp_path, monkeypatch, interrupted_at):
     """Stopped before each rename in turn: what can be read is whole, and the same command ends well."""
     import prepare_data
     monkeypatch.setattr(prepare_data, "DOCUMENTS_AT_ONCE", 12)
-    flags = ("--source", "text", "--text_files", texts, "--percent", 100, "--min_tokens")
-    assert prepare(models, tmp_path / "data", *flags, 0)[0] == 0
-    old, calls = read(tmp_path / "data").to_dict(), []
+    flags, folders = minima
+    shutil.copytree(folders[0], tmp_path / "data")
+    old, calls = read(folders[0]).to_dict(), []
 
     def interrupt(function):
         def instead(*arguments):
@@ -268,9 +278,8 @@ def test_an_interrupted_overwrite_never_mixes_old_and_new(texts, models, tmp_pat
         minimum = json.loads((tmp_path / "data" / "provenance.json").read_text())["request"]["min_tokens"]
         assert (read(tmp_path / "data").to_dict() == old) == (minimum == 0)
     assert prepare(models, tmp_path / "data", *flags, 400, "--overwrite")[0] == 0
-    assert prepare(models, tmp_path / "fresh", *flags, 400)[0] == 0
-    assert read(tmp_path / "data").to_dict() == read(tmp_path / "fresh").to_dict() != old
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fresh"]
+    assert read(tmp_path / "data").to_dict() == read(folders[400]).to_dict() != old
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_the_packages_of_the_docstrings_corpus_are_those_that_are_pinned():
