@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from files import lock, make_directory
-from utils import available_cores, fail, take_signals
+from utils import available_cores, fail, progress, say, take_signals
 
+STATUS_INTERVAL = 2.0  # seconds after which the bar of a sweep shows anew where its runs are
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # in /dev: of NVIDIA, its boards, AMD, and Windows for Linux
 
 
@@ -77,23 +78,24 @@ def slots(cores_per_run=1, gpus_per_run=1, runs_per_gpu=1):
     return [threads] * max(1, available_cores() // cores_per_run)
 
 
-def last_line(log):
+def last_line(log, nothing="it printed nothing"):
     """The last line of a log that says something."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), nothing)
 
 
 def run_cells(cells, slots, log_dir):
     """Run the cells that are not done, as many at once as there are slots; LOG_DIR/NAME.log has what each prints.
 
-    A failed cell is named with its last line, and the exit code is then 1. At a signal to stop the runs get
-    SIGTERM, and this ends when they have saved. Exits with code 2 where another sweep is running one of the cells.
+    The bar counts the runs that have ended, and shows where those are that run now. A failed cell is named with its
+    last line, and the exit code is then 1. At a signal to stop the runs get SIGTERM, and this ends when they have
+    saved. Exits with code 2 where another sweep is running one of the cells.
     """
     log_dir = make_directory(log_dir)
-    received, running, failed, waiting = [], {}, [], deque(enumerate(cells, 1))
+    received, running, failed, waiting, shown = [], {}, [], deque(enumerate(cells, 1)), time.monotonic()
     former = take_signals(lambda number, _: received.append(number))
     print(f"{len(cells)} runs, {len(slots)} at a time; the log of each is in {log_dir}", flush=True)
-    with ExitStack() as locks:
+    with ExitStack() as locks, progress(total=len(cells), desc="runs", unit="run", leave=False) as bar:
         for cell in cells:
             locks.enter_context(lock(log_dir / f"{cell.name}.lock",
                                      f"another sweep is running {cell.name} below {log_dir.parent}; wait for it"))
@@ -101,7 +103,8 @@ def run_cells(cells, slots, log_dir):
             while waiting and len(running) < len(slots):
                 index, cell = waiting.popleft()
                 if cell.is_done():
-                    print(f"[{index}/{len(cells)}] {cell.name}: finished before", flush=True)
+                    say(f"[{index}/{len(cells)}] {cell.name}: finished before")
+                    bar.update()
                     continue
                 number = next(number for number in range(len(slots)) if number not in running)
                 running[number] = index, cell, start(cell, slots[number], log_dir)
@@ -111,6 +114,12 @@ def run_cells(cells, slots, log_dir):
                     del running[number]
                     report(index, cell, process.returncode, len(cells), log_dir)
                     failed += [cell.name] if process.returncode else []
+                    bar.update()
+            if time.monotonic() - shown >= STATUS_INTERVAL:
+                shown = time.monotonic()
+                bar.set_postfix(now="; ".join(last_line(log_dir / f"{cell.name}.log", cell.name).partition(",")[0]
+                                              for _, cell, _ in running.values()))
+                bar.update(0)
         for _, _, process in running.values():
             os.killpg(process.pid, signal.SIGTERM)
         for _, _, process in running.values():
@@ -144,9 +153,9 @@ def report(index, cell, code, count, log_dir):
     """Print how a cell ended."""
     line = last_line(log_dir / f"{cell.name}.log")
     if code == 0:
-        print(f"[{index}/{count}] {line}", flush=True)
+        say(f"[{index}/{count}] {line}")
     else:
-        print(f"[{index}/{count}] FAILED ({cell.name}, exit code {code}): {line}", file=sys.stderr, flush=True)
+        say(f"[{index}/{count}] FAILED ({cell.name}, exit code {code}): {line}", error=True)
 
 
 def run_one(cells, index):

@@ -29,11 +29,12 @@ def is_first_process():
     return os.environ.get("RANK", "0") == "0"
 
 
-def say(message):
-    """Print a line on stdout, clear of progress bars."""
+def say(message, error=False):
+    """Print a line on stdout, or as an error on stderr, clear of progress bars."""
     if is_first_process():
-        tqdm.write(str(message), file=sys.stdout)
-        sys.stdout.flush()
+        file = sys.stderr if error else sys.stdout
+        tqdm.write(str(message), file=file)
+        file.flush()
 
 
 def close_bars():

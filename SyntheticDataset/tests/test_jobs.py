@@ -14,6 +14,7 @@ import torch
 import jobs
 from files import begins_anew
 from helpers import FOLDER
+import utils
 from utils import STOP_SIGNALS
 
 SWEEP = """
@@ -129,6 +130,18 @@ def test_a_failed_run_is_reported_with_its_cause_and_the_others_finish(tmp_path,
     assert err.count("FAILED") == 1 and "(bad, exit code 1): failed\n" in err and "1 of 3 runs failed" in err
     jobs.run_cells(made, [{}], tmp_path / "logs")
     assert capfd.readouterr().out.count("finished before") == 2
+
+
+def test_the_bar_shows_how_many_runs_have_ended_and_where_the_others_are(tmp_path, monkeypatch, capfd):
+    """As a line, where stderr is no terminal; the second run waits until it has been there."""
+    monkeypatch.setattr(jobs, "STATUS_INTERVAL", 0.0)
+    monkeypatch.setattr(utils, "LINE_INTERVAL", 0.0)
+    wait = "import time; print('step 1 of 2, loss 3', flush=True); time.sleep(1)"
+    jobs.run_cells([jobs.Cell("one", ["-c", "pass"], lambda: False), jobs.Cell("two", ["-c", wait], lambda: False)],
+                   [{}], tmp_path / "logs")
+    lines = capfd.readouterr().err.splitlines()
+    assert any(line.startswith("runs: 1/2 run, ") and line.endswith(", now=step 1 of 2") for line in lines)
+    assert any(line.startswith("runs: 2/2 run, ") for line in lines)
 
 
 def test_a_cell_that_is_asked_for_twice_is_refused(capsys):
