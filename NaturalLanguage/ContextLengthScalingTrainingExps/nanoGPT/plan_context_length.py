@@ -96,7 +96,7 @@ def finish(args, out, plan, cells):
             ("fit_optimal_context.py", "--results", table, "--predict_train_tokens", f"{args.target_tokens:.12g}",
              "--check", "--out", fit),
             ("draw_optimal_context.py", "--fit", fit, "--out_dir", out / "figures"),
-            ("draw_loss_vs_context.py", "--results", table, "--out_dir", out / "figures")):
+            ("draw_loss_vs_context.py", "--results", table, "--by_seed", "--out_dir", out / "figures")):
         run_script(os.path.relpath(FOLDER / name), *arguments)
     rows = read_table(table, ("at_last_step",))
     unfinished = tuple(run_tag(row["context_length"], row["train_tokens"], row["seed"]) for row in rows

@@ -4,9 +4,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python}
 out=${1:-outputs/redrawn}
-for name in small wikitext plan_example; do
+for name in small wikitext; do
     "$PYTHON" draw_loss_vs_context.py --results "results/$name/sweep.csv" --out_dir "$out/$name"
 done
+"$PYTHON" draw_loss_vs_context.py --results results/plan_example/sweep.csv --by_seed --out_dir "$out/plan_example"
 "$PYTHON" draw_paired_losses.py --results results/optimum/{sweep,seeds,larger,ends,largest}.csv --shorter 16 \
     --longer 1024 --out_dir "$out/optimum"
 "$PYTHON" draw_paired_losses.py --results results/optimum_code/grid.csv --shorter 128 --longer 512 \
