@@ -28,7 +28,7 @@ from collecting import collect_runs
 from files import begins_anew, load_json, lock, make_directory, read_table, replacing
 from jobs import add_modes, run_script, sbatch
 from optimal_context.advice import Setting, five_lines
-from optimal_context.pilot import PASSES
+from optimal_context.pilot import PASSES, hours_of_larger_model
 from optimal_context.table import number_of_tokens
 from pilot_runs import absolute, cells_of, make_plan, prepare, read_plan, remove_other_runs, say_plan
 from run import run_tag
@@ -103,7 +103,7 @@ def finish(args, out, plan, cells):
                        if row["at_last_step"] == "1")
     lines = five_lines(load_json(fit, "the fit"), Setting(
         plan["corpus"]["train_tokens"], args.hours, args.passes, plan["flags"]["tokens_per_step"], plan["model"],
-        len(rows), unfinished))
+        len(rows), hours_of_larger_model(plan["device"], args.hours, plan["slots"]), unfinished))
     with replacing(out / "advice.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"\n-> {table}, {fit}, {out / 'figures'}, {out / 'advice.txt'}\n")

@@ -15,13 +15,15 @@ MOST_NATS = 10  # no language model is so much worse than another one
 @dataclass(frozen=True)
 class Setting:
     """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes, tokens of a step,
-    model (words) and number of runs, and the tags of those whose loss was lowest at their last step."""
+    model (words), number of runs and hours from which on it would have a larger model, and the tags of the runs whose
+    loss was lowest at the last step."""
     corpus_tokens: int
     hours: float
     passes: float
     step_tokens: int
     model: str
     runs: int
+    hours_of_larger_model: float
     unfinished: tuple = ()
 
 
@@ -154,6 +156,14 @@ def belief(found, setting):
     return f"Believe it: {answer}. {far}{against}. Measured with {setting.model}, losses as means over the window."
 
 
+def more_hours(setting, factor):
+    """--hours so many times those of the pilot, and what else they would change."""
+    hours = setting.hours * factor
+    larger = (f" (from {setting.hours_of_larger_model:g} hours on with a larger model, and so smaller sizes)"
+              if hours >= setting.hours_of_larger_model else "")
+    return f"--hours {hours:.2g}{larger}"
+
+
 def remedies(found, setting):
     """What would make the advice surer, the most needed first; [] where nothing is missing."""
     row = found["predictions"][0]
@@ -165,7 +175,7 @@ def remedies(found, setting):
         count = len(setting.unfinished)
         few = f"{count} runs are not at their" if count > 1 else "1 run is not at its"
         added.append(f"{few} minimum ({names}): --passes {2 * setting.passes:g} (or --max_iters, if you set it), with "
-                     f"--hours {2 * setting.hours:g}")
+                     f"{more_hours(setting, 2)}")
     if end == " or more":
         longest = 2 * lengths[-1]
         step = ("" if LEAST_WINDOWS * longest <= setting.step_tokens else
@@ -176,10 +186,10 @@ def remedies(found, setting):
     if needed > largest * (1 + 1e-9):
         text = ("" if needed <= setting.corpus_tokens else
                 f" and more text than the {number(setting.corpus_tokens)} training tokens of this corpus")
-        added.append(f"sizes up to about {number(needed)} tokens: --hours {setting.hours * needed / largest:.2g}{text}")
+        added.append(f"sizes up to about {number(needed)} tokens: {more_hours(setting, needed / largest)}{text}")
     if not row["trusted"] and not any("--hours" in addition for addition in added) and not end:
         text = " and more text" if 2 * largest > setting.corpus_tokens else ""
-        added.append(f"more sizes and seeds: --hours {2 * setting.hours:g}{text}")
+        added.append(f"more sizes and seeds: {more_hours(setting, 2)}{text}")
     return added
 
 

@@ -72,6 +72,11 @@ def model_for(device, slot_hours):
     return next(model for model in MODELS[device] if slot_hours >= model.hours)
 
 
+def hours_of_larger_model(device, hours, slots):
+    """From how many hours on a pilot on so many slots has a larger model than with these; infinity if with none."""
+    return min((model.hours / slots for model in MODELS[device] if model.hours > hours * slots), default=math.inf)
+
+
 def schedule(size, tokens_per_step, passes):
     """train.py's flags for so many training tokens: `passes` over them at most, the rate falling until their end."""
     steps = math.ceil(passes * max(STEPS / PASSES, size / tokens_per_step))

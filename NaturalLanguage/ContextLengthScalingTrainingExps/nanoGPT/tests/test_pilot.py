@@ -14,12 +14,14 @@ from optimal_context.advice import Setting, advised_length, five_lines
 from optimal_context.analysis import analyse, describe
 from optimal_context.law import optimum, predict
 from optimal_context.pilot import (MANTISSAS, MODELS, REACH, SHAPES, STEPS, WINDOWS, Limits, candidate_lengths,
-                                   least_pilot, least_tokens, model_for, plan, schedule, usual_optimum)
+                                   hours_of_larger_model, least_pilot, least_tokens, model_for, plan, schedule,
+                                   usual_optimum)
 from optimal_context.selection import baselines
 from pilot_runs import words
 from settings import parse
 
-SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers", runs=40)
+SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers", runs=40,
+                  hours_of_larger_model=4.5)
 
 
 def run_seconds(length, size):
@@ -95,6 +97,7 @@ def test_lengths_models_and_schedules():
     assert candidate_lengths(8, 4096, 1000) == [8, 16, 32, 64] and candidate_lengths(8, 4096, 10) == []
     assert candidate_lengths(8, 48, 10**6) == []
     assert model_for("cpu", 0.5).n_embd < model_for("cpu", 100).n_embd < model_for("cuda", 100).n_embd
+    assert hours_of_larger_model("cpu", 2, 2) == 4 and hours_of_larger_model("cuda", 2, 1) == np.inf
     for model in (*MODELS["cpu"], *MODELS["cuda"]):
         lengths = candidate_lengths(model.shortest, model.tokens_per_step, 10**9)
         assert len(lengths) >= max(count for _, count, _ in SHAPES) and model.eval_tokens % lengths[-1] == 0
@@ -162,6 +165,8 @@ def test_what_is_not_known_is_not_said(found):
     assert ": yes." in falling[3]  # 4 of 40
     falling = five_lines(found, replace(SETTING, unfinished=("a", "b", "c", "d", "e")))
     assert ": no." in falling[3] and "5 of the 40 runs are not at their minimum" in falling[3]
+    dearer = five_lines(found, replace(SETTING, hours=2.5, unfinished=("a",)))
+    assert "--hours 5 (from 4.5 hours on with a larger model" in dearer[4] and "larger model" not in falling[4]
     small = copy.deepcopy(found)
     small["predictions"][0].update(train_tokens=5e4, too_far=True, reasons=["2 times beyond the smallest size, ..."])
     small["predictions"][0]["lengths"] = small["predictions"][0]["lengths"][::2]
