@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import jobs
+import utils
 from files import begins_anew
 from helpers import FOLDER
-import utils
 from utils import STOP_SIGNALS
 
 SWEEP = """

@@ -3,6 +3,7 @@
 Nothing here needs torch: a sweep reads these flags to know what its runs will be. long_context.py builds what is set.
 """
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from files import identity, load_json
@@ -29,7 +30,7 @@ def add_flags(parser):
     attention.add_argument("--dilated_pairs", type=dilated_pair, nargs="+", metavar="W:R",
                            help="dilated: segments of W tokens of which a head sees every R-th, one with R = 1")
     attention.add_argument("--window", type=positive_int, help="sliding_window: tokens seen, the own one included")
-    attention.add_argument("--document_mask", action="store_true", default=None,
+    attention.add_argument("--document_mask", action=BooleanOptionalAction,
                            help="tokens see their own document alone (windows of data/mix.py stay whole)")
 
     memory = parser.add_argument_group("memory (text is then read in order, row by row)")
@@ -167,5 +168,7 @@ def model_shape(args):
         "rope": rope_config(args.rope_type, args.rope_factor, original, args.n_embd // args.n_head // 2) or rope,
         "memory": memory_config(args.memory_tokens, args.memory_layer, args.memory_neighbours, args.n_layer)
         or inherited.get("memory")}
+    if args.untied is False and inherited.get("untied"):
+        fail(f"--no-untied is not how {args.init_from} was trained; leave it out")
     settings["untied"] = args.untied or inherited.get("untied")
     return {name: getattr(args, name) for name in SHAPE} | {name: value for name, value in settings.items() if value}

@@ -126,7 +126,7 @@ class Run:
             if not has_finished(self.directory, request_of(self.description)):
                 environment = describe_environment(self.processes.device)
                 save_json(about, {**self.description, "environment": environment,
-                                                         "slurm_job": os.environ.get("SLURM_JOB_ID")})
+                                  "slurm_job": os.environ.get("SLURM_JOB_ID")})
                 shutil.copyfile(self.tokenizer, self.directory / "tokenizer.json")
         self.processes.wait()
         return self

@@ -58,7 +58,7 @@ def build_parser(description):
     model.add_argument("--n_embd", type=positive_int, default=768, help="width")
     model.add_argument("--vocab_size", type=positive_int,
                        help="rows of the embedding (default: the corpus's vocabulary, up to a multiple of 64)")
-    model.add_argument("--untied", action="store_true", default=None,
+    model.add_argument("--untied", action=BooleanOptionalAction,
                        help="an output layer of its own, beside embeddings that begin with standard deviation 1")
     model.add_argument("--init_std", type=positive_float, help="standard deviation of the first weights (default: "
                        "0.02, GPT-2's; a narrow model starts as a wide one does with 0.02 x sqrt(768 / width))")
@@ -110,13 +110,11 @@ def parse(description, arguments=None):
     args = parser.parse_args(arguments)
     if args.config:
         config = load_json(args.config, "the configuration")
-        defaults = vars(parser.parse_args([]))
-        known = {*defaults, "block_size"} - {"config", "dry_run"}
+        known = {*vars(parser.parse_args([])), "block_size"} - {"config", "dry_run"}
         unknown = sorted(set(config) - known)
         if unknown:
             fail(f"{args.config} has {', '.join(unknown)}, which train.py does not know; see --help")
-        flags = [flag for name, value in config.items() if value is not None and (value is not False or defaults[name])
-                 for flag in as_flags(name, value)]
+        flags = [flag for name, value in config.items() if value is not None for flag in as_flags(name, value)]
         parser.set_defaults(**{**vars(parser.parse_args(flags)), "config": None})
         args = parser.parse_args(arguments)
     for name in ("context_length", "train_bin"):

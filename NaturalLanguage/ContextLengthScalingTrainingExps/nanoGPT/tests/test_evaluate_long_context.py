@@ -57,7 +57,6 @@ def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_docu
     """Of a pass of 40 tokens a window of 48 alone is more than it may have."""
     folder, run_dir = whole
     monkeypatch.setattr(retrieval_documents, "TOKENS_AT_ONCE", 40)
-    monkeypatch.setattr(script, "TOKENS_AT_ONCE", 40)
     rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
                     16, 48, "--windows", 5)
     weights, tokens = torch.load(run_dir / "best.pt"), np.fromfile(folder / "gap_val.bin", np.uint16).astype(int)

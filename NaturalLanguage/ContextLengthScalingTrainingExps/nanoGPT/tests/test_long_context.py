@@ -14,9 +14,10 @@ import trainer
 from documents import Documents
 from helpers import run_script, training_flags
 from long_context import compiles, refuse_what_memory_cannot
-from long_context_flags import ATTENTIONS, ROPE_TYPES, TRAINABLE
+from long_context_flags import ATTENTIONS, ROPE_TYPES, TRAINABLE, model_shape
 from memory import MemoryStore
 from run import load_run
+from settings import parse
 from token_files import TokenFile, TrainingWindows
 
 STEPS = ("--max_iters", 8, "--eval_interval", 4)
@@ -87,6 +88,19 @@ def test_a_configuration_may_hold_lists_and_what_is_not_to_be(nanogpt, small_bin
     refused = nanogpt("train.py", *training_flags(small_bins, "runs", "--attention", "dilated", "--dilated_pairs", "8"),
                       check=False)
     assert refused.returncode == 2 and "8 is not W:R, such as 2048:4" in refused.stderr
+
+
+def test_going_on_from_an_untied_run_the_model_is_not_tied(tmp_path, capsys):
+    (tmp_path / "final.json").write_text("{}")
+    (tmp_path / "args.json").write_text('{"arguments": {"context_length": 8}, "model": {"untied": true}}')
+    args = parse("", ["--context_length=8", "--train_bin=tokens.bin", "--no-untied"])
+    assert "untied" not in model_shape(args)
+    args.init_from = tmp_path
+    with pytest.raises(SystemExit, match="2"):
+        model_shape(args)
+    assert f"--no-untied is not how {tmp_path} was trained" in capsys.readouterr().err
+    args.untied = None
+    assert model_shape(args)["untied"]
 
 
 @pytest.fixture(scope="module")

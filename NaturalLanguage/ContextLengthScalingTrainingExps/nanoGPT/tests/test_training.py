@@ -201,7 +201,8 @@ def test_flags_count_more_than_the_configuration_wherever_they_stand(nanogpt, sm
     saved = json.loads((tmp_path / "runs" / "ctl32_tok3000_seed5" / "args.json").read_text())["arguments"]
     assert (saved["max_iters"], saved["warmup_iters"], saved["compile"]) == (3, 10, False)
     for wrong, message in (({"max_iters": -3}, "--max_iters"), ({"dtype": "int8"}, "--dtype"),
-                           ({"n_layers": 3}, "n_layers, which train.py does not know"), ([3], "no JSON object")):
+                           ({"n_layers": 3}, "n_layers, which train.py does not know"), ([3], "no JSON object"),
+                           ({"data_seed": False}, "--no-data_seed")):
         (tmp_path / "config.json").write_text(json.dumps(wrong))
         done = nanogpt("train.py", "config.json", check=False)
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
