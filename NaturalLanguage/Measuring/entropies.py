@@ -4,17 +4,11 @@ import math
 
 import torch
 
+from standard_errors import clustered_error
 from utils import progress
 
 BLOCK_SIZE = 2048  # points a side of a block of pairs
 RESOLVED = 1e-6  # relative error of squared distances up to which neighbours are found by them
-
-
-def document_standard_error(values, documents):
-    """Standard error of the mean of values (n,), clustered: chunks of one document count as dependent."""
-    _, owner = torch.unique(documents, return_inverse=True)
-    sums = torch.zeros(int(owner.max()) + 1, dtype=torch.float64).index_add_(0, owner, values - values.mean())
-    return (sums.square().sum().sqrt() / len(values)).item()
 
 
 def pairs(points, visit, block_size, show_progress=False):
@@ -111,7 +105,8 @@ def two_nearest(points, block_size=BLOCK_SIZE):
 def two_nn(features, documents, device="cpu", block_size=BLOCK_SIZE):
     """Intrinsic dimension and its standard error by two nearest neighbours, 1 / mean log(r2 / r1); or (None, None).
 
-    Points that coincide with another one count once. Source: Facco, d'Errico, Rodriguez, Laio 2017 (their likelihood).
+    One document alone has no standard error (None). Points that coincide with another one count once. Source: Facco,
+    d'Errico, Rodriguez, Laio 2017 (their likelihood).
     """
     unique, first = torch.unique(features, dim=0, return_inverse=True)
     owner = torch.zeros(len(unique), dtype=torch.int64).scatter_(0, first, documents)
@@ -123,7 +118,8 @@ def two_nn(features, documents, device="cpu", block_size=BLOCK_SIZE):
     if not log_ratio.mean() > 0:
         return None, None
     dimension = 1 / log_ratio.mean().item()
-    return dimension, dimension**2 * document_standard_error(log_ratio, owner[apart])
+    error = clustered_error(log_ratio, owner[apart])
+    return dimension, None if error is None else dimension**2 * error
 
 
 def half_samples(documents, draws, seed=0):

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import torch
 
-from entropies import document_standard_error, half_samples, kde_entropies, two_nn
+from entropies import half_samples, kde_entropies, two_nn
 from features import feature_files, load_features
 from files import identity, lock, read_table, same_request, write_csv
 from spectra import decompose, is_current, load_spectra, save_spectrum, spectrum_request
+from standard_errors import clustered_error
 
 COLUMNS = ("context_length", "draw", "n", "width", "dtype", "layer", "rank", "cross_entropy",
            "cross_entropy_standard_error", "kde_entropy", "log_determinant_part", "leave_one_out_entropy",
@@ -52,7 +53,7 @@ def measure(path, decomposition, features, about, draws, request):
     whole["two_nn_dimension"], whole["two_nn_dimension_standard_error"] = two_nn(features, documents, device)
     if losses is not None:
         whole |= {"cross_entropy": losses.mean().item(),
-                  "cross_entropy_standard_error": document_standard_error(losses, documents)}
+                  "cross_entropy_standard_error": clustered_error(losses, documents)}
     halves = measure_halves(features, losses, documents, about["dtype"], device, draws, path.stem)
     common = {"width": width, "dtype": about["dtype"], "layer": about.get("layer")}
     return [{**common, **row} for row in (whole, *halves)]

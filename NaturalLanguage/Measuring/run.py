@@ -14,10 +14,10 @@ import os
 
 import torch
 
-from entropies import document_standard_error
 from files import (begins_anew, difference, load_json, load_tensors, lock, make_directory, same_request, save_json,
                    save_tensors, write_csv)
 from settings import MADE
+from standard_errors import clustered_error
 from utils import fail
 
 COLUMNS = ("context_length", "n_chunks", "n_documents", "cross_entropy", "standard_error", "difference",
@@ -35,12 +35,12 @@ def table_rows(losses, documents):
         values = losses[length]
         row = {"context_length": length, "n_chunks": len(values),
                "n_documents": len(documents[:len(values)].unique()), "cross_entropy": values.mean().item(),
-               "standard_error": document_standard_error(values, documents[:len(values)])}
+               "standard_error": clustered_error(values, documents[:len(values)])}
         if shorter is not None:
             both = min(len(values), len(shorter))
             gap = values[:both] - shorter[:both]
             row["difference"] = gap.mean().item()
-            row["difference_standard_error"] = document_standard_error(gap, documents[:both])
+            row["difference_standard_error"] = clustered_error(gap, documents[:both])
         rows.append(row)
         shorter = values
     return rows

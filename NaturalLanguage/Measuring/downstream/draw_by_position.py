@@ -15,9 +15,10 @@ from utils import positive_int, run_main
 import numpy as np
 
 from downstream.plotting import drawing_parser, label_of, read_runs, save_figure, style
-from downstream.results import MEASURES, bootstrap_interval, clustered_error, resamples
+from downstream.results import MEASURES, bootstrap_interval, resamples
 from downstream.tasks import SINGLE_GOLD
 from draw_CEvsPCA.plotting import REPORTED, panels
+from standard_errors import clustered_error
 
 # Liu et al. 2023: accuracy by gold index
 ACCURACIES = {("multi_document_qa", 20): {"MPT-30B-instruct": ((0, 4, 9, 14, 19), (.537, .518, .522, .527, .562)),

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from downstream.plotting import drawing_parser, read_runs, save_figure
-from downstream.results import MEASURES, clustered_error
+from downstream.results import MEASURES
 from draw_CEvsPCA.plotting import panels
 from files import make_directory, write_csv
+from standard_errors import clustered_error
 
 COLUMNS = ("model", "task", "max_length", "n", "value", "standard_error", "parsed_share", "chance", "comparable")
 LEAST = 3  # conditions for a correlation

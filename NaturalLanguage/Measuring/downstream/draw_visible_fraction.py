@@ -13,8 +13,9 @@ from utils import run_main
 import numpy as np
 
 from downstream.plotting import drawing_parser, label_of, read_runs, save_figure, style
-from downstream.results import MEASURES, best_index, bootstrap_interval, clustered_error, resamples
+from downstream.results import MEASURES, best_index, bootstrap_interval, resamples
 from draw_CEvsPCA.plotting import panels
+from standard_errors import clustered_error
 
 
 def optimum(values, contexts, fractions, measure, draws):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from files import load_json, read_table
+from standard_errors import clustered_error
 from utils import fail
 
 # index: of the sample; context: samples with the same one share it; units: of the context; gold_*: of its one gold
@@ -19,14 +20,6 @@ MEASURES = {"score": "score", "cross_entropy": "cross entropy of the answer (nat
 def numbers(row, words):
     """A row of a table as floats, None where empty, but for the columns that are words."""
     return {name: value if name in words else (float(value) if value else None) for name, value in row.items()}
-
-
-def clustered_error(values, contexts):
-    """Standard error of the mean of values (n,): questions about one context count as dependent. None below two."""
-    values, (_, owner) = np.asarray(values, float), np.unique(contexts, return_inverse=True)
-    if owner.max() < 1:
-        return None
-    return float(np.sqrt((np.bincount(owner, values - values.mean())**2).sum()) / len(values))
 
 
 def measure(lines, name):

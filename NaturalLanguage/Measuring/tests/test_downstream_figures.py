@@ -13,8 +13,9 @@ from downstream.draw_helmet import correlation, correlations
 from downstream.draw_position_weighted import curves, effective, grid, position_weights
 from downstream.draw_two_needles import jump
 from downstream.draw_visible_fraction import optimum
-from downstream.results import COLUMNS, Answers, clustered_error, resamples
+from downstream.results import COLUMNS, Answers, resamples
 from downstream.tasks import TASKS
+from standard_errors import clustered_error
 
 FIGURES = ("draw_visible_fraction", "draw_two_needles", "draw_by_position", "draw_helmet", "draw_position_weighted")
 

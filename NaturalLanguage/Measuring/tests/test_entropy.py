@@ -9,11 +9,12 @@ from scipy.stats import gaussian_kde
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from entropies import document_standard_error, half_samples, kde_entropies, two_nn
+from entropies import half_samples, kde_entropies, two_nn
 from helpers import make_model
 from plotting import Spectrum
 from scorer import Scorer
 from spectra import decompose
+from standard_errors import clustered_error
 
 
 def correlated(n, width, seed=0):
@@ -147,9 +148,10 @@ def test_near_duplicates_keep_the_digits_of_their_distances(near):
 def test_standard_errors_count_documents_not_chunks():
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(400, generator=generator, dtype=torch.float64)
-    alone = document_standard_error(values, torch.arange(400))
+    alone = clustered_error(values, torch.arange(400))
     assert alone == pytest.approx(values.std(correction=0).item() / 20)
-    copies = document_standard_error(values.repeat_interleave(5), torch.arange(400).repeat_interleave(5))
+    copies = clustered_error(values.repeat_interleave(5), torch.arange(400).repeat_interleave(5))
+    assert clustered_error(values, torch.zeros(400)) is None  # one document says nothing about the spread
     assert copies == pytest.approx(alone)  # five copies of a chunk say no more than one
     spread = [values[mask].mean() for mask in half_samples(torch.arange(400), 400)]
     assert torch.tensor(spread).std().item() == pytest.approx(alone, rel=0.15)  # a half sample has the whole's error
