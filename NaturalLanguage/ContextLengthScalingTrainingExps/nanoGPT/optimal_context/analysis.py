@@ -192,7 +192,7 @@ def describe_cells(analysis):
     """Of each cell the mean loss, its spread over seeds, and the fitted Bayes risk."""
     cells = analysis.cells
     bayes = predict(analysis.answer.fit, cells.lengths, cells.sizes)[0]
-    columns = (values.tolist() for values in (cells.lengths, cells.sizes, cells.losses, bayes))
+    columns = (values.tolist() for values in (cells.lengths, cells.sizes, cells.balanced, bayes))
     return [{"context_length": length, "train_tokens": size, "loss": loss,
              "standard_deviation": float(seeds.std(ddof=1)) if len(seeds) > 1 else None, "bayes_risk": risk}
             for length, size, loss, risk, seeds in zip(*columns, cells.seeds)]
@@ -215,7 +215,7 @@ def table_reasons(analysis):
 def describe(analysis, predict_sizes, seed):
     """All that is known, for JSON."""
     cells, fit, law = analysis.cells, analysis.answer.fit, analysis.kept.law
-    residual = cells.losses - predict(fit, cells.lengths, cells.sizes)[1]
+    residual = cells.balanced - predict(fit, cells.lengths, cells.sizes)[1]
     values, draws = described(fit, fit.theta), described(fit, fit.draws)
     supported = [supported_factor(law, cells, seed, upwards) for upwards in (False, True)]
     optima = predictions(analysis, np.unique(cells.sizes), supported)
@@ -231,7 +231,7 @@ def describe(analysis, predict_sizes, seed):
         "near_laws": [fit.law.name for fit in analysis.answer.others],
         "reference": dict(zip(("context_length", "train_tokens"), map(float, fit.reference))),
         "parameters": {name: interval(values[name], draws[name]) for name in values},
-        "r_squared": float(1 - (residual**2).sum() / max(((cells.losses - cells.losses.mean())**2).sum(), 1e-300)),
+        "r_squared": float(1 - (residual**2).sum() / max(((cells.balanced - cells.balanced.mean())**2).sum(), 1e-300)),
         "residual_rms": float(np.sqrt((residual**2).mean())),
         "effect_of_length": analysis.effect,
         "baseline": {"name": analysis.baseline, "error": analysis.baseline_error,

@@ -27,7 +27,7 @@ class Pairing:
 
     covariance (n, n): of the cells' means, and alone (n,) their variances v / |seeds| without what seeds add; noise: v,
     with its degrees of freedom; shares (n,): b; deviations (runs,): what neither length nor seed explains of each run,
-    scaled to the variance v.
+    scaled to the variance v. balanced (n,): the means as if each length had all seeds of its size, to compare lengths.
     """
     covariance: np.ndarray
     alone: np.ndarray
@@ -35,6 +35,7 @@ class Pairing:
     freedom: int
     shares: np.ndarray
     deviations: np.ndarray
+    balanced: np.ndarray
 
     @cached_property
     def root(self):
@@ -46,7 +47,7 @@ class Pairing:
     def part(self, keep):
         """The same of the cells of a mask (n,)."""
         return replace(self, covariance=self.covariance[np.ix_(keep, keep)], alone=self.alone[keep],
-                       shares=self.shares[keep])
+                       shares=self.shares[keep], balanced=self.balanced[keep])
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,14 @@ class TwoWay:
     """The analysis of variance of one size: squares and degrees of freedom of seeds beside lengths, and of the rest.
 
     counted: by how much b enters the expected squares of the seeds. rest (runs,): residuals of all runs, cell by cell.
+    balanced (lengths,): the mean loss of each length as if it had all seeds.
     """
     seeds: float
     seeds_freedom: int
     counted: float
     rest: np.ndarray
     freedom: int
+    balanced: np.ndarray
 
 
 def two_way(cells, size):
@@ -69,13 +72,14 @@ def two_way(cells, size):
     length = np.repeat(np.arange(len(rows)), [len(cells.seeds[row]) for row in rows])
     _, seed = np.unique([str(name) for row in rows for name in cells.names[row]], return_inverse=True)
     columns = np.c_[losses, np.eye(seed.max() + 1)[seed]]
-    for index in range(len(rows)):
-        columns[length == index] -= columns[length == index].mean(0)
-    losses, seeds = columns[:, 0], columns[:, 1:]
-    rank = int(np.linalg.matrix_rank(seeds))
-    fitted = seeds @ np.linalg.lstsq(seeds, losses, rcond=None)[0]
+    means = np.array([columns[length == index].mean(0) for index in range(len(rows))])
+    losses, seeds = np.split(columns - means[length], [1], axis=1)
+    losses, rank = losses[:, 0], int(np.linalg.matrix_rank(seeds))
+    added = np.linalg.lstsq(seeds, losses, rcond=None)[0]  # by each seed at all lengths
+    fitted, own = seeds @ added, means[:, 1:]
+    balanced = means[:, 0] + (1 / own.shape[1] - own) @ added
     return TwoWay(float((fitted**2).sum()), rank, float((seeds**2).sum()), losses - fitted,
-                  len(losses) - len(rows) - rank)
+                  len(losses) - len(rows) - rank, balanced)
 
 
 def shares_of(noise, tables, sizes):
@@ -111,10 +115,13 @@ def pair(cells):
     ratio = squares / seeds_freedom / max(noise, 1e-300)
     if squares <= 1e-20 * (cells.losses**2).sum() or f_distribution.sf(ratio, seeds_freedom, freedom) > TOGETHER:
         return cells
+    balanced = np.zeros(len(cells.losses))
+    for size, table in zip(sizes, tables):
+        balanced[cells.sizes == size] = table.balanced
     noise = max(noise, LEAST * squares / sum(table.counted for table in tables))
     shares = shares_of(noise, tables, sizes)[np.searchsorted(sizes, cells.sizes)]
     counts = np.array([len(seeds) for seeds in cells.seeds])
     both = np.array([[len(set(one) & set(other)) for other in cells.names] for one in cells.names])
     covariance = shares * both / np.outer(counts, counts) * (cells.sizes[:, None] == cells.sizes)
     return replace(cells, pairing=Pairing(covariance + np.diag(noise / counts), noise / counts, noise, freedom, shares,
-                                          rest * np.sqrt(len(rest) / freedom)))
+                                          rest * np.sqrt(len(rest) / freedom), balanced))

@@ -50,6 +50,14 @@ class Cells:
         """The losses (N,) of all readings, straight and in units of their scales."""
         return np.concatenate([cells.scale * cells.straight(cells.losses) for cells in self.readings])
 
+    @property
+    def balanced(self):
+        """The mean losses (n,) to compare lengths by: where seeds vary together, as if each length had all of its size.
+
+        A fit does not need them: it knows which seeds a mean is of.
+        """
+        return self.losses if self.pairing is None else self.pairing.balanced
+
     def straight(self, values):
         """Values (..., n) of the cells, so combined that their noise is independent where seeds vary together."""
         return values if self.pairing is None else values @ self.pairing.root.T
@@ -181,7 +189,7 @@ def sizes_with_their_lowest_loss_inside(cells):
     """The sizes whose lowest mean loss is at neither end of their lengths."""
     inside = []
     for size in np.unique(cells.sizes):
-        losses = cells.of_size(size).losses
+        losses = cells.of_size(size).balanced
         if 0 < losses.argmin() < len(losses) - 1:
             inside.append(float(size))
     return inside
@@ -191,7 +199,7 @@ def nearest_size(cells, size):
     """Baseline: the losses of the training size that is nearest on a logarithmic scale, {length: loss}."""
     sizes = np.unique(cells.sizes)
     nearest = cells.of_size(sizes[np.abs(np.log(sizes / size)).argmin()])
-    return dict(zip(nearest.lengths, nearest.losses))
+    return dict(zip(nearest.lengths, nearest.balanced))
 
 
 def interpolated(cells, size):
@@ -206,7 +214,7 @@ def interpolated(cells, size):
             right = int(np.clip(np.searchsorted(here.sizes, size), 1, len(here.sizes) - 1))
             left_size, right_size = np.log(here.sizes[right - 1:right + 1])
             share = (np.log(size) - left_size) / (right_size - left_size)
-            found[length] = (1 - share) * here.losses[right - 1] + share * here.losses[right]
+            found[length] = (1 - share) * here.balanced[right - 1] + share * here.balanced[right]
     return found
 
 
@@ -224,8 +232,8 @@ def power_laws(cells, size):
         for length in lengths:
             here = cells.part(cells.lengths == length)
             columns = np.stack([np.ones(len(here.sizes)), (here.sizes / reference)**-beta], 1)
-            (floor, slope), *_ = np.linalg.lstsq(columns, here.losses)
-            error += ((here.losses - columns @ (floor, slope))**2).sum()
+            (floor, slope), *_ = np.linalg.lstsq(columns, here.balanced)
+            error += ((here.balanced - columns @ (floor, slope))**2).sum()
             found[length] = floor + slope * (size / reference)**-beta
         fits.append((error, found))
     as_good = min(error for error, _ in fits) + ROUNDING * (cells.losses**2).sum()
@@ -249,11 +257,11 @@ def compared(truth, predicted):
     if not keep.any():
         fail(f"the training size {truth.sizes[0]:g} has no context length that at least two other sizes have too; "
              "train it at lengths of theirs, or leave it out")
-    losses, guess = truth.losses[keep], np.array([predicted[length] for length in truth.lengths[keep]])
+    losses, guess = truth.balanced[keep], np.array([predicted[length] for length in truth.lengths[keep]])
     best, chosen = int(losses.argmin()), int(guess.argmin())
     around = slice(max(best - 1, 0), best + 2)
     near = truth.part(np.isin(truth.lengths, truth.lengths[keep][around]))
-    errors = near.straight((guess - losses)[around])
+    errors = near.straight(guess[around] - near.losses)
     noise = ([values.var(ddof=1) / len(values) for values in near.seeds if len(values) > 1] if near.pairing is None
              else near.pairing.alone)
     return {"train_tokens": truth.sizes[0], "measured_optimum": truth.lengths[keep][best],

@@ -14,7 +14,7 @@ from optimal_context.law import optimum, predict, residuals
 from optimal_context.pairing import two_way
 from optimal_context.readings import read_as_asked
 from optimal_context.recovery import measure
-from optimal_context.selection import LEVELS, leave_one_size_out
+from optimal_context.selection import LEVELS, baselines, leave_one_size_out
 from optimal_context.solver import fit_law
 from optimal_context.table import Columns, from_losses, summary
 
@@ -67,6 +67,28 @@ def test_the_analysis_of_variance_is_that_of_two_regressions():
     drawn = np.random.default_rng(0).standard_normal((20000, 4)) @ seeds.T  # what b = 1 adds to the squares of seeds
     left = drawn - drawn @ lengths @ np.diag(1 / lengths.sum(0)) @ lengths.T
     assert found.counted == pytest.approx((left**2).sum(1).mean(), rel=0.03)
+
+
+def test_lengths_that_lack_seeds_are_compared_as_if_they_had_them():
+    """Where a length lacks the seed of a hard part its mean is low: no optimum, and no error of a plain baseline.
+
+    Losses are straight in log D at each length, lowest at LENGTHS[2] everywhere, so that interpolation is exact.
+    """
+    def straight(length, size):
+        return 5 - 0.3 * np.log(size) + 0.1 * np.log(length / LENGTHS[2])**2
+
+    tables = tables_with_parts(3, straight, parts=1.0)
+    hardest = {size: max(range(4), key=lambda seed, size=size: tables[size, LENGTHS[0]][seed]) for size in SIZES}
+    for index, size in enumerate(SIZES):
+        del tables[size, LENGTHS[index % 2 * 4]][hardest[size]]
+    cells = from_losses(tables)
+    assert any(cells.of_size(size).losses.argmin() != 2 for size in SIZES)
+    assert all(cells.of_size(size).balanced.argmin() == 2 for size in SIZES)
+    rows = baselines(cells)["log-linear interpolation"]
+    assert all(row["measured_optimum"] == LENGTHS[2] and row["regret"] == 0 for row in rows)
+    assert summary(rows)["near_error_rms"] < 2 * NOISE
+    whole = from_losses(tables_with_parts(3, straight, parts=1.0))
+    assert np.array_equal(whole.balanced, whole.losses)
 
 
 @pytest.mark.parametrize("missing", [(), FAR])
