@@ -137,9 +137,11 @@ def straightness():
         table.append([experiment, len(seeds), f"{excess:.5f}", f"{ranks[0]} to {ranks[-1]} of {rows[0]['width']}",
                       *(spread((entry[name][1] for entry in found), 4) if name in found[0] else "" for name in (
                           "KDE entropy", "log-determinant part", "absolute eigenvalues", "relative eigenvalues")),
-                      ", ".join(str(entry["absolute eigenvalues"][0]) for entry in found)])
+                      *(", ".join(str(entry[f"{kind} eigenvalues"][0]) for entry in found)
+                        for kind in ("absolute", "relative"))])
     return markdown(["runs", "seeds", "nats above Bayes at most", "rank", "R: KDE entropy", "its log-determinant part",
-                     "sum of log absolute eigenvalues", "of relative ones", "best N (absolute)"], table)
+                     "sum of log absolute eigenvalues", "of relative ones", "best N (absolute)",
+                     "best N (relative)"], table)
 
 
 def speed():

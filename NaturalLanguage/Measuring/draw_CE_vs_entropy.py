@@ -9,8 +9,8 @@ Reads measures.csv and spectra.pt. Writes, as PDF and PNG:
     NAME_entropies      KDE entropy against the entropy of the PCA (sum of log relative eigenvalues), the dimension at
                         the threshold with the best line, and cross entropy
 Prints slope and R with 95% intervals: of the line's residuals, and where measure_entropy.py drew half samples, of the
-documents too. --exclude names context lengths that are drawn hollow and not fitted (the paper drops 3 of
-RecurrentGemma-9B); what the paper reports for its models is printed beside it.
+documents too. --exclude names context lengths that are drawn hollow and not fitted, NAME:LENGTH those of one
+measurement (the paper drops 3 of RecurrentGemma-9B); what the paper reports for its models is printed beside it.
 """
 
 from utils import run_main
@@ -24,6 +24,7 @@ from draw_CEvsPCA.plotting import (
     FIT, MEASURING, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, read_measures,
     save_figure,
 )
+from settings import excluded_lengths, exclusion
 
 DISTINCT = 3  # points that a line needs
 
@@ -98,18 +99,20 @@ def draw_entropies(measures, excluded):
 
 def main():
     parser = drawing_parser(__doc__, "measures.csv")
-    parser.add_argument("--exclude", type=int, nargs="*", default=[], help="context lengths to draw but not to fit")
+    parser.add_argument("--exclude", type=exclusion, nargs="*", default=[],
+                        help="context lengths to draw but not to fit; NAME:LENGTH in the measurement NAME alone")
     args = parse_results(parser)
-    excluded = {*args.exclude}
     figure, axes = panels(len(args.results), width=4, height=3.2, columns=3)
     for axis, directory in zip(axes, args.results):
         measures = read_measures(directory)
+        excluded = excluded_lengths(args.exclude, measures.name)
         draw_ce_vs_entropy(axis, measures, excluded)
         save_figure(draw_entropies(measures, excluded), args.out_dir, f"{measures.name}_entropies")
     save_figure(figure, args.out_dir, "ce_vs_entropy")
     with open(MEASURING / "results" / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            print(f"reported for {row['model']}: slope {row['slope']}, R {row['r']}")
+            print(f"reported for {row['model']}: slope {row['slope']}, R {row['r']}"
+                  + (f", without {row['dropped']} at very short context" if int(row["dropped"]) else ""))
 
 
 if __name__ == "__main__":

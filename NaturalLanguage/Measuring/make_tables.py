@@ -63,6 +63,11 @@ def laws_table():
                     rows)
 
 
+def without(row):
+    """How many context lengths the paper drops from a line that it reports, in words; or nothing."""
+    return f", without {row['dropped']} of very short context" if int(row["dropped"]) else ""
+
+
 def lines_table():
     """Cross entropy against KDE entropy: each model over all context lengths and from the paper's first; reported."""
     rows = []
@@ -74,7 +79,7 @@ def lines_table():
                          "" if math.isnan(error) else f"{error:.3f}"))
     with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            rows.append((f"{row['model']}, the paper's", f"from {PAPER_FROM}", row["slope"], row["r"], ""))
+            rows.append((f"{row['model']}, the paper's", f"from {PAPER_FROM}{without(row)}", row["slope"], row["r"], ""))
     return markdown(("model", "context lengths", "slope", "R", "standard error of R over half samples of documents"),
                     rows)
 
@@ -209,7 +214,7 @@ def summary_table():
     rows = read_losses(RESULTS / MODELS[-1])
     fit = fit_power_law([row["context_length"] for row in rows], [row["cross_entropy"] for row in rows])
     with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
-        paper = ", ".join(f"{row['r']} ({row['model']})" for row in csv.DictReader(file))
+        paper = ", ".join(f"{row['r']} ({row['model']}{without(row)})" for row in csv.DictReader(file))
     return markdown(("figure", "command", "ours", "the paper's"), [
         ("Figs. 2, 9: cross entropy against entropy", "`bash NaturalLanguage/reproduce.sh`",
          "two small models of our own: " + "; ".join(lines), f"from {PAPER_FROM} tokens on R = {paper}"),

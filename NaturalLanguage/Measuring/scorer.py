@@ -26,12 +26,14 @@ def load_config(name, rope_scaling=None, rope_factor=None):
 def longest_context(config):
     """Tokens that the model can see by its configuration, or None if it names no limit.
 
-    Some name none by -1 (XLNet) or by a number that no text reaches.
+    Some name none by -1 (XLNet) or by a number that no text reaches; and dynamic positions follow any length.
     """
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(limit, int) or not 0 < limit < NO_LIMIT:
         return None
     rotary = getattr(config, "rope_parameters", None) or {}
+    if rotary.get("rope_type") == "dynamic":
+        return None
     return max(limit, int((rotary.get("original_max_position_embeddings") or limit) * (rotary.get("factor") or 1)))
 
 

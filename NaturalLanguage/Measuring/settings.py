@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils import non_negative_int, positive_float, positive_int
+from utils import argument_type, non_negative_int, positive_float, positive_int
 
 TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 MADE = ("cross_entropy.csv", "measures.csv", "spectra.pt")  # in a measurement's directory, from losses and features
@@ -11,6 +11,15 @@ MADE = ("cross_entropy.csv", "measures.csv", "spectra.pt")  # in a measurement's
 def measurement_name(model_name):
     """What a measurement of a model is called: the last part of its path or hub name."""
     return Path(model_name).absolute().name
+
+
+exclusion = argument_type(str, lambda word: word.rpartition(":")[2].isdecimal(),
+                          "a context length, or NAME:LENGTH for the measurement NAME alone")
+
+
+def excluded_lengths(exclusions, name):
+    """The context lengths that the words of --exclude (`exclusion`) leave out of the measurement `name`: a set."""
+    return {int(length) for owner, _, length in (word.rpartition(":") for word in exclusions) if owner in ("", name)}
 
 
 def add_scoring_flags(parser):

@@ -11,14 +11,14 @@ EXCLUDE are the defaults of the flags so called. A model is measured if its fina
 and texts, on as many chunks or more.
 """
 
-from utils import available_cores, fail, non_negative_int, run_main
+from utils import available_cores, fail, run_main
 
 import sys
 from pathlib import Path
 
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, visible_gpus
 from pipeline import is_done, model_command, model_directory, parse, pipeline_parser, script
-from settings import measurement_name
+from settings import exclusion, measurement_name
 
 
 def draw(args, directories):
@@ -43,9 +43,8 @@ def collect(args):
 def main():
     parser = pipeline_parser(__doc__)
     parser.add_argument("models", nargs="+", metavar="model", help="hub names or directories of causal language models")
-    parser.add_argument("--exclude", type=non_negative_int, nargs="*",
-                        default=from_environment("EXCLUDE", "", non_negative_int),
-                        help="context lengths to draw but not to fit")
+    parser.add_argument("--exclude", type=exclusion, nargs="*", default=from_environment("EXCLUDE", "", exclusion),
+                        help="context lengths to draw but not to fit; NAME:LENGTH of the model NAME alone")
     add_modes(parser)
     args = parse(parser, sys.argv[1:])
     names = [measurement_name(model) for model in args.models]

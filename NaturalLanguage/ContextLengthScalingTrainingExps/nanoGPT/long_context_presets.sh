@@ -39,7 +39,7 @@ paper)
     L=2048 FAR=65536 TOKENS=83886080 kinds="linear ntk yarn" shares="0 0.3 0.6 1" lengths="1024 2048 4096 8192 16384"
     sweep_tokens="20000000 80000000" model=(--n_embd 768)
     training=() learning=(--document_mask) longer=(--max_iters 4000)
-    tuning=(--learning_rate 2e-5 --min_lr 2e-5 --warmup_iters 20 --max_iters 1000)
+    tuning=(--learning_rate 2e-5 --min_lr 2e-5 --warmup_iters 20 --max_iters 1000 --patience 100)
     remembering=(--n_layer 1) sweeping=()
     timing=(--device cuda --dtype bfloat16 --n_head 12 --head_width 64)
     dilated=(512:1 1024:2) window=512 VALID=4194304 PERCENT=2 corpus=()

@@ -167,7 +167,7 @@ def summary():
         ["Fig. 15, Fig. 1 middle: optimal context (tokens) at each number of training tokens [others that are not "
          "significantly worse]",
          "`bash NaturalLanguage/reproduce.sh`", optima_in_words(read_cells(RESULTS / "small" / "sweep.csv")),
-         "an optimum at every size, growing with the size"],
+         "an optimum at each of 200M, 250M, 300M, 350M, 500M and 750M tokens of OpenWebText, growing with the size"],
         ["the same on source code, each seed on a part of its own, validation on packages that no run has seen",
          "`bash NaturalLanguage/ContextLengthScalingTrainingExps/nanoGPT/reproduce_optimum.sh code`",
          optima_in_words(read_cells(RESULTS / "optimum_code" / "grid.csv")), "the same"]])

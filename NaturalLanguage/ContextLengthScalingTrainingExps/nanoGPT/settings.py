@@ -1,11 +1,13 @@
 """The flags of train.py, from the command line and a JSON configuration, and what follows from them and the corpus."""
 
 import math
+import sys
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from files import load_json
 from long_context_flags import SHAPE, add_flags, inherit
+from nanogpt_keys import ALWAYS, REFUSED, SWITCHES, translate
 from utils import Parser, argument_type, fail, non_negative_float, non_negative_int, positive_float, positive_int, seed
 
 FORWARD_TOKENS = {"cpu": 16_384, "cuda": 61_440}  # tokens of a forward pass, where --batch_size is not given
@@ -107,15 +109,16 @@ def as_flags(name, value):
 def parse(description, arguments=None):
     """Flags of the command line (or a list of them), over those of the JSON file, over the defaults."""
     parser = build_parser(description)
+    arguments = translate(sys.argv[1:] if arguments is None else arguments)
     args = parser.parse_args(arguments)
     if args.config:
         config = load_json(args.config, "the configuration")
-        known = {*vars(parser.parse_args([])), "block_size"} - {"config", "dry_run"}
+        known = {*vars(parser.parse_args([])), "block_size", *ALWAYS, *REFUSED, *SWITCHES} - {"config", "dry_run"}
         unknown = sorted(set(config) - known)
         if unknown:
             fail(f"{args.config} has {', '.join(unknown)}, which train.py does not know; see --help")
         flags = [flag for name, value in config.items() if value is not None for flag in as_flags(name, value)]
-        parser.set_defaults(**{**vars(parser.parse_args(flags)), "config": None})
+        parser.set_defaults(**{**vars(parser.parse_args(translate(flags))), "config": None})
         args = parser.parse_args(arguments)
     for name in ("context_length", "train_bin"):
         if getattr(args, name) is None:

@@ -23,7 +23,7 @@ from train_cells import TrainCell, add_resources, dispatch_runs, dry_run, finish
 
 FOLDER = Path(__file__).parent
 PAPER_LENGTHS = "384 512 768 1024 1536 2048 3072 5120 7680 10240 15360"
-PAPER_TOKENS = "20000000 40000000 80000000"
+PAPER_TOKENS = "200000000 250000000 300000000 350000000 500000000 750000000"
 SWEPT = {"--seed": "--seeds", "--context_length": "--context_lengths",
          "--block_size": "--context_lengths"}  # flag of train.py: flag of the sweep
 
@@ -47,7 +47,7 @@ def parse_args():
     grid.add_argument("--vary_data", action=BooleanOptionalAction, default=False,
                       help="each seed trains on another part of the corpus too (--data_seed SEED)")
     grid.add_argument("--train_bin", help="training tokens of prepare.py", default=environment(
-        "TRAIN_BIN", "data/openwebtext/LONGCONTEXTSUBSET_train_P10.0_SFrom0.0.bin"))
+        "TRAIN_BIN", "data/openwebtext/LONGCONTEXTSUBSET_train_P100.0_SFrom0.0.bin"))
     grid.add_argument("--out_dir", default=environment("OUT_DIR", "outputs/runs"), help="directory of the runs")
     add_resources(parser)
     add_modes(parser)

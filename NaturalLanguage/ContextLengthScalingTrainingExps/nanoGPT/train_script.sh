@@ -31,6 +31,10 @@ shift 2
 config=$("$PYTHON" create_config.py --context_length "$context_length" --percent_name "$percent_name")
 gpus=$("$PYTHON" -c "import jobs; print(len(jobs.visible_gpus()))")
 nodes=${SLURM_JOB_NUM_NODES:-1}
+if [[ $gpus -eq 0 && -n ${SLURM_JOB_ID:-} && " $* " != *" --device"[\ =]"cpu "* ]]; then
+    echo "train_script.sh: this job has no GPU; submit it with --gres=gpu:8, or give --device cpu" >&2
+    exit 2
+fi
 if (( nodes > 1 )); then
     first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     # in a session of its own, because at TERM srun kills its tasks; theirs comes from launching.sh

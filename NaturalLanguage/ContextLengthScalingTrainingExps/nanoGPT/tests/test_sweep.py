@@ -161,6 +161,10 @@ def test_the_script_of_one_run(small_bins, tmp_path):
     for bad, message in ((["32"], "give a context length"), (["32", "two"], "is not like 2p0")):
         done = bash("train_script.sh", *bad, cwd=checkout)
         assert done.returncode == 2 and message in done.stderr, done.stderr
+    in_a_job = {"SLURM_JOB_ID": "1", "LAUNCHED_IN": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = bash("train_script.sh", "32", "2p0", cwd=checkout, **in_a_job)
+    assert done.returncode == 2 and "this job has no GPU; submit it with --gres=gpu:8" in done.stderr
+    assert bash("train_script.sh", "32", "2p0", *TINY, "--max_iters", 2, cwd=checkout, **in_a_job).returncode == 0
 
 
 @pytest.mark.slow

@@ -195,9 +195,10 @@ def test_weights_on_the_way_are_those_of_a_shorter_run(whole, nanogpt, small_bin
 
 def test_flags_count_more_than_the_configuration_wherever_they_stand(nanogpt, small_bins, tmp_path):
     config = {"context_length": 64, "train_bin": str(small_bins), "max_iters": 3, "compile": False, "seed": 4,
-              "train_tokens": 3000}
+              "train_tokens": 3000, "dropout": 0.0, "bias": False}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    nanogpt("train.py", "--seed=5", "config.json", "--block_size=32", "--out_dir", "runs", *TINY)
+    keys = ("--block_size=32", "--compile=False", "--decay_lr=True", "--init_from=scratch", "--dropout=0")  # nanoGPT's
+    nanogpt("train.py", "--seed=5", "config.json", *keys, "--out_dir", "runs", *TINY)
     saved = json.loads((tmp_path / "runs" / "ctl32_tok3000_seed5" / "args.json").read_text())["arguments"]
     assert (saved["max_iters"], saved["warmup_iters"], saved["compile"]) == (3, 10, False)
     for wrong, message in (({"max_iters": -3}, "--max_iters"), ({"dtype": "int8"}, "--dtype"),
@@ -233,6 +234,9 @@ def test_warm_up_in_passes_over_the_data(nanogpt, small_bins, tmp_path):
     (("--dtype", "int8"), "--dtype"),
     (("--device", "cuda:77"), "--device"),
     (("--seed", 2**63), "--seed"),
+    (("--dropout=0.1",), "--dropout can only be 0: there is no dropout here"),
+    (("--bias",), "--bias can only be False"),
+    (("--eval_iters=200",), "give --eval_tokens"),
     (("absent.json",), "cannot read the configuration"),
     (("broken.json",), "is not JSON"),
 ])
