@@ -79,7 +79,8 @@ def lines_table():
                          "" if math.isnan(error) else f"{error:.3f}"))
     with open(RESULTS / "reported" / "ce_vs_entropy.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            rows.append((f"{row['model']}, the paper's", f"from {PAPER_FROM}{without(row)}", row["slope"], row["r"], ""))
+            rows.append((f"{row['model']}, the paper's", f"from {PAPER_FROM}{without(row)}", row["slope"], row["r"],
+                         ""))
     return markdown(("model", "context lengths", "slope", "R", "standard error of R over half samples of documents"),
                     rows)
 
