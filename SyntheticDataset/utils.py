@@ -44,10 +44,10 @@ def close_bars():
         bar.close()
 
 
-def print_last(message):
-    """Print one line on stderr, the last one, that begins with the script's name."""
+def print_last(message, everywhere=False):
+    """Print one line on stderr, the last one, that begins with the script's name: the first process, or everywhere."""
     close_bars()
-    if is_first_process():
+    if is_first_process() or everywhere:
         sys.stdout.flush()
         print(f"{Path(sys.argv[0]).name}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
@@ -57,9 +57,12 @@ def again():
     return f"start the same command again{', without --overwrite' if '--overwrite' in sys.argv else ''}, it goes on"
 
 
-def fail(message):
-    """End the program with exit code 2 and one line on stderr, the last one."""
-    print_last(message)
+def fail(message, everywhere=False):
+    """End the program with exit code 2 and one line on stderr, the last one.
+
+    everywhere: of several processes, also one that is not the first says so; for what may befall one of them alone.
+    """
+    print_last(message, everywhere)
     raise SystemExit(2)
 
 
@@ -270,7 +273,7 @@ def choose_device(name):
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index)
         if device.index >= torch.cuda.device_count():
             fail(f"--device {name} needs GPU {device.index}, and torch sees {torch.cuda.device_count()} GPUs here; use "
-                 "--device cpu")
+                 "--device cpu, or as many processes as GPUs", everywhere=True)
         torch.cuda.set_device(device)
     return device
 

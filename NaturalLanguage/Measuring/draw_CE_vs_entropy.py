@@ -16,6 +16,7 @@ measurement (the paper drops 3 of RecurrentGemma-9B); what the paper reports for
 from utils import run_main
 
 import csv
+from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from draw_CEvsPCA.plotting import (
     FIT, MEASURING, N_COMPONENTS, THRESHOLDS, drawing_parser, length_colours, panels, parse_results, read_measures,
     save_figure,
 )
-from settings import excluded_lengths, exclusion
+from settings import excluded_lengths, exclusion, refuse_unknown_owners
 
 DISTINCT = 3  # points that a line needs
 
@@ -102,6 +103,7 @@ def main():
     parser.add_argument("--exclude", type=exclusion, nargs="*", default=[],
                         help="context lengths to draw but not to fit; NAME:LENGTH in the measurement NAME alone")
     args = parse_results(parser)
+    refuse_unknown_owners(args.exclude, [Path(directory).resolve().name for directory in args.results])
     figure, axes = panels(len(args.results), width=4, height=3.2, columns=3)
     for axis, directory in zip(axes, args.results):
         measures = read_measures(directory)

@@ -123,9 +123,14 @@ def two_nn(features, documents, device="cpu", block_size=BLOCK_SIZE):
 
 
 def half_samples(documents, draws, seed=0):
-    """`draws` random halves of the documents: masks (n,) over the chunks. The same at every context length."""
+    """`draws` random halves of the documents: masks (n,) over the chunks. The same at every context length.
+
+    Raises ValueError for one document alone, which has no halves.
+    """
     names = torch.unique(documents)
+    if len(names) < 2:
+        raise ValueError("all chunks are of one document")
     generator = torch.Generator().manual_seed(seed)
     for _ in range(draws):
-        chosen = names[torch.randperm(len(names), generator=generator)[:max(1, len(names) // 2)]]
+        chosen = names[torch.randperm(len(names), generator=generator)[:len(names) // 2]]
         yield torch.isin(documents, chosen)

@@ -88,7 +88,11 @@ def lock(path, message=None, wait=False):
 
     The operating system frees the lock of a process that has died, however it died.
     """
-    with open(path, "w") as file:
+    try:
+        file = open(path, "w")
+    except OSError as error:
+        fail(f"cannot write {path} ({error.strerror}); choose another directory, or make it writable")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             held = os.path.samestat(os.fstat(file.fileno()), os.stat(path))  # not if it was deleted in the meantime

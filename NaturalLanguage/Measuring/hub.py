@@ -10,21 +10,22 @@ from pathlib import Path
 
 from utils import fail
 
+HASHED_WHOLE = 2**28  # bytes
 MODEL_SUFFIXES = (".json", ".jinja", ".safetensors", ".bin")  # of the files of a model directory
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # their advice on configurations is not about our use
 if not sys.stderr.isatty():
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def reach_hub(name):
-    """Exit with code 2 at once without a network, where the hub's client would try again for minutes."""
+def reaches_hub():
+    """Whether the hub can be reached; without a network its client would try again for minutes."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or os.environ.get("HF_ENDPOINT"):
-        return
+        return True
     try:
         socket.create_connection(("huggingface.co", 443), timeout=10).close()
+        return True
     except OSError:
-        fail(f"{name} is not on this machine and there is no network to huggingface.co; give the path of a model "
-             "directory, or download it where there is one (hf download) and copy the cache")
+        return False
 
 
 def from_pretrained(auto_class, name, **options):
@@ -36,8 +37,13 @@ def from_pretrained(auto_class, name, **options):
         if not local:
             try:
                 return auto_class.from_pretrained(name, local_files_only=True, trust_remote_code=False, **options)
-            except Exception:  # not in the cache, which is reported in several types
-                reach_hub(name)
+            except Exception:  # not in the cache, which is reported in several types, or there and of no use
+                if not reaches_hub():
+                    from huggingface_hub import try_to_load_from_cache
+                    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+                        raise
+                    fail(f"{name} is not on this machine and there is no network to huggingface.co; give the path of a "
+                         "model directory, or download it where there is one (hf download) and copy the cache")
         return auto_class.from_pretrained(name, trust_remote_code=False, **options)
     except Exception as error:  # the libraries raise many types
         reason = " ".join(str(error).split())
@@ -77,17 +83,21 @@ def encode(tokenizer, texts):
 
 
 def local_revision(name):
-    """A hash of the sizes and ends of the files of a model directory, or None for a name on the hub."""
+    """A hash of the files of a model directory, or None for a name on the hub.
+
+    Of a file of more than HASHED_WHOLE bytes it reads a sixteenth: the beginning of each MiB.
+    """
     if not Path(name).is_dir():
         return None
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(name).iterdir() if path.suffix in MODEL_SUFFIXES):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
+        share = 1 if size <= HASHED_WHOLE else 16
         with open(path, "rb") as file:
-            digest.update(file.read(2**20))
-            file.seek(max(0, size - 2**20))
-            digest.update(file.read())
+            for start in range(0, size, 2**20):
+                file.seek(start)
+                digest.update(file.read(2**20 // share))
     return digest.hexdigest()
 
 

@@ -32,15 +32,15 @@ REQUEST = ("draws", "features_sha256")
 def measure_halves(features, losses, documents, dtype, device, draws, name):
     """A row for each of `draws` random halves of the documents; none, and a line that says so, if they are too few."""
     rows = []
-    for draw, mask in enumerate(progress(half_samples(documents, draws), total=draws, desc=f"{name}, halves",
-                                         unit="draw", leave=False)):
-        half = features[mask]
-        try:
+    try:
+        for draw, mask in enumerate(progress(half_samples(documents, draws), total=draws, desc=f"{name}, halves",
+                                             unit="draw", leave=False)):
+            half = features[mask]
             rows.append({"draw": draw, "n": len(half), **kde_entropies(half, decompose(half, dtype, device)),
                          "cross_entropy": None if losses is None else losses[mask].mean().item()})
-        except ValueError as error:
-            say(f"{name}: no standard errors of entropies; in a random half of the documents, {error}")
-            return []
+    except ValueError as error:
+        say(f"{name}: no standard errors of entropies, which need random halves of the documents: {error}")
+        return []
     return rows
 
 
@@ -63,7 +63,7 @@ def read_rows(path):
     """{context length: rows as text} of a measures.csv; empty if there is none."""
     found = {}
     for row in read_table(path, COLUMNS, "make it again with --overwrite") if path.exists() else ():
-        found.setdefault(int(row["context_length"]), []).append(row)
+        found.setdefault(int(row["context_length"]), []).append({name: row[name] for name in COLUMNS})
     return found
 
 

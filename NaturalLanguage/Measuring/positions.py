@@ -76,7 +76,8 @@ def stretch(config, name, scaling, factor=None):
     none leaves them as they are, and ntk takes another base, theta s^(d / (d - 2)) for d rotary dimensions, at every
     length; both are transformers' default kind, of a configuration that names a longer limit. dynamic does so beyond
     the trained length alone and according to the length, with s = factor l / trained - factor + 1: factor 1 is as much
-    as the length needs. Exits with code 2 where that cannot be had.
+    as the length needs. Exits with code 2 where that cannot be had, and where a name would replace positions that the
+    model was trained to have.
     """
     change = read_scaling(scaling, factor)
     if not getattr(config, "rope_parameters", None):
@@ -89,10 +90,12 @@ def stretch(config, name, scaling, factor=None):
                  "pairs of dimensions")
     if change["rope_type"] in OF_TRAINED_LENGTH:
         change.setdefault("original_max_position_embeddings", config.max_position_embeddings)
+    former = config.rope_parameters
+    if scaling in NAMES and scaling != "none" and former["rope_type"] not in ("default", scaling):
+        fail(f"{name} has {former['rope_type']} positions already, which --rope_scaling {scaling} would replace; give "
+             "JSON to do so")
     if change["rope_type"] in ("none", "ntk"):
-        former, d, s = config.rope_parameters, rotary_dimensions(config), float(change.pop("factor"))
-        if former["rope_type"] != "default" and change["rope_type"] == "ntk":
-            fail(f"{name} has {former['rope_type']} positions already, --rope_scaling ntk does not apply to it")
+        d, s = rotary_dimensions(config), float(change.pop("factor"))
         config.max_position_embeddings = int(config.max_position_embeddings * s)
         change = {} if change["rope_type"] == "none" else {"rope_theta": former["rope_theta"] * s ** (d / (d - 2))}
-    config.rope_parameters = {**config.rope_parameters, **change}
+    config.rope_parameters = {**former, **change}

@@ -89,6 +89,9 @@ def filter_split(corpus, part, tokenizer, args, directory, split):
             bar.update(stop - start)
             bar.set_postfix(kept=kept)
     if not kept and split == args.splits[0]:
+        if args.source == "tokens" and split == "val":
+            raise NoDocument("--source tokens has no validation split, all of its documents are train; leave --splits "
+                             "out")
         raise NoDocument(f"no {split} document is longer than {args.min_tokens} tokens (the longest of {read} has "
                          f"{longest}); lower --min_tokens, raise --percent, or split your files less")
     return paths, {"documents_read": read, "documents": kept}

@@ -110,7 +110,7 @@ class Scorer:
                     raise
                 if rows == 1:
                     fail(f"out of memory with a single chunk of {context_length} tokens; use fewer tokens, --dtype "
-                         "bfloat16, or --device_map auto on several GPUs")
+                         "bfloat16, or --device_map auto on several GPUs", everywhere=True)
                 self.tokens_per_batch = rows // 2 * context_length
                 say(f"out of memory with {rows} chunks of {context_length} tokens, going on with {rows // 2}")
                 if torch.cuda.is_available():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils import argument_type, non_negative_int, positive_float, positive_int
+from utils import argument_type, fail, non_negative_int, positive_float, positive_int
 
 TRIM = (100, 50)  # tokens of a document that are dropped at its beginning and end
 MADE = ("cross_entropy.csv", "measures.csv", "spectra.pt")  # in a measurement's directory, from losses and features
@@ -15,6 +15,14 @@ def measurement_name(model_name):
 
 exclusion = argument_type(str, lambda word: word.rpartition(":")[2].isdecimal(),
                           "a context length, or NAME:LENGTH for the measurement NAME alone")
+
+
+def refuse_unknown_owners(exclusions, names):
+    """Exit with code 2 where a word of --exclude names a measurement that is none of `names`."""
+    for word in exclusions:
+        owner = word.rpartition(":")[0]
+        if owner and owner not in names:
+            fail(f"--exclude {word}: there is no measurement {owner} here, but {', '.join(names)}")
 
 
 def excluded_lengths(exclusions, name):

@@ -18,13 +18,15 @@ from pathlib import Path
 
 from jobs import Cell, add_modes, dispatch, from_environment, run_script, visible_gpus
 from pipeline import is_done, model_command, model_directory, parse, pipeline_parser, script
-from settings import exclusion, measurement_name
+from settings import exclusion, measurement_name, refuse_unknown_owners
 
 
 def draw(args, directories):
     """All figures of the measurements in these directories, into OUT_DIR/figures."""
     flags = ["--results", *directories, "--out_dir", Path(args.out_dir) / "figures"]
-    for name, more in (("draw_CE_vs_context.py", []), ("draw_CE_vs_entropy.py", ["--exclude", *args.exclude]),
+    names = [Path(directory).name for directory in directories]
+    excluded = [word for word in args.exclude if word.rpartition(":")[0] in ("", *names)]
+    for name, more in (("draw_CE_vs_context.py", []), ("draw_CE_vs_entropy.py", ["--exclude", *excluded]),
                        ("draw_CEvsPCA/draw_IntrinsicDim.py", []), ("draw_CEvsPCA/draw_SumLogEigval.py", [])):
         run_script(script(name), *flags, *more)
 
@@ -48,6 +50,7 @@ def main():
     add_modes(parser)
     args = parse(parser, sys.argv[1:])
     names = [measurement_name(model) for model in args.models]
+    refuse_unknown_owners(args.exclude, names)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         fail(f"two of the models are called {twice[0]} and would share a directory; give each another --out_dir")

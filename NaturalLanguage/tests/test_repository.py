@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,30 @@ def test_an_interrupt_while_a_script_imports_is_one_line(script, slow, tmp_path)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and errors.startswith(f"{script.name}: ") and errors.count("\n") == 1, errors
+
+
+@pytest.mark.parametrize("code, requeued", [(143, True), (1, True), (0, False)])
+def test_a_job_that_is_stopped_before_its_time_limit_is_requeued(tmp_path, code, requeued):
+    """At USR1 its processes get TERM; torchrun then ends with 1. One that has finished is not requeued."""
+    shutil.copy(PARTS[0] / "launching.sh", tmp_path)
+    (tmp_path / "job.sh").write_text('cd "$(dirname "$0")"\nsource launching.sh\nexec "$PYTHON" work.py\n')
+    (tmp_path / "work.py").write_text("import signal, sys, time\n"
+                                      f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))\n"
+                                      "open('began', 'w').close()\ntime.sleep(60)\n")
+    for name in ("scontrol", "scancel"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/{name}.log"\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "SLURM_JOB_ID": "7", "PYTHON": sys.executable,
+                   "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment.pop("LAUNCHED_IN", None)
+    job = subprocess.Popen(["bash", str(tmp_path / "job.sh")], env=environment, start_new_session=True)
+    while not (tmp_path / "began").exists():
+        assert job.poll() is None
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=30) == code
+    assert (tmp_path / "scontrol.log").exists() == requeued
+    assert not requeued or (tmp_path / "scontrol.log").read_text() == "requeue 7\n"
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: str(path.relative_to(ROOT)))

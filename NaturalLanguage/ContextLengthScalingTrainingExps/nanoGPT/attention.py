@@ -33,7 +33,7 @@ def within_groups(query, key, value, size, documents=None):
     if documents is not None:
         mask = visible(grouped(documents[:, None].expand(-1, query.shape[1], -1), size))
     parts = (grouped(x, size) for x in (query, key, value))
-    return F.scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=mask is None).view_as(query)
+    return F.scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=mask is None).reshape(query.shape)
 
 
 class Full(nn.Module):
@@ -116,7 +116,7 @@ class SlidingWindow(Full):
             documents = documents[:, :window]
         first = super().forward(*(x[:, :, :window] for x in (query, key, value)), documents)
         later = F.scaled_dot_product_attention(later, keys, values, attn_mask=mask)
-        return torch.cat((first, later.view(B, H, -1, query.shape[-1])), 2)[:, :, :T]
+        return torch.cat((first, later.reshape(B, H, -1, query.shape[-1])), 2)[:, :, :T]
 
     def counts(self, length, n_head):
         return super().counts(length, n_head).triu(1 - self.window)
@@ -193,7 +193,7 @@ class Patterns(torch.autograd.Function):
         """The inverse of select: a tensor like x with `part` in the positions of the pair and `fill` elsewhere."""
         whole = part.new_full((*x.shape[:2], x.shape[2] + -x.shape[2] % width, *part.shape[3:]), fill)
         view = pattern(whole, width, rate)
-        view.copy_(part.view(view.shape))
+        view.copy_(part.reshape(view.shape))
         return whole[:, :, :x.shape[2]]
 
     @staticmethod

@@ -9,7 +9,7 @@ from files import (difference, load_json, load_tensors, make_directory, read_tab
 from run import AXES, INCIDENTAL, METRICS, SCHEDULE, request_of, run_tag
 from utils import fail
 
-SWEPT = {*AXES, "data_seed"}  # what may differ between the runs of a sweep
+SWEPT = {*AXES, "data_seed", "init_weights"}  # what may differ between the runs of a sweep
 
 
 def read_curve(run_dir):

@@ -12,7 +12,8 @@ same document (0: none). --rope_types stretches the positions of a run from scra
 longest length over the run's); dynamic by as much as each length needs. A run with --init_from keeps the positions that
 it was tuned with. Writes OUT_CSV: variant (the folder that the run's directory lies in), seed, trained_length,
 rope_type, length (tokens), memory_tokens, units (of a document), measure (loss or accuracy), of (the text or the task),
-value, standard_error (over windows or documents), n (targets or answers).
+value, standard_error (over windows or documents), n (targets or answers). The rows of a run are kept in
+OUT_CSV.partial.json until all runs are measured: stopped, the same command goes on with the next run.
 """
 
 from utils import (Parser, choose_device, fail, named_file, non_negative_int, positive_float, positive_int,
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 
 from documents import Documents, end_of_text
-from files import identity, make_directory, write_csv
+from files import identity, make_directory, read_json, same_request, save_json, write_csv
 from long_context_flags import ROPE_TYPES
 from memory import MemoryStore
 from model import cross_entropies
@@ -48,7 +49,7 @@ def summary(clusters, per_cluster):
     """Mean over windows or documents, its standard error over them, and how many targets or answers that is."""
     values = np.array(clusters)
     error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return {"value": values.mean(), "standard_error": error, "n": round(len(values) * per_cluster)}
+    return {"value": float(values.mean()), "standard_error": error, "n": round(len(values) * per_cluster)}
 
 
 class Measured:
@@ -116,6 +117,23 @@ class Measured:
                    **summary(shares, len(answers[0]))}
 
 
+def rows_of(measured, run_dir, texts, tests):
+    """All rows of a run. Exits with code 2 where a text has another tokenizer or is too short."""
+    rows = []
+    for name, text in texts.items():
+        if text.identity["tokenizer_sha256"] != identity(Path(run_dir) / "tokenizer.json"):
+            fail(f"{text.path} and {run_dir} have different tokenizers; prepare the text with the run's")
+        if len(text.tokens) < measured.lengths[-1] + 2:
+            fail(f"{text.path} has {len(text.tokens)} tokens, too few for --lengths {measured.lengths[-1]}")
+        rows += measured.losses(name, text)
+    for path, documents in tests.items():
+        about = describe_test(path, run_dir)
+        for units, (ids, answers) in documents.items():
+            if not measured.args.lengths or ids.shape[1] <= measured.lengths[-1]:
+                rows += measured.recalls(about["request"]["task"], units, ids, answers)
+    return rows
+
+
 def main():
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", help="directories of finished runs of train.py")
@@ -137,21 +155,21 @@ def main():
     texts = {name: TokenFile(path) for name, path in args.texts}
     tests = {path: read_test(path) for path in args.test}
     make_directory(Path(args.out_csv).parent)
-    rows = []
+    partial = Path(f"{args.out_csv}.partial.json")
+    names = ("lengths", "windows", "rope_types", "rope_factor", "memory_tokens", "windowed", "threads")
+    shared = {**{name: getattr(args, name) for name in names}, "device": device.type,
+              "texts": {name: text.identity for name, text in texts.items()},
+              "tests": {path: identity(path) for path in tests}}
+    kept, found = (read_json(partial) or {}).get("runs", []), []  # of each run what it was measured with, and its rows
     for run_dir in progress(args.runs, unit="run", desc="evaluating", leave=False):
         measured = Measured(args, run_dir, device)
-        for name, text in texts.items():
-            if text.identity["tokenizer_sha256"] != identity(Path(run_dir) / "tokenizer.json"):
-                fail(f"{text.path} and {run_dir} have different tokenizers; prepare the text with the run's")
-            if len(text.tokens) < measured.lengths[-1] + 2:
-                fail(f"{text.path} has {len(text.tokens)} tokens, too few for --lengths {measured.lengths[-1]}")
-            rows += measured.losses(name, text)
-        for path, documents in tests.items():
-            about = describe_test(path, run_dir)
-            for units, (ids, answers) in documents.items():
-                if not args.lengths or ids.shape[1] <= measured.lengths[-1]:
-                    rows += measured.recalls(about["request"]["task"], units, ids, answers)
-        write_csv(args.out_csv, rows)
+        request = {**shared, "run": str(run_dir), "weights": identity(Path(run_dir) / "best.pt")}
+        entry = next((entry for entry in kept if same_request(entry["request"], request)), None)
+        found.append(entry or {"request": request, "rows": rows_of(measured, run_dir, texts, tests)})
+        save_json(partial, {"runs": found})
+    rows = [row for entry in found for row in entry["rows"]]
+    write_csv(args.out_csv, rows)
+    partial.unlink(missing_ok=True)
     say(f"{len(rows)} rows of {len(args.runs)} runs -> {args.out_csv}")
 
 

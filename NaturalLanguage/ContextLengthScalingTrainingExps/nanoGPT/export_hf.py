@@ -106,6 +106,8 @@ def main():
                "arguments": identity(run_dir / "args.json")}
     if current(out_dir / "export.json", request) and not args.overwrite:
         return print(f"{run_dir} -> {out_dir}: exported before")
+    if out_dir.exists() and not out_dir.is_dir():
+        fail(f"{out_dir} is a file; choose another --out_dir")
     if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / "export.json").exists() and not args.overwrite:
         fail(f"{out_dir} holds something else; add --overwrite to replace it, or choose another --out_dir")
     make_directory(out_dir.parent)

@@ -6,6 +6,7 @@ A sweep's script (sweep.py) makes the cells of its grid and gives them to `dispa
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,13 @@ def last_line(log, nothing="it printed nothing"):
     return next((line.strip() for line in reversed(lines) if line.strip()), nothing)
 
 
+def cause(text):
+    """Of what a failed script printed, the line that says why: torchrun puts a report of its own behind it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    own = [line for line in lines if re.match(r"[\w-]+\.py: ", line)]
+    return (own or lines or ["it printed nothing"])[-1]
+
+
 def run_cells(cells, slots, log_dir):
     """Run the cells that are not done, as many at once as there are slots; LOG_DIR/NAME.log has what each prints.
 
@@ -99,31 +107,33 @@ def run_cells(cells, slots, log_dir):
         for cell in cells:
             locks.enter_context(lock(log_dir / f"{cell.name}.lock",
                                      f"another sweep is running {cell.name} below {log_dir.parent}; wait for it"))
-        while (waiting or running) and not received:
-            while waiting and len(running) < len(slots):
-                index, cell = waiting.popleft()
-                if cell.is_done():
-                    say(f"[{index}/{len(cells)}] {cell.name}: finished before")
-                    bar.update()
-                    continue
-                number = next(number for number in range(len(slots)) if number not in running)
-                running[number] = index, cell, start(cell, slots[number], log_dir)
-            time.sleep(0.05)
-            for number, (index, cell, process) in [*running.items()]:
-                if process.poll() is not None:
-                    del running[number]
-                    report(index, cell, process.returncode, len(cells), log_dir)
-                    failed += [cell.name] if process.returncode else []
-                    bar.update()
-            if time.monotonic() - shown >= STATUS_INTERVAL:
-                shown = time.monotonic()
-                bar.set_postfix(now="; ".join(last_line(log_dir / f"{cell.name}.log", cell.name).partition(",")[0]
-                                              for _, cell, _ in running.values()))
-                bar.update(0)
-        for _, _, process in running.values():
-            os.killpg(process.pid, signal.SIGTERM)
-        for _, _, process in running.values():
-            process.wait()
+        try:
+            while (waiting or running) and not received:
+                while waiting and len(running) < len(slots):
+                    index, cell = waiting.popleft()
+                    if cell.is_done():
+                        say(f"[{index}/{len(cells)}] {cell.name}: finished before")
+                        bar.update()
+                        continue
+                    number = next(number for number in range(len(slots)) if number not in running)
+                    running[number] = index, cell, start(cell, slots[number], log_dir)
+                time.sleep(0.05)
+                for number, (index, cell, process) in [*running.items()]:
+                    if process.poll() is not None:
+                        del running[number]
+                        report(index, cell, process.returncode, len(cells), log_dir)
+                        failed += [cell.name] if process.returncode else []
+                        bar.update()
+                if time.monotonic() - shown >= STATUS_INTERVAL:
+                    shown = time.monotonic()
+                    bar.set_postfix(now="; ".join(last_line(log_dir / f"{cell.name}.log", cell.name).partition(",")[0]
+                                                  for _, cell, _ in running.values()))
+                    bar.update(0)
+        finally:  # at a signal, and where the loop itself fails
+            for _, _, process in running.values():
+                os.killpg(process.pid, signal.SIGTERM)
+            for _, _, process in running.values():
+                process.wait()
     for number, handler in former.items():
         signal.signal(number, handler)
     if received:
@@ -151,11 +161,12 @@ def start(cell, slot, log_dir):
 
 def report(index, cell, code, count, log_dir):
     """Print how a cell ended."""
-    line = last_line(log_dir / f"{cell.name}.log")
+    log = log_dir / f"{cell.name}.log"
     if code == 0:
-        say(f"[{index}/{count}] {line}")
+        say(f"[{index}/{count}] {last_line(log)}")
     else:
-        say(f"[{index}/{count}] FAILED ({cell.name}, exit code {code}): {line}", error=True)
+        why = cause(log.read_text(encoding="utf-8", errors="replace"))
+        say(f"[{index}/{count}] FAILED ({cell.name}, exit code {code}): {why}", error=True)
 
 
 def run_one(cells, index):

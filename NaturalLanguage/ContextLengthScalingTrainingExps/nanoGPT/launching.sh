@@ -24,14 +24,21 @@ elif [[ -n ${SLURM_JOB_ID:-} ]]; then
     [[ $launcher == /* ]] || launcher=$(basename "$launcher")
     set -m  # a process group for the child, so that a signal reaches all of it
     bash "$launcher" "$@" &
-    child=$! signalled=
-    stop() { signalled=$1; kill -TERM -- "-$child"; scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true; }  # steps: srun's
+    child=$! signalled='' stops=0
+    stop() {
+        signalled=$1 stops=$((stops + 1))
+        kill -TERM -- "-$child" || true  # it may have ended
+        scancel --quiet --signal=TERM "$SLURM_JOB_ID" || true  # steps: srun's
+    }
     trap 'stop USR1' USR1
     trap 'stop TERM' TERM INT
-    code=0
-    wait "$child" || code=$?
-    while kill -0 "$child" 2>/dev/null; do code=0; wait "$child" || code=$?; done  # a signal ends a wait
-    if [[ $signalled == USR1 && $code -gt 128 ]]; then
+    code=0 before=-1
+    while [[ $before -ne $stops ]]; do  # a signal ends a wait, whose status is then not the child's
+        before=$stops status=0
+        wait "$child" || status=$?
+        [[ $status -eq 127 ]] || code=$status  # 127: the wait before had the child's
+    done
+    if [[ $signalled == USR1 && $code -ne 0 ]]; then  # torchrun ends with 1
         echo "stopped before the time limit; job $SLURM_JOB_ID is requeued"
         scontrol requeue "$SLURM_JOB_ID"
     fi

@@ -73,15 +73,15 @@ def inherit(args, defaults):
     """Take over the shape of the run of --init_from, if any, and note the identity of its weights."""
     args.attention = None if args.attention == "full" else args.attention
     args.init_weights = None
-    check_lora(args.lora_rank, args.trainable, args.init_from, args.n_embd)
     if args.init_from is None:
-        return
+        return check_lora(args)
     args.init_from = run_of_seed(args.init_from, args.seed)
     model = described(args.init_from)["model"]
     for name in SHAPE:
         if getattr(args, name) not in (defaults[name], model[name]):
             fail(f"--{name} {getattr(args, name)} is not that of {args.init_from}, {model[name]}; leave it out")
         setattr(args, name, model[name])
+    check_lora(args)
     args.init_weights = identity(Path(args.init_from) / "best.pt")
 
 
@@ -144,14 +144,15 @@ def memory_config(tokens, layer, neighbours, n_layer):
     return {"tokens": tokens, "layer": layer, "neighbours": neighbours or 32}
 
 
-def check_lora(rank, trainable, init_from, n_embd):
-    """Exit with code 2 where --lora_rank, --trainable and --init_from do not fit together."""
-    if trainable and rank is None:
+def check_lora(args):
+    """Exit with code 2 where --lora_rank, --trainable, --init_from and the width do not fit together."""
+    rank = args.lora_rank
+    if args.trainable and rank is None:
         fail("--trainable says what is trained beside LoRA; it needs --lora_rank")
-    if rank is not None and init_from is None:
+    if rank is not None and args.init_from is None:
         fail("--lora_rank adapts a trained model; name its run with --init_from")
-    if rank is not None and rank > n_embd:
-        fail(f"--lora_rank {rank} is more than the width {n_embd} of the model")
+    if rank is not None and rank > args.n_embd:
+        fail(f"--lora_rank {rank} is more than the width {args.n_embd} of the model")
 
 
 def model_shape(args):

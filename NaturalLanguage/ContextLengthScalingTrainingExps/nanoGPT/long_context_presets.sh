@@ -40,12 +40,14 @@ paper)
     sweep_tokens="20000000 80000000" model=(--n_embd 768)
     training=() learning=(--document_mask) longer=(--max_iters 4000)
     tuning=(--learning_rate 2e-5 --min_lr 2e-5 --warmup_iters 20 --max_iters 1000 --patience 100)
-    remembering=(--n_layer 1) sweeping=()
+    remembering=(--n_layer 1 --tokens_per_step 65536) sweeping=()  # 32 rows: their memory takes 16 GB
     timing=(--device cuda --dtype bfloat16 --n_head 12 --head_width 64)
-    dilated=(512:1 1024:2) window=512 VALID=4194304 PERCENT=2 corpus=()
-    short=(--source docstrings --min_tokens 1) long=(--source code --min_tokens 20000) ;;
+    dilated=(512:1 1024:2) window=512 VALID=4194304 PERCENT=10 SHORT_PERCENT=2 corpus=()
+    pairs+=(--train_tokens 26000000 --val_tokens 1600000)  # over 0.3 x TOKENS and 0.3 x VALID
+    short=(--min_tokens 1) long=(--min_tokens 20000) ;;
 *)  echo "reproduce_long_context.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 # PACKED: of the mixes, whose windows end with an end of text: many contexts, or models learn that each context ends so
-LONGEST=$((8 * L)) PACKED=$((128 * L)) whole=LONGCONTEXTSUBSET_SPLIT_P100.0_SFrom0.0.bin
+LONGEST=$((8 * L)) PACKED=$((128 * L))
 text=LONGCONTEXTSUBSET_SPLIT_P${PERCENT:-100}.0_SFrom0.0.bin
+long_text=LONGCONTEXTSUBSET_SPLIT_P100.0_SFrom0.0.bin short_text=LONGCONTEXTSUBSET_SPLIT_P${SHORT_PERCENT:-100}.0_SFrom0.0.bin

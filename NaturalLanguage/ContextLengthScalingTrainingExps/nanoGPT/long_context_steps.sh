@@ -35,15 +35,13 @@ measure_positions() {
         --rope_types none linear ntk dynamic yarn
 }
 measure_mixes() {
-    local share name flags runs=()
+    local share tokenizer="$OUT/corpus/$(basename "${text/SPLIT/tokenizer}" .bin).json" runs=()
     base
-    for name in short long; do
-        flags="${name}[@]"
-        run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${!flags}" --out_dir "$OUT/$name" \
-            --tokenizer "$OUT/corpus/$(basename "${text/SPLIT/tokenizer}" .bin).json"
-    done
-    mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$whole" 0.3
-    mix shorts "recall$L/gap_SPLIT.bin" "short/$whole" 0.3
+    run "$PYTHON" data/openwebtext/prepare.py --percent "${SHORT_PERCENT:-100}" "${short[@]}" --out_dir "$OUT/short" \
+        --tokenizer "$tokenizer"
+    run "$PYTHON" data/openwebtext/prepare.py --percent 100 "${long[@]}" --out_dir "$OUT/long" --tokenizer "$tokenizer"
+    mix longs "recall$LONGEST/gap_SPLIT.bin" "long/$long_text" 0.3
+    mix shorts "recall$L/gap_SPLIT.bin" "short/$short_text" 0.3
     # shellcheck disable=SC2086  # a list of numbers
     mix mixes "longs/MIX_SPLIT_L0.3_W$PACKED.bin" "shorts/MIX_SPLIT_L0.3_W$PACKED.bin" $shares
     for share in $shares; do
@@ -52,7 +50,7 @@ measure_mixes() {
         runs+=("$OUT/mix_$share"/ctl*)
     done
     evaluate mixes "${runs[@]}" "${tests[@]}" \
-        --texts long="$OUT/long/${whole/SPLIT/val}" short="$OUT/short/${whole/SPLIT/val}"
+        --texts long="$OUT/long/${long_text/SPLIT/val}" short="$OUT/short/${short_text/SPLIT/val}"
 }
 measure_tuning() {  # LoRA, and shifted sparse attention, whose evaluation is in full
     local tune=("${from[@]}" --rope_type linear --rope_factor 8)

@@ -45,7 +45,7 @@ class MemoryStore:
         k, (R, H, T, _) = min(neighbours, self.keys.shape[2]), query.shape
         found = torch.empty(R, H, T, k, dtype=torch.int64, device=query.device)
         step = max(1, SCORES_AT_ONCE // (H * self.keys.shape[2]))
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(query.device.type, enabled=False):  # which would round the keys
             for row in range(R):
                 for first in range(0, T, step):
                     part = slice(first, first + step)
@@ -107,10 +107,11 @@ class MemoryAttention(nn.Module):
         the gate; what is remembered is constant.
         """
         keys, values, of_document = store.gather(store.search(query, self.neighbours))
-        scores = (query.float()[..., None, :] @ keys.mT)[..., 0, :] / math.sqrt(query.shape[-1])  # (R, H, T, k)
         known = of_document.any(-1, keepdim=True)
-        weights = scores.masked_fill(~of_document & known, -torch.inf).softmax(-1)
-        remembered = (weights[..., None, :] @ values)[..., 0, :].to(local.dtype)
+        with torch.autocast(query.device.type, enabled=False):  # in float32
+            scores = (query.float()[..., None, :] @ keys.mT)[..., 0, :] / math.sqrt(query.shape[-1])  # (R, H, T, k)
+            weights = scores.masked_fill(~of_document & known, -torch.inf).softmax(-1)
+            remembered = (weights[..., None, :] @ values)[..., 0, :].to(local.dtype)
         store.add(key.detach(), value.detach())
         gate = (torch.sigmoid(self.gate)[:, None, None] * known).to(local.dtype)
         return gate * remembered + (1 - gate) * local

@@ -23,7 +23,8 @@ FOLDER = Path(__file__).parent
 MARGIN = 1.15         # runs beside each other are slower than the one that was timed alone
 FINISH_SECONDS = 60   # for the table, the fit and the figures
 FORMER = "plan.former.json"  # the plan before this one, until remove_other_runs has been
-PACKED = (".gz", ".bz2", ".xz", ".parquet")
+MAX_VALIDATION_TOKENS = 10_000_000  # prepare.py stops reading them there
+PACKED, TABLES = (".gz", ".bz2", ".xz", ".parquet"), (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 
 
 class Setup(NamedTuple):
@@ -146,8 +147,11 @@ def refuse(limits, lengths, run_seconds, shapes, spent, vocabulary_size):
     fail(f"the hours do not suffice for {smallest}: --hours {math.ceil(hours / step * 1.1) * step:.3g} would")
 
 
-def set_up(args, flags, out, slot_hours):
-    """The corpus, the model and the lengths to time: a Setup. Exits with code 2 where they do not go together."""
+def set_up(args, flags, out, slot_hours, former):
+    """The corpus, the model and the lengths to time: a Setup. Exits with code 2 where they do not go together.
+
+    Of the plan `former`, which is extended, the validation tokens are kept if they suit all lengths, and so its runs.
+    """
     train = train_bin(args, out)
     corpus, valid = (describe(path)[0] for path in (train, train.with_name(train.name.replace("train", "val"))))
     device, valid_tokens = choose_device(args.device).type, valid["tokens"]
@@ -160,6 +164,8 @@ def set_up(args, flags, out, slot_hours):
         fail(f"the {valid_tokens:,} validation tokens are fewer than {multiple:,}, the common multiple of the context "
              "lengths; take powers of two for them")
     chosen["eval_tokens"] = max(min(chosen["eval_tokens"], valid_tokens - 1) // multiple, 1) * multiple
+    if former and former["flags"]["eval_tokens"] % multiple == 0:
+        chosen["eval_tokens"] = former["flags"]["eval_tokens"]
     chosen["full_context_targets"] = min(chosen["full_context_targets"], valid_tokens // 2)
     return Setup(train, corpus, valid_tokens, device, chosen, lengths)
 
@@ -205,7 +211,8 @@ def extended_plan(args, flags, out):
 def make_plan(args, flags, out, began):
     """Time a step at each context length, choose the grid, write plan.json. began: time.monotonic() of the start."""
     available = available_slots(args)
-    setup = set_up(args, flags, out, args.hours * len(available))
+    former = extended_plan(args, flags, out)
+    setup = set_up(args, flags, out, args.hours * len(available), former)
     timings, startup = time_lengths(args, flags, setup, available[0])
     step_tokens, corpus = settings_of(setup, flags).tokens_per_step, setup.corpus
 
@@ -217,7 +224,11 @@ def make_plan(args, flags, out, began):
         """Seconds of a run that takes all its steps, with its start and both readings of its best weights."""
         return startup + estimated_seconds(settings(size), settings(size).max_iters, timings[length])
 
-    former = extended_plan(args, flags, out)
+    planned = {**setup.flags, "tokens_per_step": step_tokens}
+    if former and planned != former["flags"]:
+        changed = ", ".join(name for name in planned if planned[name] != former["flags"].get(name))
+        say(f"with these context lengths runs have other {changed} than in the plan before: all of them are made anew")
+        former = None
     kept = former["context_lengths"] if former else []
 
     def added_seconds(length, size):
@@ -239,12 +250,13 @@ def make_plan(args, flags, out, began):
     found = {
         "request": make_request(args, flags, out), "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "device": setup.device, "slots": len(available),
-        "flags": {**setup.flags, "tokens_per_step": step_tokens},
+        "flags": planned,
         "model": f"{shape.n_layer} layer{'s'[:shape.n_layer - 1]} of width {shape.n_embd}, "
                  f"{corpus['tokenizer']['name']} tokens",
         "corpus": {"train_tokens": corpus["tokens"], "validation_tokens": setup.valid_tokens,
                    "documents": corpus["documents"], "vocabulary_size": corpus["vocabulary_size"],
-                   "bytes_per_token": bytes_per_token(args.texts, corpus["tokens"] + setup.valid_tokens)},
+                   "bytes_per_token": None if args.min_tokens else bytes_per_token(
+                       args.texts, corpus["tokens"], setup.valid_tokens)},
         "context_lengths": list(pilot.lengths), "lengths_of_the_plan_before": kept, "seeds": pilot.seeds,
         "sizes": [{"train_tokens": size, "schedule": {**schedule(size, step_tokens, args.passes),
                                                       "max_iters": settings(size).max_iters},
@@ -259,10 +271,12 @@ def make_plan(args, flags, out, began):
     return found
 
 
-def bytes_per_token(patterns, tokens):
-    """Bytes of text a token, or None where files are packed."""
+def bytes_per_token(patterns, train_tokens, valid_tokens):
+    """Bytes of text a token, or None where it is not known: of packed files, tables, and validation that was cut."""
     paths = files_of(patterns)
-    return None if any(path.endswith(PACKED) for path in paths) else sum(map(os.path.getsize, paths)) / tokens
+    if valid_tokens >= MAX_VALIDATION_TOKENS or any(path.lower().endswith((*PACKED, *TABLES)) for path in paths):
+        return None
+    return sum(map(os.path.getsize, paths)) / (train_tokens + valid_tokens)
 
 
 def say_plan(args, found):

@@ -5,7 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from files import make_directory
+from files import make_directory, replacing
 
 plt.rcParams.update({
     "figure.dpi": 150, "font.size": 9, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
@@ -36,9 +36,10 @@ def set_ticks(axis, values, label="{:g}".format):
 
 
 def save_figure(figure, out_dir, stem):
-    """Write a figure as PDF and PNG and say so."""
+    """Write a figure as PDF and PNG, each whole or not at all, and say so."""
     out_dir = make_directory(out_dir)
     for suffix in ("pdf", "png"):
         metadata = {"CreationDate": None} if suffix == "pdf" else None  # the same bits from the same results
-        figure.savefig(out_dir / f"{stem}.{suffix}", metadata=metadata)
+        with replacing(out_dir / f"{stem}.{suffix}") as temporary:
+            figure.savefig(temporary, format=suffix, metadata=metadata)
     print(f"-> {out_dir}/{stem}.pdf, .png")

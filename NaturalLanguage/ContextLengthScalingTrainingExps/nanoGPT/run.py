@@ -149,6 +149,7 @@ class Run:
         if saved is not None:
             self.state = saved["state"]
             trainer.load(saved)
+            del saved  # a copy of the weights, and of a memory
         self.clock = time.monotonic()
         with (StopSignal() as signal,
               open(self.directory / "metrics.csv" if is_first_process() else os.devnull, "w", newline="",

@@ -128,6 +128,9 @@ def parse(description, arguments=None):
              "pairs")
     if args.val_bin is None:
         args.val_bin = str(Path(args.train_bin).with_name(Path(args.train_bin).name.replace("train", "val")))
+        if args.val_bin == args.train_bin:
+            fail(f"{args.train_bin} has no \"train\" in its name to replace by \"val\"; name the validation tokens "
+                 "with --val_bin")
     return args
 
 

@@ -45,12 +45,22 @@ def all_lengths(cells):
     return sorted({length for by_length in cells.values() for length in by_length})
 
 
+def connected(groups):
+    """The sets of seeds that are compared with each other: those of one of the groups, and of groups that share one."""
+    found = []
+    for group in groups:
+        touched = [other for other in found if other & set(group)]
+        found = [other for other in found if other not in touched] + [set(group).union(*touched)]
+    return found
+
+
 def adjusted_means(by_length, reading):
     """The mean loss of each context length as if it had every seed, {length: mean}, and {seed: what it adds to all}.
 
     by_length: of one training size in read_cells' table. Least squares of loss = mean of the length + addition of the
-    seed; the additions sum to 0. The runs of a seed share the initial weights, the order of the batches and, where
-    seeds differ in it, the part of the corpus, so that a length that lacks the seed of a hard part would look better.
+    seed; the additions sum to 0, over the seeds that lengths in common connect. The runs of a seed share the initial
+    weights, the order of the batches and, where seeds differ in it, the part of the corpus, so that a length that lacks
+    the seed of a hard part would look better.
     """
     lengths, seeds = list(by_length), sorted(set().union(*by_length.values()))
     runs = [(lengths.index(length), len(lengths) + seeds.index(seed), losses[reading])
@@ -59,6 +69,9 @@ def adjusted_means(by_length, reading):
     for row, (length, seed, _) in zip(columns, runs):
         row[[length, seed]] = 1
     found = np.linalg.lstsq(columns, np.array([loss for _, _, loss in runs]))[0]
-    level = found[len(lengths):].mean()
-    return (dict(zip(lengths, (found[:len(lengths)] + level).tolist())),
-            dict(zip(seeds, (found[len(lengths):] - level).tolist())))
+    means, added = dict(zip(lengths, found[:len(lengths)].tolist())), dict(zip(seeds, found[len(lengths):].tolist()))
+    for group in connected(by_length.values()):
+        level = sum(added[seed] for seed in group) / len(group)
+        added |= {seed: added[seed] - level for seed in group}
+        means |= {length: means[length] + level for length, of_length in by_length.items() if group & set(of_length)}
+    return means, added

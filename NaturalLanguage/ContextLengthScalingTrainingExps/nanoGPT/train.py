@@ -76,6 +76,8 @@ def prepare(args):
     if train_file.identity["tokenizer_sha256"] != valid_file.identity["tokenizer_sha256"]:
         fail(f"{args.train_bin} and {args.val_bin} have different vocabularies ({train_file.identity['tokenizer']}, "
              f"{valid_file.identity['tokenizer']}); make both with one call of prepare.py")
+    if train_file.identity["sha256"] == valid_file.identity["sha256"]:
+        fail(f"{args.train_bin} and {args.val_bin} are the same tokens; validate on others")
     complete(args, len(train_file.tokens), train_file.vocabulary_size)
     refuse_other_tokenizer(args, train_file)
     if args.dtype == "auto":

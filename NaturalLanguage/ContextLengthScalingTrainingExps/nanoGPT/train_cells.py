@@ -7,7 +7,7 @@ import sys
 from functools import cached_property
 from pathlib import Path
 
-from jobs import Cell, count_gpus, dispatch
+from jobs import Cell, cause, count_gpus, dispatch
 from long_context_flags import model_shape
 from prepared import describe
 from run import has_finished, other_arguments, request_of, run_tag
@@ -87,5 +87,5 @@ def dry_run(length, tokens, flags, slot):
     done = subprocess.run(Cell("", command, bool, distributed=True).arguments(count_gpus(slot)),
                           capture_output=True, text=True, env={**os.environ, **slot})
     if done.returncode:
-        fail(f"context length {length}: {(done.stderr.splitlines() or ['the dry run failed'])[-1]}")
+        fail(f"context length {length}: {cause(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -100,10 +100,10 @@ class Trainer:
         windows = args.tokens_per_step // args.context_length // self.processes.world
         if self.store is not None:
             fail(f"out of memory with {args.batch_size} windows in a pass; start again with --batch_size "
-                 f"{max(1, args.batch_size // 2)}, it goes on from the last checkpoint")
+                 f"{max(1, args.batch_size // 2)}, it goes on from the last checkpoint", everywhere=True)
         if args.batch_size == 1:
             fail(f"one window of {args.context_length} tokens in a pass needs more memory than there is; choose a "
-                 "smaller model, a shorter context or --dtype bfloat16")
+                 "smaller model, a shorter context or --dtype bfloat16", everywhere=True)
         former, args.batch_size = args.batch_size, divisors(windows, args.batch_size // 2)[-1]
         close_bars()
         print(f"out of memory with {former} windows of {args.context_length} tokens in a pass; goes on with "
@@ -202,12 +202,15 @@ class Trainer:
         return self.processes.sum(losses).cpu()
 
     def seconds(self, compute):
-        """How long compute() takes, until the device has done it."""
-        began = time.perf_counter()
+        """How long compute() takes, from when the device has nothing to do until it has done it."""
+        def synchronised():
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return time.perf_counter()
+
+        began = synchronised()
         compute()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - began
+        return synchronised() - began
 
     def cost(self):
         """What training costs, measured by a few passes: memory, seconds of a step and of an evaluation, hours."""
@@ -219,7 +222,8 @@ class Trainer:
         args.tokens_per_step = tokens_per_step
         passes = tokens_per_step // (args.batch_size * args.context_length * world)
         step = of_passes[1] + (passes - 1) * max(of_passes[2] - of_passes[1], 0.0)
-        starts = self.processes.share(self.valid_starts)[:args.batch_size]
+        share = self.processes.share(self.valid_starts)
+        starts = (share if len(share) else self.valid_starts)[:args.batch_size]  # fewer windows than processes
         next(self.losses(starts))
         evaluation = self.seconds(lambda: next(self.losses(starts))) * len(self.valid_starts) / len(starts) / world
         cost = {"context_length": args.context_length, "train_tokens": args.train_tokens, "processes": world,

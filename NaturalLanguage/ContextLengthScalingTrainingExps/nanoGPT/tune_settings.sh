@@ -31,6 +31,9 @@ check() {  # VARIABLE FORM WANTED: exits with code 2 if one of its words has not
 }
 number='([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?' whole='[1-9][0-9]*'
 check LEARNING_RATES "$number" "above 0"
+for rate in ${LEARNING_RATES-}; do
+    [[ ${rate%%[eE]*} == *[1-9]* ]] || { echo "tune_settings.sh: LEARNING_RATES has $rate; give numbers above 0" >&2; exit 2; }
+done
 check WEIGHT_DECAYS "$number" "of at least 0"
 check TOKENS_PER_STEP "$whole" "of tokens"
 check MAX_ITERS "$whole" "of steps"

@@ -245,7 +245,7 @@ class Answering:
                     raise
                 if len(chosen) == 1:
                     fail(f"out of memory with a prompt of {len(prompts[chosen[0]])} tokens; use shorter samples, "
-                         "--dtype bfloat16, or --device_map auto on several GPUs")
+                         "--dtype bfloat16, or --device_map auto on several GPUs", everywhere=True)
                 half = chosen[:len(chosen) // 2]
                 self.tokens_per_batch = self.size([len(prompts[index]) for index in half], shared, longest)
                 say(f"out of memory with {len(chosen)} prompts at once, going on with {len(half)}")

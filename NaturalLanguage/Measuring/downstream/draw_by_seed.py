@@ -8,7 +8,7 @@ needles (perplexity of either restatement as a growing left part of the context 
 chains_and_labels (accuracy against the visible fraction); as PDF and PNG. Prints the numbers.
 """
 
-from utils import Parser, run_main
+from utils import Parser, fail, run_main
 
 import numpy as np
 from matplotlib.ticker import LogFormatter, MaxNLocator
@@ -27,6 +27,17 @@ def line(axis, x, seeds, **look):
     """Means over seeds (seeds, points) with their intervals."""
     means, halves = zip(*map(seed_interval, np.transpose(seeds)))
     axis.errorbar(x, means, None if halves[0] is None else halves, **{**MARKED, **look})
+
+
+def refuse_holes(kinds, path):
+    """Exit with code 2 unless all kinds of by_kind have the same cells, and each kind the same seeds in all of them."""
+    cells = sorted({cell for found in kinds.values() for cell in found}, key=str)
+    for name, found in kinds.items():
+        seeds = {len(found.get(cell, ())) for cell in cells}
+        if len(seeds) > 1:
+            hole = next(cell for cell in cells if len(found.get(cell, ())) < max(seeds))
+            fail(f"{path}: {name} has not all its seeds at {', '.join(map(str, hole))}; evaluate the rest, then "
+                 "collect again")
 
 
 def draw_positions(rows, looks):
@@ -109,13 +120,17 @@ def main():
     tasks = {row["task"] for row in read_table(args.results, COLUMNS, "make it with collect_answers.py")}
     if "kv_retrieval" in tasks:
         rows = [row for row in read_answers(args.results, "kv_retrieval") if row["visible_fraction"] == 1]
+        refuse_holes(by_kind(rows, "units", "gold_index"), args.results)
         looks = style(by_kind(rows))
         save_figure(draw_positions(rows, looks), args.out_dir, "recall_by_position")
         save_figure(draw_sizes(rows, looks), args.out_dir, "recall_by_keys")
     if "two_needles" in tasks:
-        save_figure(draw_needles(read_answers(args.results, "two_needles")), args.out_dir, "needles")
+        rows = read_answers(args.results, "two_needles")
+        refuse_holes(by_kind(rows, "needle", "visible_fraction"), args.results)
+        save_figure(draw_needles(rows), args.out_dir, "needles")
     whole = [row for task in ("ruler_vt", "helmet_icl") if task in tasks for row in read_answers(args.results, task)]
     if whole:
+        refuse_holes(by_kind(whole, "visible_fraction"), args.results)
         save_figure(draw_whole(whole, style(by_kind(whole))), args.out_dir, "chains_and_labels")
 
 

@@ -71,7 +71,7 @@ def draw_matrix(axis, matrix, rows, columns, title, **options):
 
 
 def main():
-    args = drawing_parser(__doc__, "score").parse_args()
+    args = drawing_parser(__doc__, "score", draws=False).parse_args()
     runs = read_runs(args, keep=lambda run: run.max_length is not None)
     rows = [row_of(run, args.measure) for run in runs]
     tasks, models = (sorted({row[name] for row in rows}) for name in ("task", "model"))

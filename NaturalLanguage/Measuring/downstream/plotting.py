@@ -14,13 +14,14 @@ LOOK = {"A": {"color": "tab:blue", "marker": "o"}, "B": {"color": "tab:orange", 
 RUNS = Path("outputs", "downstream", "runs")
 
 
-def drawing_parser(description, measure):
-    """The flags that the figures share; `measure` is the default of --measure, None leaves it out."""
+def drawing_parser(description, measure, draws=True):
+    """The flags that the figures share; `measure`: default of --measure, None leaves it out, draws=False --draws."""
     parser = Parser(description)
     parser.add_argument("--runs", nargs="+",
                         help=f"directories of evaluate_tasks.py (default: all finished below {RUNS})")
     parser.add_argument("--out_dir", default="outputs/downstream/figures", help="directory for the figures")
-    parser.add_argument("--draws", type=non_negative_int, default=1000, help="bootstrap draws of contexts")
+    if draws:
+        parser.add_argument("--draws", type=non_negative_int, default=1000, help="bootstrap draws of contexts")
     if measure:
         parser.add_argument("--measure", choices=MEASURES, default=measure, help="what is drawn")
     return parser

@@ -116,7 +116,8 @@ class EvaluationRun:
                     whole.append(text)
                     found[line["visible_fraction"], line["index"]] = {**line, "rank": int(path.stem.partition("_")[2])}
             if self.rank == 0 and "".join(whole) != path.read_text(encoding="utf-8"):
-                path.write_text("".join(whole), encoding="utf-8")
+                with replacing(path) as temporary:
+                    temporary.write_text("".join(whole), encoding="utf-8")
         return found
 
     def share(self, samples):
@@ -136,19 +137,28 @@ class EvaluationRun:
         """This process's file of hidden states of a visible fraction, a row a sample, for writing in any order."""
         path = self.states_path(fraction, self.rank)
         if fraction not in self.files:
-            mode = "r+" if path.exists() and path.stat().st_size == len(self.lengths) * width * 4 else "w+"
-            self.files[fraction] = np.memmap(path, np.float32, mode, shape=(len(self.lengths), width))
+            size = len(self.lengths) * width * 4
+            if not path.exists() or path.stat().st_size != size:
+                with open(path, "wb") as file:  # all of it now: a disk that is full later would end the program at once
+                    file.truncate(size)
+                    if hasattr(os, "posix_fallocate"):
+                        os.posix_fallocate(file.fileno(), 0, size)
+            self.files[fraction] = np.memmap(path, np.float32, "r+", shape=(len(self.lengths), width))
         return self.files[fraction]
 
     def write(self, fraction, lines, states):
         """Save hidden states and then the lines that say that they are there."""
-        if self.args.features:
-            rows = self.states(fraction, len(states[0]))
-            for line, state in zip(lines, states):
-                rows[line["index"]] = state.numpy()
-            rows.flush()
-        self.lines.write("".join(json.dumps(line) + "\n" for line in lines))
-        self.lines.flush()
+        try:
+            if self.args.features:
+                rows = self.states(fraction, len(states[0]))
+                for line, state in zip(lines, states):
+                    rows[line["index"]] = state.numpy()
+                rows.flush()
+            self.lines.write("".join(json.dumps(line) + "\n" for line in lines))
+            self.lines.flush()
+        except OSError as error:
+            fail(f"cannot write into {self.directory} ({error.strerror}); free space and start again, it goes on",
+                 everywhere=True)
 
     def finish(self):
         """Write what stands at the end of a run (the first process, once all have come to this)."""

@@ -13,6 +13,7 @@ from utils import fail, say
 
 DESCRIPTION = {"task", "metric", "n", "comparable", "source", "tokenizer", "tokenizer_sha256", "chat", "new_tokens",
                "max_length", "values", "request", "sha256"}
+FILES = ("squad", "nq", "words", "labelled", "essays")  # flags that name files
 NO_RESULT = ("out", "out_dir", "overwrite", "tokenizer")  # flags that change no sample
 
 
@@ -22,10 +23,11 @@ def metric_of(args):
 
 
 def request_of(args, tokenizer_sha256, template_sha256):
-    """What the samples depend on; files by their contents, other sources by their state."""
-    files = [getattr(args, name) for name in ("squad", "nq", "words", "labelled")] + list(args.essays or [])
-    wanted = {name: value for name, value in vars(args).items() if name not in NO_RESULT}
-    return {**wanted, "tokenizer_sha256": tokenizer_sha256, "files": {path: identity(path) for path in files if path},
+    """What the samples depend on; files by their contents, wherever they lie, other sources by their state."""
+    files = {name: [identity(path) for path in (paths if isinstance(paths, list) else [paths])]
+             for name in FILES if (paths := getattr(args, name))}
+    wanted = {name: value for name, value in vars(args).items() if name not in (*NO_RESULT, *FILES)}
+    return {**wanted, "tokenizer_sha256": tokenizer_sha256, "files": files,
             **({"chat_template_sha256": template_sha256} if template_sha256 else {}),
             **({"metric": metric_of(args)} if args.style == "symbols" else {}), **source_state(TASKS[args.task], args)}
 

@@ -133,7 +133,7 @@ def fit(length_of, least, guess, budget):
     while high is None or high - low > 1:
         length = length_of(size)
         if length is not None and length <= budget:
-            low, low_length = size, max(length, low_length) if size == low else length
+            low, low_length = size, length
         else:
             high = size
         if budget - low_length <= CLOSE_ENOUGH * budget:
@@ -144,7 +144,7 @@ def fit(length_of, least, guess, budget):
         else:
             size = low + max(1, int((budget - low_length) / per_unit))
             if high is not None and size >= high:
-                size = low + (high - low + 1) // 2 if high - low > 1 else low
+                size = low + (high - low + 1) // 2
         size = max(low + 1, size if high is None else min(size, high - 1))
     return low, low_length
 

@@ -69,9 +69,7 @@ def fit_power_law(lengths, y):
     gammas = np.sort(np.append(GAMMAS, gammas[linear_parts(lengths, y, gammas)[1].argmin()]))
     parts, squares, variances = linear_parts(lengths, y, gammas)
     best = int(squares.argmin())
-    limit = squares[best]
-    if len(y) > 3:
-        limit *= 1 + special.fdtri(1, len(y) - 3, 0.95) / (len(y) - 3)
+    limit = squares[best] * (1 + special.fdtri(1, len(y) - 3, 0.95) / (len(y) - 3))
     inside = squares <= limit
     reach = np.sqrt(np.clip(limit - squares, 0, None) * variances)
     intervals = [(part[best], (part - width)[inside].min(), (part + width)[inside].max())

@@ -153,5 +153,7 @@ def test_standard_errors_count_documents_not_chunks():
     copies = clustered_error(values.repeat_interleave(5), torch.arange(400).repeat_interleave(5))
     assert clustered_error(values, torch.zeros(400)) is None  # one document says nothing about the spread
     assert copies == pytest.approx(alone)  # five copies of a chunk say no more than one
+    with pytest.raises(ValueError, match="one document"):
+        next(half_samples(torch.zeros(400), 400))
     spread = [values[mask].mean() for mask in half_samples(torch.arange(400), 400)]
     assert torch.tensor(spread).std().item() == pytest.approx(alone, rel=0.15)  # a half sample has the whole's error

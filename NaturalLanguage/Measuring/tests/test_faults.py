@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import hub
 from helpers import CUT, FOLDER, error_line, run_main
 
 
@@ -107,6 +108,9 @@ def test_a_model_that_is_not_here_and_no_network(models, corpus, monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
+    with monkeypatch.context() as patch:  # in the cache, but of no use
+        patch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: "config.json")
+        assert "no network" not in error_line(run_main("evaluate_CE", *flags))
     assert "no network to huggingface.co" in error_line(run_main("evaluate_CE", *flags))
 
     def gated(*_, **__):
@@ -116,3 +120,14 @@ def test_a_model_that_is_not_here_and_no_network(models, corpus, monkeypatch):
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", gated)
     line = error_line(run_main("evaluate_CE", *flags))
     assert "hf auth login" in line and "give the path" in line
+
+
+def test_a_model_whose_weights_change_is_another_one(tmp_path, monkeypatch):
+    """Also where the ends of its one file stay, and where not all of it is read."""
+    monkeypatch.setattr(hub, "HASHED_WHOLE", 2**22)
+    for mebibytes in (3, 6):
+        path, blank = tmp_path / "model.safetensors", bytes(mebibytes * 2**20)
+        path.write_bytes(blank)
+        before = hub.local_revision(tmp_path)
+        path.write_bytes(blank[:2**21] + b"x" + blank[2**21 + 1:])
+        assert hub.local_revision(tmp_path) != before

@@ -88,9 +88,11 @@ def test_from_features_to_figures(measured, tmp_path, request):
     assert f"slope {np.polyfit(x, y, 1)[0]:.5f} [" in printed
     assert (tmp_path / "figures" / "line_in_training.pdf").exists()
     request.getfixturevalue("unrendered")
-    printed = run("draw_CE_vs_entropy", "--results", measured, "--exclude", f"{measured.name}:2", "other:1",
+    printed = run("draw_CE_vs_entropy", "--results", measured, "--exclude", f"{measured.name}:2",
                   "--out_dir", "figures")
     assert "at 3 context lengths" in printed
+    code, _, err = run_main("draw_CE_vs_entropy", "--results", measured, "--exclude", "other:2")
+    assert code == 2 and "there is no measurement other here, but made up" in err
     code, _, err = run_main("draw_line_in_training", "--results", measured, "--train_tokens", 1, 2)
     assert code == 2 and "one number for each" in err
 

@@ -1,6 +1,7 @@
 """Positions beyond the trained length: by brute force, as transformers has them, and those that are refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -68,6 +69,21 @@ def test_positions_by_name_are_those_of_transformers(models, loaded):
     base = theta * 2 ** (d / (d - 2))  # factor 1: what twice the length needs
     torch.testing.assert_close(dynamic.model.rotary_emb.inv_freq,
                                base ** (-torch.arange(0, d, 2, dtype=torch.float32) / d))
+
+
+def test_a_name_does_not_replace_positions_that_a_model_was_trained_with(models, tmp_path, capsys):
+    copy = shutil.copytree(models["llama"], tmp_path / "llama3")
+    config = json.loads((copy / "config.json").read_text())
+    rotary = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 16, "rope_theta": 10000.0}
+    (copy / "config.json").write_text(json.dumps({**config, "rope_parameters": rotary}))
+    for kind in ("linear", "dynamic", "yarn", "ntk"):
+        with pytest.raises(SystemExit) as stop:
+            load_config(copy, kind, 2.0)
+        assert stop.value.code == 2 and f"llama3 positions already, which --rope_scaling {kind} would replace" in \
+            capsys.readouterr().err
+    assert load_config(copy, "none", 2.0).rope_parameters["rope_type"] == "llama3"
+    assert load_config(copy, '{"rope_type": "linear", "factor": 2.0}').rope_parameters["factor"] == 2.0
 
 
 @pytest.mark.parametrize("scaling, factor, message", [

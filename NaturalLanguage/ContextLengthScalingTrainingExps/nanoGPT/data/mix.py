@@ -61,6 +61,7 @@ def write_mix(path, sources, share, n_windows, args, about):
     is_long = np.random.default_rng(args.seed).permutation(n_windows) < n_long
     windows = {name: packed(tokens, args.window) for name, tokens in sources.items()}
     end_of_text, documents, digest = sources["long"][-1], 0, hashlib.sha256()
+    path.with_suffix(".json").unlink(missing_ok=True)  # or an interrupt would leave it beside other tokens
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for long in is_long:
             row = next(windows["long" if long else "short"])
@@ -100,7 +101,9 @@ def main():
     (long, about), (short, other) = read_tokens(args.long), read_tokens(args.short)
     if about["tokenizer"]["sha256"] != other["tokenizer"]["sha256"]:
         fail(f"{args.long} and {args.short} have different tokenizers; make both with the same one")
-    sources, split = {"long": long, "short": short}, about.get("split", "train")
+    sources, (split, of_short) = {"long": long, "short": short}, (part.get("split", "train") for part in (about, other))
+    if split != of_short:
+        fail(f"{args.long} is of the split {split}, {args.short} of {of_short}; mix files of one split")
     n_windows = count_windows(args, sources)
     out_dir = make_directory(args.out_dir)
     tokenizer = Path(args.long).with_name(about["tokenizer"]["file"])

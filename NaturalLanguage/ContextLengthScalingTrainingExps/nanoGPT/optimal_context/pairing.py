@@ -55,7 +55,7 @@ class TwoWay:
     """The analysis of variance of one size: squares and degrees of freedom of seeds beside lengths, and of the rest.
 
     counted: by how much b enters the expected squares of the seeds. rest (runs,): residuals of all runs, cell by cell.
-    balanced (lengths,): the mean loss of each length as if it had all seeds.
+    balanced (lengths,): the mean loss of each length as if it had all seeds that lengths in common connect it with.
     """
     seeds: float
     seeds_freedom: int
@@ -76,8 +76,11 @@ def two_way(cells, size):
     losses, seeds = np.split(columns - means[length], [1], axis=1)
     losses, rank = losses[:, 0], int(np.linalg.matrix_rank(seeds))
     added = np.linalg.lstsq(seeds, losses, rcond=None)[0]  # by each seed at all lengths
-    fitted, own = seeds @ added, means[:, 1:]
-    balanced = means[:, 0] + (1 / own.shape[1] - own) @ added
+    fitted, own = seeds @ added, means[:, 1:]  # own: the share of each seed in a length's mean
+    reached = own > 0
+    for _ in rows:
+        reached = (reached @ reached.T) @ reached  # the seeds of lengths that have one in common
+    balanced = means[:, 0] + (reached / reached.sum(1, keepdims=True) - own) @ added
     return TwoWay(float((fitted**2).sum()), rank, float((seeds**2).sum()), losses - fitted,
                   len(losses) - len(rows) - rank, balanced)
 

@@ -54,6 +54,17 @@ def test_it_equals_its_masked_form_forward_and_backward(kind, length, with_docum
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind, length", [("shifted_sparse", 32), ("sliding_window", 32)])
+def test_the_layout_that_a_kernel_gives_does_not_matter(kind, length, monkeypatch):
+    """On a GPU scaled_dot_product_attention may return heads and positions transposed in memory."""
+    plain = F.scaled_dot_product_attention
+    module, parts = attention.make_attention(kind, **CASES[kind][0]), heads(length)
+    wanted = module(*parts)
+    monkeypatch.setattr(F, "scaled_dot_product_attention",
+                        lambda *x, **options: plain(*x, **options).transpose(1, 2).contiguous().transpose(1, 2))
+    torch.testing.assert_close(module(*parts), wanted)
+
+
 def test_the_masks_are_those_of_the_definitions():
     length, n_head = 16, 4
 

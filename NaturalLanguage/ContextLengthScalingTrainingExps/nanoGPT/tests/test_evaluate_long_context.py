@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -77,6 +78,29 @@ def test_losses_are_of_the_same_targets_at_every_length_and_recall_of_whole_docu
         assert float(row["value"]) == pytest.approx(np.mean(right)) and int(row["n"]) == np.size(right)
 
 
+def test_a_stopped_evaluation_goes_on_with_the_next_run(trained, tmp_path, monkeypatch):
+    folder, *runs = trained
+    whole, measure, done = evaluate(folder, tmp_path / "whole.csv", *runs), script.rows_of, []
+
+    def noted(measured, run_dir, *rest):
+        done.append(run_dir)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return measure(measured, run_dir, *rest)
+
+    monkeypatch.setattr(script, "rows_of", noted)
+    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, runs), "--test", str(folder / "gap_test.jsonl"), "--device",
+                                      "cpu", "--out_csv", str(tmp_path / "out.csv")])
+    with pytest.raises(KeyboardInterrupt):
+        script.main()
+    assert not (tmp_path / "out.csv").exists()
+    script.main()
+    assert done == [str(runs[0]), str(runs[1]), str(runs[1])]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == whole
+
+
 def test_positions_are_those_of_each_name(trained, tmp_path):
     folder, run_dir, _ = trained
     rows = evaluate(folder, tmp_path / "out.csv", run_dir, "--texts", f"own={folder / 'gap_val.bin'}", "--lengths",
@@ -136,7 +160,8 @@ def test_other_tokens_and_short_texts_are_one_line(trained, tmp_path):
     done = run_script("evaluate_long_context.py", run_dir, tmp_path / "nothing", "--test", folder / "gap_test.jsonl",
                       "--out_csv", tmp_path / "out.csv", "--device", "cpu")
     assert done.returncode == 2
-    assert {row["measure"] for row in csv.DictReader(open(tmp_path / "out.csv"))} == {"accuracy"}  # of the first run
+    kept, = json.loads((tmp_path / "out.csv.partial.json").read_text())["runs"]  # the first run, measured before
+    assert {row["measure"] for row in kept["rows"]} == {"accuracy"} and not (tmp_path / "out.csv").exists()
     prepare(tmp_path, "--n_keys", 20, "--train_tokens", 500, "--val_tokens", 500)
     done = run_script("evaluate_long_context.py", run_dir, "--test", tmp_path / "key_value_test.jsonl", "--out_csv",
                       tmp_path / "out.csv")
@@ -172,6 +197,11 @@ def test_the_mixes_of_a_preset_are_whole_windows_of_many_contexts(preset):
     done = bash("-c", f"PRESET={preset}; source long_context_presets.sh; "
                       "echo $((TOKENS % PACKED)) $((VALID % PACKED)) $((PACKED / LONGEST)) $((PACKED % LONGEST))")
     assert done.stdout.split() == ["0", "0", "16", "0"], done.stderr
+    done = bash("-c", f"PRESET={preset}; source long_context_presets.sh; echo $TOKENS $VALID $PACKED ${{pairs[*]}}")
+    tokens, valid, packed, *pairs = done.stdout.split()
+    for wanted, flag, default in ((tokens, "--train_tokens", 5_000_000), (valid, "--val_tokens", 200_000)):
+        recall = int(pairs[pairs.index(flag) + 1]) if flag in pairs else default
+        assert recall // int(packed) >= round(0.3 * int(wanted) / int(packed))  # of the base runs' mixes
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_a_configuration_may_hold_lists_and_what_is_not_to_be(nanogpt, small_bin
 def test_going_on_from_an_untied_run_the_model_is_not_tied(tmp_path, capsys):
     (tmp_path / "final.json").write_text("{}")
     (tmp_path / "args.json").write_text('{"arguments": {"context_length": 8}, "model": {"untied": true}}')
-    args = parse("", ["--context_length=8", "--train_bin=tokens.bin", "--no-untied"])
+    args = parse("", ["--context_length=8", "--train_bin=train.bin", "--no-untied"])
     assert "untied" not in model_shape(args)
     args.init_from = tmp_path
     with pytest.raises(SystemExit, match="2"):
@@ -299,6 +299,7 @@ def test_a_run_goes_on_from_the_run_of_its_seed_in_a_directory(nanogpt, small_bi
                                             context_length=64))
         assert args_of(tmp_path / f"tuned/ctl64_tok6000_seed{seed}")["arguments"]["init_from"] == \
             f"base/ctl32_tok6000_seed{seed}"
+    nanogpt("collect_results.py", "--runs", "tuned")  # each seed from weights of its own, they are one sweep
     nanogpt("train.py", *training_flags(small_bins, "base", *STEPS, context_length=64))
     for seed, number in ((0, 2), (5, 0)):
         done = nanogpt("train.py", *training_flags(small_bins, "more", *STEPS, "--init_from", "base", "--seed", seed),

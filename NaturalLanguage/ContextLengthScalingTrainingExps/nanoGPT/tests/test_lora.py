@@ -1,5 +1,7 @@
 """LoRA: the same logits at first, after merging, and after saving and loading; only what is wanted is trained."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -83,5 +85,5 @@ def test_merging_a_plain_model_changes_nothing():
 ])
 def test_settings_that_do_not_fit_are_refused(call, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        check_lora(*call)
+        check_lora(SimpleNamespace(**dict(zip(("lora_rank", "trainable", "init_from", "n_embd"), call))))
     assert stop.value.code == 2 and message in capsys.readouterr().err

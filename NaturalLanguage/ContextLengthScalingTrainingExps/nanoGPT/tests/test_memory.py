@@ -77,6 +77,18 @@ def test_the_oldest_are_dropped_and_another_document_clears():
         assert known == {0: [0, 1, 2, 3], 4: [2, 3, 4, 5, 6, 7], 8: [6, 7, 8, 9, 10, 11], 12: [12, 13, 14, 15]}[first]
 
 
+def test_the_search_is_exact_in_mixed_precision():
+    generator = torch.Generator().manual_seed(0)
+    store = memory.MemoryStore(1, 2, 16, 512)
+    store.documents.zero_()
+    store.keys.copy_(torch.nn.functional.normalize(torch.randn(store.keys.shape, generator=generator), dim=-1))
+    part = store.segment(slice(None), torch.zeros(1, 64, dtype=torch.int64))
+    query = torch.randn(1, 2, 64, 16, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = part.search(query, 8)
+    assert torch.equal(found, (query @ store.keys.mT).topk(8, -1).indices)
+
+
 def test_gradients_reach_queries_scale_and_gate_but_not_what_is_remembered():
     documents = torch.zeros(ROWS, 2 * LENGTH, dtype=torch.int64)
     attention, _ = make_segments(1, documents)

@@ -112,6 +112,8 @@ def test_bad_input_is_one_line(run_mix, flags, message):
 
 
 def test_other_tokenizers_and_cut_files_are_refused(run_mix, sources, tmp_path):
+    code, _, error = run_mix(short=write_tokens(tmp_path, "valid", [5] * 250, 30_000, split="val"))
+    assert code == 2 and "is of the split train" in error and "mix files of one split" in error
     other = write_tokens(tmp_path, "other", [5, 5], 100, tokenizer={"name": "b", "file": "t", "sha256": "0"})
     code, _, error = run_mix(short=other)
     assert code == 2 and "different tokenizers" in error

@@ -17,6 +17,7 @@ from optimal_context.recovery import measure
 from optimal_context.selection import LEVELS, baselines, leave_one_size_out
 from optimal_context.solver import fit_law
 from optimal_context.table import Columns, from_losses, summary
+from sweep_table import adjusted_means
 
 PARTS, NOISE = 0.1, 0.01
 
@@ -89,6 +90,22 @@ def test_lengths_that_lack_seeds_are_compared_as_if_they_had_them():
     assert summary(rows)["near_error_rms"] < 2 * NOISE
     whole = from_losses(tables_with_parts(3, straight, parts=1.0))
     assert np.array_equal(whole.balanced, whole.losses)
+
+
+def test_the_tables_compare_the_same_means():
+    """sweep_table.adjusted_means, by dummy columns; lengths that no seeds connect keep their plain means."""
+    tables = tables_with_parts(4, of_law, missing=FAR)
+    by_length = {length: {seed: {"loss": float(loss)} for seed, loss in tables[SIZES[0], length].items()}
+                 for length in LENGTHS}
+    found, added = adjusted_means(by_length, "loss")
+    assert [*found.values()] == pytest.approx(from_losses(tables).of_size(SIZES[0]).balanced)
+    assert sum(added.values()) == pytest.approx(0)
+    apart = {64: {0: 3.0, 1: 3.2}, 256: {2: 2.0, 3: 2.4}, 1024: {4: 2.4}, 2048: {3: 2.5}}
+    means, added = adjusted_means({length: {seed: {"loss": loss} for seed, loss in seeds.items()}
+                                   for length, seeds in apart.items()}, "loss")
+    assert means == pytest.approx({64: 3.1, 256: 2.2, 1024: 2.4, 2048: 2.3}) and added[4] == pytest.approx(0)
+    alike = two_way(from_losses({(1e5, length): seeds for length, seeds in apart.items()}), 1e5)
+    assert alike.balanced == pytest.approx([*means.values()])
 
 
 @pytest.mark.parametrize("missing", [(), FAR])

@@ -106,6 +106,13 @@ def test_with_other_context_lengths_alone_the_plan_keeps_its_sizes_and_seeds(pla
     assert less["slot_hours_at_most"] < first["slot_hours_at_most"] / 2 and less["runs"] == first["runs"] * 5 / 4
     other, _ = plan("--hours", 5, "--context_lengths", 4, 8, 16, 32, 64, "--overwrite")
     assert other["lengths_of_the_plan_before"] == []
+    # where the validation tokens of the plan before do not suit a length, its runs are not said to be kept
+    for lengths, more in (((4, 8, 16, 32), 64), ((2, 4, 8, 16), 32), ((1, 2, 4, 8), 16)):
+        before, _ = plan("--hours", 9, "--context_lengths", *lengths, "--overwrite")
+        after, _ = plan("--hours", 9, "--context_lengths", *lengths, more, "--overwrite")
+        suits = before["flags"]["eval_tokens"] % more == 0
+        assert after["lengths_of_the_plan_before"] == (list(lengths) if suits else [])
+        assert (after["flags"] == before["flags"]) == suits
 
 
 def test_planned_anew_the_runs_that_differ_are_removed_even_if_that_was_interrupted(planned, tmp_path, monkeypatch):

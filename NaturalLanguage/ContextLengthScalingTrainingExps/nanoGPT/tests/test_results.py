@@ -259,6 +259,9 @@ def test_an_export_is_current_only_for_the_run_that_it_was_made_of(exported, nan
     for source, message in ((run_dir, "context length 32"), (run_dir, "exported before"), (other, "context length 16"),
                             (run_dir, "context length 32")):
         assert message in nanogpt("export_hf.py", source, "--out_dir", "model").stdout
+    (tmp_path / "a file").write_text("mine")
+    done = nanogpt("export_hf.py", run_dir, "--out_dir", "a file", check=False)
+    assert done.returncode == 2 and "a file is a file; choose another --out_dir" in done.stderr
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("not a model")
     done = nanogpt("export_hf.py", run_dir, "--out_dir", "mine", check=False)

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from helpers import FOLDER, TINY, bash, run_script, training_flags
+from jobs import cause
 from slurm_jobs import submit, wait_for
 
 
@@ -82,6 +83,13 @@ def test_the_launcher_skips_what_has_finished_and_tells_of_failures(grid):
     assert done.returncode == 1 and "1 finished runs of 2" in done.stdout
     assert "missing: ctl24_tok3000_seed0" in done.stderr
     assert (folder / "sweep.csv").exists() and (folder / "figures" / "loss_vs_context.pdf").exists()
+
+
+def test_the_cause_of_a_failure_is_what_the_script_said():
+    """torchrun puts a report of its own behind it; of a crash it is the last line."""
+    assert cause("W01 12:00 run.py:766\ntrain.py: cannot read x; give y\n====\nRoot Cause:\n====\n\n") == \
+        "train.py: cannot read x; give y"
+    assert cause("Traceback ...\nValueError: no\n") == "ValueError: no" and cause("") == "it printed nothing"
 
 
 @pytest.mark.slow

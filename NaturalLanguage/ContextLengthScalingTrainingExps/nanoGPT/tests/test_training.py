@@ -228,8 +228,10 @@ def test_warm_up_in_passes_over_the_data(nanogpt, small_bins, tmp_path):
     (("--eval_tokens", 500), "multiple of the context length"),
     (("--eval_tokens", 512 * 1000), "is the most for this context length"),
     (("--vocab_size", 256), "below the corpus's vocabulary of 300"),
+    (("--train_bin", "mine.bin"), "has no \"train\" in its name"),
+    (("--val_bin", "TRAIN"), "are the same tokens"),
     (("--n_head", 3), "--n_embd 16 must be a multiple of 4 x --n_head 3"),
-    (("--train_bin", "nowhere.bin"), "cannot read"),
+    (("--train_bin", "no_train.bin"), "cannot read"),
     (("--learning_rate", "-1"), "--learning_rate"),
     (("--dtype", "int8"), "--dtype"),
     (("--device", "cuda:77"), "--device"),
@@ -242,6 +244,7 @@ def test_warm_up_in_passes_over_the_data(nanogpt, small_bins, tmp_path):
 ])
 def test_bad_input_is_one_line_and_code_2(nanogpt, small_bins, tmp_path, flags, message):
     (tmp_path / "broken.json").write_text("n_layer = 3")
+    flags = [small_bins if flag == "TRAIN" else flag for flag in flags]
     done = nanogpt("train.py", *training_flags(small_bins, "runs", *flags, "--max_iters", 1), check=False)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()

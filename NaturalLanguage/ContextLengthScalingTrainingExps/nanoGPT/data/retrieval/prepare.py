@@ -71,6 +71,7 @@ def write_tokens(path, task, args, split, about, tokens_of):
     """Write the token file of a split and the JSON beside it; tokens_of (array) are the tokens of the symbols."""
     end, documents, n_tokens, n_answers = task.symbols.index(END_OF_TEXT), 0, 0, 0
     digest = hashlib.sha256()
+    path.with_suffix(".json").unlink(missing_ok=True)  # or an interrupt would leave it beside other tokens
     with replacing(path) as temporary, open(temporary, "wb") as file:
         rng = np.random.default_rng([args.seed, SPLITS[split]])
         for ids, answers in stream(task, args, rng, getattr(args, f"{split}_tokens")):
