@@ -51,7 +51,7 @@ class Trainer:
     def state(self):
         """What a checkpoint needs of model and optimizer."""
         state = {"weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                 "scaler": self.scaler.state_dict()}
+                 "scaler": self.scaler.state_dict(), "batch_size": self.args.batch_size}
         return state if self.store is None else {**state, "memory": self.store.state_dict()}
 
     def load(self, state):
@@ -59,6 +59,8 @@ class Trainer:
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        size = self.args.batch_size
+        self.args.batch_size = min(size, state.get("batch_size", size))  # memory did not suffice for more
         if self.store is not None:
             self.store.load_state_dict(state["memory"])
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,6 +80,13 @@ def test_where_memory_does_not_suffice_a_pass_is_halved(whole, nanogpt, small_bi
     assert_close_runs(tmp_path / "runs" / whole.name, whole)
     assert [line.split(";")[1] for line in done.stderr.splitlines() if "out of memory" in line] == [
         " goes on with 4, as --batch_size 4 would", " goes on with 2, as --batch_size 2 would"]
+    nothing = SimpleNamespace(load_state_dict=lambda state: None)
+    for saved, size in ((2, 2), (8, 4)):  # a run that goes on does not try more than it had come to
+        resumed = object.__new__(trainer.Trainer)
+        resumed.args, resumed.store = SimpleNamespace(batch_size=4), None
+        resumed.model = resumed.optimizer = resumed.scaler = nothing
+        resumed.load({"weights": {}, "optimizer": {}, "scaler": {}, "batch_size": saved})
+        assert resumed.args.batch_size == size
     done = nanogpt("train.py", *training_flags(small_bins, "runs", "--overwrite", "--max_iters", 12, "--context_length",
                                                128), check=False)
     assert done.returncode == 2 and "one window of 128 tokens in a pass needs more" in done.stderr.splitlines()[-1]
