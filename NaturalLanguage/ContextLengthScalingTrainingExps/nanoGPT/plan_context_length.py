@@ -101,9 +101,10 @@ def finish(args, out, plan, cells):
     rows = read_table(table, ("at_last_step",))
     unfinished = tuple(run_tag(row["context_length"], row["train_tokens"], row["seed"]) for row in rows
                        if row["at_last_step"] == "1")
+    corpus = plan["corpus"]
     lines = five_lines(load_json(fit, "the fit"), Setting(
-        plan["corpus"]["train_tokens"], args.hours, args.passes, plan["flags"]["tokens_per_step"], plan["model"],
-        len(rows), hours_of_larger_model(plan["device"], args.hours, plan["slots"]), unfinished))
+        corpus["train_tokens"], corpus["validation_tokens"], args.hours, args.passes, plan["flags"]["tokens_per_step"],
+        plan["model"], len(rows), hours_of_larger_model(plan["device"], args.hours, plan["slots"]), unfinished))
     with replacing(out / "advice.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"\n-> {table}, {fit}, {out / 'figures'}, {out / 'advice.txt'}\n")

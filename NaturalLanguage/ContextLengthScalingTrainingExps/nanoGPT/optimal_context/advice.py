@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimal_context.pilot import LEAST_WINDOWS
+from optimal_context.pilot import LEAST_WINDOWS, VALIDATION_WINDOWS
 from optimal_context.table import summary
 
 NAMED = 3       # runs that a line names
@@ -14,10 +14,11 @@ MOST_NATS = 10  # no language model is so much worse than another one
 
 @dataclass(frozen=True)
 class Setting:
-    """What the fit does not know: of the corpus its training tokens, of the pilot its hours, passes, tokens of a step,
-    model (words), number of runs and hours from which on it would have a larger model, and the tags of the runs whose
-    loss was lowest at the last step."""
+    """What the fit does not know: of the corpus its training and validation tokens, of the pilot its hours, passes,
+    tokens of a step, model (words), number of runs and hours from which on it would have a larger model, and the tags
+    of the runs whose loss was lowest at the last step."""
     corpus_tokens: int
+    valid_tokens: int
     hours: float
     passes: float
     step_tokens: int
@@ -180,6 +181,8 @@ def remedies(found, setting):
         longest = 2 * lengths[-1]
         step = ("" if LEAST_WINDOWS * longest <= setting.step_tokens else
                 f" --tokens_per_step {LEAST_WINDOWS * longest}")
+        if VALIDATION_WINDOWS * longest > setting.valid_tokens:
+            step += f", with {number(VALIDATION_WINDOWS * longest)} validation tokens or more (--validation_fraction)"
         added.append(f"longer contexts: --context_lengths {' '.join(map(str, [*lengths, longest]))}{step}")
     if end == " or less" and lengths[0] > 1:
         added.append(f"shorter contexts: --context_lengths {' '.join(map(str, [lengths[0] // 2, *lengths]))}")

@@ -20,8 +20,8 @@ from optimal_context.selection import baselines
 from pilot_runs import words
 from settings import parse
 
-SETTING = Setting(corpus_tokens=10**7, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers", runs=40,
-                  hours_of_larger_model=4.5)
+SETTING = Setting(corpus_tokens=10**7, valid_tokens=10**6, hours=2.0, passes=24.0, step_tokens=4096, model="2 layers",
+                  runs=40, hours_of_larger_model=4.5)
 
 
 def run_seconds(length, size):
@@ -149,6 +149,10 @@ def test_what_is_not_known_is_not_said(found):
     assert all(part in inside[0] for part in ("a context length of 256 with", "best guess", "at least 40"))
     assert "longer contexts" not in inside[4]
     assert "--context_lengths 16 32 64 128 256 512 1024 --tokens_per_step 8192" in beyond[4] and "--ov" in beyond[4]
+    assert "validation tokens" not in beyond[4]
+    few = replace(SETTING, valid_tokens=8191)
+    beyond = five_lines(with_optimum(found, value=None, low=300.0, high=None, bound="at least", estimate=None), few)
+    assert "--tokens_per_step 8192, with 8,192 validation tokens or more (--validation_fraction)" in beyond[4]
     below = five_lines(with_optimum(found, value=None, low=None, high=30.0, bound="at most", estimate=20.0), SETTING)
     assert "16 or less" in below[0] and "--context_lengths 8 16" in below[4]
     unknown = five_lines(with_optimum(found, value=None, low=16.0, high=512.0, bound=None, estimate=None), SETTING)
