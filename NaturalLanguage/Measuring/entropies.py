@@ -128,7 +128,7 @@ def half_samples(documents, draws, seed=0):
     Raises ValueError for one document alone, which has no halves.
     """
     names = torch.unique(documents)
-    if len(names) < 2:
+    if draws and len(names) < 2:
         raise ValueError("all chunks are of one document")
     generator = torch.Generator().manual_seed(seed)
     for _ in range(draws):

@@ -139,9 +139,9 @@ class EvaluationRun:
         if fraction not in self.files:
             size = len(self.lengths) * width * 4
             if not path.exists() or path.stat().st_size != size:
-                with open(path, "wb") as file:  # all of it now: a disk that is full later would end the program at once
+                with replacing(path) as temporary, open(temporary, "wb") as file:
                     file.truncate(size)
-                    if hasattr(os, "posix_fallocate"):
+                    if hasattr(os, "posix_fallocate"):  # or a disk that is full later would end the program at once
                         os.posix_fallocate(file.fileno(), 0, size)
             self.files[fraction] = np.memmap(path, np.float32, "r+", shape=(len(self.lengths), width))
         return self.files[fraction]
