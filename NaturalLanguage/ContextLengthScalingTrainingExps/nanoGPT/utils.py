@@ -299,5 +299,6 @@ def describe_environment(device):
         commit = git.stdout.strip() if git.returncode == 0 else None
     except OSError:  # no git on this machine
         commit = None
+    used = {name: sys.modules[name].__version__ for name in ("transformers", "tokenizers") if name in sys.modules}
     return {"git_commit": commit, "python": platform.python_version(), "torch": torch.__version__,
-            "numpy": numpy.__version__, "hardware": hardware(device), "threads": torch.get_num_threads()}
+            "numpy": numpy.__version__, **used, "hardware": hardware(device), "threads": torch.get_num_threads()}
