@@ -39,7 +39,8 @@ small)
     longer=(--n_embd 128 --n_head 4 --warmup_iters 100 --lr_decay_iters 1200 --max_iters 1200 --eval_interval 100) ;;
 paper)
     lengths="15360 10240 7680 5120 3072 2048 1536 1024 768 512 384" export=5120
-    tokens="750000000 500000000 350000000 300000000 250000000 200000000" data=(--percent 100) model=() sweep=() longer=(--max_iters 20000 --lr_decay_iters 20000) ;;
+    tokens="750000000 500000000 350000000 300000000 250000000 200000000"
+    data=(--percent 100) model=() sweep=() longer=(--max_iters 20000 --lr_decay_iters 20000) ;;
 *)  echo "reproduce.sh: unknown preset $PRESET; use smoke, small or paper" >&2; exit 2 ;;
 esac
 OUT=${OUT:-outputs/$PRESET} length=${EXPORT_CONTEXT_LENGTH:-$export}
