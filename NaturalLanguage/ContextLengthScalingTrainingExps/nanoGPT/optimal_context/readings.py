@@ -66,9 +66,9 @@ def carry_over(law, cells, seed):
     alone, found = cells.readings, {}
     fits = [fit_law(replace(law, reading=reading.reading, joint=False), reading, seed=seed) for reading in alone]
     for source, target, carried, own in zip(alone, alone[::-1], fits, fits[::-1]):
-        left = {"error": target.losses - predict(read_as(carried, target), target.lengths, target.sizes)[1],
-                "own_fit": target.losses - predict(own, target.lengths, target.sizes)[1],
-                "same_curve": target.losses - source.losses, "flat": target.losses}
+        left = {"error": target.balanced - predict(read_as(carried, target), target.lengths, target.sizes)[1],
+                "own_fit": target.balanced - predict(own, target.lengths, target.sizes)[1],
+                "same_curve": target.balanced - source.balanced, "flat": target.balanced}
         found[f"{source.reading} to {target.reading}"] = {
             name: {"one_constant": spread(values, np.zeros(len(values))),
                    "constant_a_size": spread(values, target.sizes)} for name, values in left.items()}
