@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import sys
 import warnings
 from multiprocessing import get_context
 from pathlib import Path
@@ -108,6 +107,18 @@ def docstrings_of(path):
     return "\n\n".join(text for text in found if text.strip()).encode("utf-8", "replace").decode()
 
 
+def worker_pool():
+    """A pool of processes, one a core, that Ctrl-C does not reach.
+
+    Spawned: a process forked from one that has threads, of pyarrow for example, can wait for a lock for ever.
+    """
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        return get_context("spawn").Pool(available_cores())
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def docstrings(distributions, seed):
     """A Corpus of the docstrings of installed Python packages, a document a module: real text without a download."""
     files = [(name, str(found.locate_file(file))) for name, found in distributions.items()
@@ -116,9 +127,7 @@ def docstrings(distributions, seed):
     if without:
         raise CorpusError(f"the package {without[0]} has no Python files, or no list of them; leave it out")
     paths = [path for _, path in files]
-    context = get_context("fork" if sys.platform == "linux" else "spawn")
-    ignoring = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
-    with context.Pool(available_cores(), *ignoring) as pool:
+    with worker_pool() as pool:
         texts = pool.imap(docstrings_of, paths, chunksize=32)
         texts = list(progress(texts, total=len(paths), desc="modules", unit="file"))
     documents = [text for text in texts if text]

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import signal
-import sys
 import tokenize
 import warnings
 from multiprocessing import get_context
@@ -77,6 +76,18 @@ def code_of(path):
         return ""
 
 
+def worker_pool():
+    """A pool of processes, one a core, that Ctrl-C does not reach.
+
+    Spawned: a process forked from one that has threads, of pyarrow for example, can wait for a lock for ever.
+    """
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        return get_context("spawn").Pool(available_cores())
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def modules(distributions, extract):
     """[(package, text)] of every module of these packages, in the order of packages and paths; blank texts left out."""
     files = [(name, str(found.locate_file(file))) for name, found in distributions.items()
@@ -87,9 +98,7 @@ def modules(distributions, extract):
     if without:
         raise CorpusError(f"the package {without[0]} has no Python files, or no list of them; leave it out")
     owners, paths = [name for name, _ in files], [path for _, path in files]
-    context = get_context("fork" if sys.platform == "linux" else "spawn")
-    ignoring = signal.signal, (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process
-    with context.Pool(available_cores(), *ignoring) as pool:
+    with worker_pool() as pool:
         texts = list(progress(pool.imap(extract, paths, chunksize=32), total=len(paths), desc="modules", unit="file"))
     return [(owner, text) for owner, text in zip(owners, texts) if text.strip()]
 
