@@ -5,17 +5,15 @@ import importlib.metadata
 import json
 import os
 import re
-import signal
 import warnings
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from files import text_hash
-from text_corpora import in_memory
+from text_corpora import in_memory, worker_pool
 from text_files import CorpusError
-from utils import available_cores, progress
+from utils import progress
 
 # The packages whose versions requirements.txt pins, so that the corpus is the same for everybody; not what they need.
 DOCSTRING_PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "tqdm", "transformers", "tokenizers", "tiktoken",
@@ -105,18 +103,6 @@ def docstrings_of(path):
             found.append(ast.get_docstring(node) or "")
         waiting += reversed(statements_in(node))
     return "\n\n".join(text for text in found if text.strip()).encode("utf-8", "replace").decode()
-
-
-def worker_pool():
-    """A pool of processes, one a core, that Ctrl-C does not reach.
-
-    Spawned: a process forked from one that has threads, of pyarrow for example, can wait for a lock for ever.
-    """
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
-    try:
-        return get_context("spawn").Pool(available_cores())
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def docstrings(distributions, seed):

@@ -4,8 +4,10 @@ Each is a Corpus. Its documents have a fixed, shuffled order (seed), of which an
 its parser `add_flags`, and the arguments to `check_flags` and `choose_source`.
 """
 
+import signal
 from collections.abc import Callable
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from files import text_hash
 from text_files import CorpusError, Reading, check_text, contents_sha256, find_files, read_files
-from utils import argument_type, fail, non_negative_int, progress, seed
+from utils import argument_type, available_cores, fail, non_negative_int, progress, seed
 
 OPENWEBTEXT = "Skylion007/openwebtext"
 OPENWEBTEXT_REVISION = "79d93d786212f7344586290adb811d4ae6a1762c"
@@ -84,6 +86,18 @@ class Corpus(NamedTuple):
     n_documents: int
     read: Callable
     n_validation: int | None = None
+
+
+def worker_pool():
+    """A pool of processes, one a core, that Ctrl-C does not reach.
+
+    Spawned: a process forked from one that has threads, of pyarrow for example, can wait for a lock for ever.
+    """
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        return get_context("spawn").Pool(available_cores())
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def in_memory(source, documents, seed):

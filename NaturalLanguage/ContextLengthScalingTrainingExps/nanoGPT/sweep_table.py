@@ -45,33 +45,33 @@ def all_lengths(cells):
     return sorted({length for by_length in cells.values() for length in by_length})
 
 
-def connected(groups):
-    """The sets of seeds that are compared with each other: those of one of the groups, and of groups that share one."""
-    found = []
-    for group in groups:
-        touched = [other for other in found if other & set(group)]
-        found = [other for other in found if other not in touched] + [set(group).union(*touched)]
-    return found
+def two_way_means(losses, length, seed):
+    """Least squares of losses of runs (n,) = mean of the length + addition of the seed; both as numbers from 0 (n,).
+
+    Returns the mean of each length as if it had every seed that lengths in common connect it with; what each seed adds,
+    which sums to 0 over such seeds; and columns (n, 1 + seeds), losses and seeds (1 where a run has it) less their
+    means of the length.
+    """
+    columns = np.c_[losses, np.eye(seed.max() + 1)[seed]]
+    means = np.array([columns[length == index].mean(0) for index in range(length.max() + 1)])
+    centred, own = columns - means[length], means[:, 1:]  # own: the share of each seed in a length's mean
+    added = np.linalg.lstsq(centred[:, 1:], centred[:, 0], rcond=None)[0]  # of all solutions that of sum 0
+    reached = own > 0
+    for _ in means:
+        reached = (reached @ reached.T) @ reached  # the seeds of lengths that have one in common
+    return means[:, 0] + (reached / reached.sum(1, keepdims=True) - own) @ added, added, centred
 
 
 def adjusted_means(by_length, reading):
     """The mean loss of each context length as if it had every seed, {length: mean}, and {seed: what it adds to all}.
 
-    by_length: of one training size in read_cells' table. Least squares of loss = mean of the length + addition of the
-    seed; the additions sum to 0, over the seeds that lengths in common connect. The runs of a seed share the initial
-    weights, the order of the batches and, where seeds differ in it, the part of the corpus, so that a length that lacks
-    the seed of a hard part would look better.
+    By two_way_means, of one training size in read_cells' table. The runs of a seed share the initial weights, the order
+    of the batches and, where seeds differ in it, the part of the corpus, so that a length that lacks the seed of a hard
+    part would look better.
     """
     lengths, seeds = list(by_length), sorted(set().union(*by_length.values()))
-    runs = [(lengths.index(length), len(lengths) + seeds.index(seed), losses[reading])
-            for length, of_length in by_length.items() for seed, losses in of_length.items()]
-    columns = np.zeros((len(runs), len(lengths) + len(seeds)))
-    for row, (length, seed, _) in zip(columns, runs):
-        row[[length, seed]] = 1
-    found = np.linalg.lstsq(columns, np.array([loss for _, _, loss in runs]))[0]
-    means, added = dict(zip(lengths, found[:len(lengths)].tolist())), dict(zip(seeds, found[len(lengths):].tolist()))
-    for group in connected(by_length.values()):
-        level = sum(added[seed] for seed in group) / len(group)
-        added |= {seed: added[seed] - level for seed in group}
-        means |= {length: means[length] + level for length, of_length in by_length.items() if group & set(of_length)}
-    return means, added
+    length, seed, losses = map(np.array, zip(*(
+        (lengths.index(length), seeds.index(seed), losses[reading])
+        for length, of_length in by_length.items() for seed, losses in of_length.items())))
+    means, added, _ = two_way_means(losses, length, seed)
+    return dict(zip(lengths, means.tolist())), dict(zip(seeds, added.tolist()))

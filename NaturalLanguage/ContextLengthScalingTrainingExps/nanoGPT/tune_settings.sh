@@ -29,11 +29,9 @@ check() {  # VARIABLE FORM WANTED: exits with code 2 if one of its words has not
         [[ $word =~ ^$2$ ]] || { echo "tune_settings.sh: $1 has $word; give numbers $3" >&2; exit 2; }
     done
 }
-number='([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?' whole='[1-9][0-9]*'
-check LEARNING_RATES "$number" "above 0"
-for rate in ${LEARNING_RATES-}; do
-    [[ ${rate%%[eE]*} == *[1-9]* ]] || { echo "tune_settings.sh: LEARNING_RATES has $rate; give numbers above 0" >&2; exit 2; }
-done
+exponent='([eE][+-]?[0-9]+)?' whole='[1-9][0-9]*'
+number="([0-9]+\.?[0-9]*|\.[0-9]+)$exponent" positive="([0-9]*[1-9][0-9]*\.?[0-9]*|[0-9]*\.[0-9]*[1-9][0-9]*)$exponent"
+check LEARNING_RATES "$positive" "above 0"
 check WEIGHT_DECAYS "$number" "of at least 0"
 check TOKENS_PER_STEP "$whole" "of tokens"
 check MAX_ITERS "$whole" "of steps"

@@ -17,6 +17,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import f as f_distribution
 
+from sweep_table import two_way_means
+
 TOGETHER = 0.01  # p of the F test below which seeds are said to vary together
 LEAST = 1e-6     # v is at least this share of b
 
@@ -71,16 +73,9 @@ def two_way(cells, size):
     losses = np.concatenate([cells.seeds[row] for row in rows])
     length = np.repeat(np.arange(len(rows)), [len(cells.seeds[row]) for row in rows])
     _, seed = np.unique([str(name) for row in rows for name in cells.names[row]], return_inverse=True)
-    columns = np.c_[losses, np.eye(seed.max() + 1)[seed]]
-    means = np.array([columns[length == index].mean(0) for index in range(len(rows))])
-    losses, seeds = np.split(columns - means[length], [1], axis=1)
-    losses, rank = losses[:, 0], int(np.linalg.matrix_rank(seeds))
-    added = np.linalg.lstsq(seeds, losses, rcond=None)[0]  # by each seed at all lengths
-    fitted, own = seeds @ added, means[:, 1:]  # own: the share of each seed in a length's mean
-    reached = own > 0
-    for _ in rows:
-        reached = (reached @ reached.T) @ reached  # the seeds of lengths that have one in common
-    balanced = means[:, 0] + (reached / reached.sum(1, keepdims=True) - own) @ added
+    balanced, added, centred = two_way_means(losses, length, seed)
+    losses, seeds = centred[:, 0], centred[:, 1:]
+    fitted, rank = seeds @ added, int(np.linalg.matrix_rank(seeds))
     return TwoWay(float((fitted**2).sum()), rank, float((seeds**2).sum()), losses - fitted,
                   len(losses) - len(rows) - rank, balanced)
 

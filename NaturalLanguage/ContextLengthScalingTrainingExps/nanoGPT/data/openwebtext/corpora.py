@@ -5,18 +5,16 @@ import importlib.metadata
 import os
 import platform
 import re
-import signal
 import tokenize
 import warnings
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from files import load_json, text_hash
-from text_corpora import Corpus, in_memory
+from text_corpora import Corpus, in_memory, worker_pool
 from text_files import CorpusError
-from utils import available_cores, progress
+from utils import progress
 
 REFERENCE = Path(__file__).with_name("reference_corpora.json")  # of the committed results
 # The packages whose versions requirements.txt pins, so that the corpus is the same for everybody; not what they need.
@@ -74,18 +72,6 @@ def code_of(path):
             return file.read().replace("\0", "")
     except (OSError, SyntaxError, UnicodeDecodeError):
         return ""
-
-
-def worker_pool():
-    """A pool of processes, one a core, that Ctrl-C does not reach.
-
-    Spawned: a process forked from one that has threads, of pyarrow for example, can wait for a lock for ever.
-    """
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
-    try:
-        return get_context("spawn").Pool(available_cores())
-    finally:
-        signal.signal(signal.SIGINT, former)
 
 
 def modules(distributions, extract):
